@@ -1,0 +1,160 @@
+//! What a node wants from the world, and what the world reports.
+
+use crate::model::addr::{Card, Seat, Subnet};
+use crate::model::id::{LinkId, PartyId};
+use crate::model::key::{NodeSecret, PartySecret};
+use crate::model::record::Envelope;
+use crate::model::status::Event;
+use crate::rules::ruleset::Ruleset;
+use crate::wire::control::Up;
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::limits;
+
+/// What a node is born with.
+#[derive(Debug)]
+pub struct Setup {
+    /// This node's secret.
+    pub secret: NodeSecret,
+    /// What people call this player.
+    pub name: String,
+    /// The party.
+    pub party: PartySetup,
+    /// The control planes; `LinkId(n)` is the n-th.
+    pub links: Vec<LinkSetup>,
+    /// The compiled profiles of the games being played.
+    pub rules: Arc<Ruleset>,
+    /// What is remembered from the last evening.
+    pub memory: Memory,
+    /// Let every port in, not only the games'.
+    pub open: bool,
+    /// Every timeout, window and cap that a test may want to be extreme.
+    pub knobs: Knobs,
+}
+
+/// Which party, and how it is opened.
+#[derive(Debug, Clone)]
+pub struct PartySetup {
+    /// The party's name.
+    pub id: PartyId,
+    /// The owner's slot when this node owns the party.
+    pub owned_slot: Option<u8>,
+    /// The epoch of the secret.
+    pub epoch: u32,
+    /// The secret.
+    pub secret: PartySecret,
+    /// The party's network.
+    pub subnet: Subnet,
+}
+
+/// A control plane.
+#[derive(Debug, Clone)]
+pub struct LinkSetup {
+    /// As given on the command line, such as `server:http://…`.
+    pub control: String,
+}
+
+/// What a node wants kept until the next start. Lives in `control_state.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// This node's seat and since when (Unix seconds).
+    pub seat: Option<(Seat, u64)>,
+    /// The newest sequence number used for its own record.
+    pub seq: u64,
+    /// The newest record of every other peer.
+    pub peers: Vec<Envelope>,
+}
+
+/// Timeouts and windows. Defaults are the contract's; the simulator draws extreme ones.
+#[derive(Debug, Clone)]
+pub struct Knobs {
+    /// Between beats to the control planes.
+    pub heartbeat: Duration,
+    /// Silent for this long: away.
+    pub away_after: Duration,
+    /// Silent for this long: gone.
+    pub gone_after: Duration,
+    /// The longest silence on a live path.
+    pub keepalive: Duration,
+    /// The first wait after a failed connection to a control plane; doubles up to `backoff_most`, with jitter.
+    pub backoff_first: Duration,
+    /// The longest such wait.
+    pub backoff_most: Duration,
+    /// How long the same announcement from another card counts as a twin.
+    pub twin_window: Duration,
+    /// How long an injection is remembered to recognise its echo.
+    pub echo_window: Duration,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            heartbeat: limits::HEARTBEAT,
+            away_after: limits::AWAY_AFTER,
+            gone_after: limits::GONE_AFTER,
+            keepalive: limits::KEEPALIVE,
+            backoff_first: Duration::from_secs(1),
+            backoff_most: Duration::from_secs(30),
+            twin_window: Duration::from_millis(40),
+            echo_window: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What the node wants from the world.
+#[derive(Debug)]
+pub enum Effect {
+    /// Connect this control plane. Its carrier answers with `Down::Opened` or `Down::Closed`.
+    OpenLink(LinkId),
+    /// Hang up.
+    CloseLink(LinkId),
+    /// Send this to that control plane.
+    Control(LinkId, Up),
+    /// Give the tunnel device this address, or change it.
+    ConfigureLan(LanConfig),
+    /// Tell people.
+    Event(Event),
+    /// Keep this until the next start.
+    Remember(Memory),
+    /// The party's secret changed: keep it, and show the new invite.
+    Rekeyed {
+        /// The new epoch.
+        epoch: u32,
+        /// The new secret.
+        secret: PartySecret,
+    },
+    /// Goodbyes are sent; stop now.
+    Stop {
+        /// `None` after `Command::Leave`, else what stopped it (such as having been removed).
+        trouble: Option<crate::model::status::Trouble>,
+    },
+}
+
+/// What the tunnel device should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LanConfig {
+    /// The node's virtual address.
+    pub v4: Ipv4Addr,
+    /// The party's network.
+    pub subnet: Subnet,
+    /// The node's virtual IPv6 address, in a /64.
+    pub v6: Ipv6Addr,
+    /// In bytes.
+    pub mtu: u16,
+}
+
+/// What the world reports.
+#[derive(Debug)]
+pub enum HostFact {
+    /// The physical cards and their addresses; sent at the start and at every change.
+    Cards(Vec<Card>),
+    /// The local addresses of the tunnel's sockets (an unspecified address stands for every card).
+    Sockets(Vec<SocketAddr>),
+    /// New rules (a profile was edited).
+    Rules(Arc<Ruleset>),
+    /// A send to this address failed for good (unreachable network or host).
+    Unreachable(SocketAddr),
+}

@@ -1,0 +1,15 @@
+//! The words everyone uses: ids, keys, addresses, time, dice, and what people are shown.
+//!
+//! Layer 0. Nothing here reads a clock, draws from the system or opens a socket; every other module may import
+//! this one and it imports none of them.
+
+pub mod addr;
+pub mod command;
+pub mod dice;
+pub mod id;
+pub mod key;
+pub mod limits;
+pub mod record;
+pub mod status;
+pub mod text;
+pub mod time;

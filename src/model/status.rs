@@ -1,0 +1,293 @@
+//! What people and scripts are shown: events while it happens, a status when asked. The JSON names are a contract.
+
+use super::id::{PartyId, PeerId, ProfileId};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// How packets reach a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathKind {
+    /// The same physical LAN.
+    Lan,
+    /// Straight over the internet.
+    Direct,
+    /// Through a TURN server.
+    Relay,
+}
+
+impl std::fmt::Display for PathKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Lan => "lan",
+            Self::Direct => "direct",
+            Self::Relay => "relay",
+        })
+    }
+}
+
+/// How games' packets get in and out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A TUN device carries every IP packet.
+    Lan,
+    /// Local ports stand in for remote games.
+    Proxy,
+}
+
+/// One line of `run --json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The party can be joined.
+    Ready {
+        /// The party's name.
+        party: PartyId,
+        /// The invite as text.
+        invite: String,
+        /// This node.
+        peer: PeerId,
+        /// This player.
+        name: String,
+        /// This node's virtual address.
+        address: IpAddr,
+        /// `lan` or `proxy`.
+        mode: Mode,
+        /// The control planes in use, as given on the command line.
+        control: String,
+    },
+    /// What is known about this computer's router.
+    Nat {
+        /// The short word: `open`, `full-cone` … `unknown`.
+        r#type: String,
+        /// RFC 5780 mapping behaviour.
+        mapping: String,
+        /// RFC 5780 filtering behaviour.
+        filtering: String,
+        /// The public address, if known.
+        public: Option<SocketAddr>,
+        /// `upnp`, `nat-pmp`, `pcp` or `none`.
+        port_mapping: String,
+    },
+    /// Somebody is in the party.
+    PeerJoined {
+        /// Who.
+        peer: PeerId,
+        /// What people call it.
+        name: String,
+        /// Its virtual address.
+        address: IpAddr,
+    },
+    /// A peer became reachable, or the way to it changed.
+    Path {
+        /// Who.
+        peer: PeerId,
+        /// How.
+        kind: PathKind,
+        /// Where the packets go.
+        remote: SocketAddr,
+        /// Round trip in milliseconds.
+        rtt_ms: f64,
+        /// Why this path.
+        why: String,
+    },
+    /// A peer's game can be joined.
+    GameFound {
+        /// The profile.
+        game: ProfileId,
+        /// Whose it is.
+        peer: PeerId,
+        /// What the game calls itself.
+        title: String,
+        /// Where to join it in the party.
+        address: SocketAddr,
+        /// The local stand-in, in proxy mode.
+        local: Option<SocketAddr>,
+    },
+    /// It cannot any more.
+    GameLost {
+        /// The profile.
+        game: ProfileId,
+        /// Whose it was.
+        peer: PeerId,
+        /// What it called itself.
+        title: String,
+        /// Why it is gone.
+        why: String,
+    },
+    /// A peer is gone.
+    PeerLeft {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        why: String,
+    },
+    /// Something a player should know; it goes on.
+    Warning(Trouble),
+    /// Something that stops the program or a part of it.
+    Error(Trouble),
+}
+
+/// What happened, where, and what to try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trouble {
+    /// A stable word for scripts, such as `control_unreachable`.
+    pub code: String,
+    /// What happened and where, in a sentence.
+    pub message: String,
+    /// What to try.
+    pub hint: String,
+}
+
+impl Trouble {
+    /// A trouble.
+    pub fn new(code: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into(), hint: hint.into() }
+    }
+}
+
+/// What `lanrage status` shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// The party's name.
+    pub party: PartyId,
+    /// This node.
+    pub peer: PeerId,
+    /// What people call this node.
+    pub name: String,
+    /// This node's virtual address.
+    pub address: Ipv4Addr,
+    /// `lan` or `proxy`.
+    pub mode: Mode,
+    /// What is known about the router; the fields of the `nat` event.
+    pub nat: NatStatus,
+    /// The games this node runs a profile for.
+    pub playing: Vec<ProfileId>,
+    /// The control planes and how they are.
+    pub control: Vec<LinkStatus>,
+    /// The others.
+    pub peers: Vec<PeerStatus>,
+    /// Games of the others.
+    pub games: Vec<GameStatus>,
+    /// Numbers by name; drops by reason start with `drop.`.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// What is known about this computer's router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NatStatus {
+    /// The short word.
+    pub r#type: String,
+    /// RFC 5780 mapping behaviour.
+    pub mapping: String,
+    /// RFC 5780 filtering behaviour.
+    pub filtering: String,
+    /// The public address, if known.
+    pub public: Option<SocketAddr>,
+    /// `upnp`, `nat-pmp`, `pcp` or `none`.
+    pub port_mapping: String,
+}
+
+impl Default for NatStatus {
+    fn default() -> Self {
+        let unknown = || "unknown".to_owned();
+        Self {
+            r#type: unknown(),
+            mapping: unknown(),
+            filtering: unknown(),
+            public: None,
+            port_mapping: "none".into(),
+        }
+    }
+}
+
+/// A control plane and how it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LinkStatus {
+    /// As given on the command line, such as `file:/srv/party`.
+    pub control: String,
+    /// `online`, `connecting` or `offline`.
+    pub state: String,
+    /// Why it is not online, if it is not.
+    pub why: Option<String>,
+}
+
+/// A peer and the way to it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PeerStatus {
+    /// Who.
+    pub peer: PeerId,
+    /// What people call it.
+    pub name: String,
+    /// Its virtual address.
+    pub address: Ipv4Addr,
+    /// `here`, `connecting`, `away`.
+    pub state: String,
+    /// The profiles it runs.
+    pub playing: Vec<ProfileId>,
+    /// The way to it, if there is one.
+    pub path: Option<PathStatus>,
+}
+
+/// The way to a peer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PathStatus {
+    /// How.
+    pub kind: PathKind,
+    /// Where the packets go.
+    pub remote: SocketAddr,
+    /// Round trip in milliseconds.
+    pub rtt_ms: f64,
+    /// Share of lost pings, 0 to 1.
+    pub loss: f64,
+    /// Why this path.
+    pub why: String,
+}
+
+/// A game of a peer; the fields of the `game_found` event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GameStatus {
+    /// The profile.
+    pub game: ProfileId,
+    /// Whose it is.
+    pub peer: PeerId,
+    /// What the game calls itself.
+    pub title: String,
+    /// Where to join it in the party.
+    pub address: SocketAddr,
+    /// The local stand-in, in proxy mode.
+    pub local: Option<SocketAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_carry_exactly_the_names_of_the_contract() {
+        let id = PeerId([1; 10]);
+        let json = serde_json::to_value(Event::Path {
+            peer: id,
+            kind: PathKind::Direct,
+            remote: "192.0.2.1:5".parse().unwrap(),
+            rtt_ms: 1.5,
+            why: "first answer".into(),
+        })
+        .unwrap();
+        assert_eq!(json["event"], "path");
+        assert_eq!(json["kind"], "direct");
+        assert_eq!(json["remote"], "192.0.2.1:5");
+        let json = serde_json::to_value(Event::Warning(Trouble::new("c", "m", "h"))).unwrap();
+        assert_eq!(json, serde_json::json!({"event": "warning", "code": "c", "message": "m", "hint": "h"}));
+        let json = serde_json::to_value(Event::GameLost {
+            game: "doom".into(),
+            peer: id,
+            title: "t".into(),
+            why: "w".into(),
+        })
+        .unwrap();
+        assert_eq!(json["event"], "game_lost");
+    }
+}

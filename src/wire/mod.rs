@@ -1,0 +1,13 @@
+//! Bytes to types and back. No state, nothing allocated to read a packet.
+//!
+//! * `packet`: IPv4 and IPv6 with UDP and TCP: views, changes, checksums
+//! * `frame`: what travels inside a tunnel beside plain IP packets
+//! * `kind`: what a datagram on the tunnel's socket is, by its first bytes
+//! * `control`: what a node and a control plane say to each other
+//! * `invite`: the text that lets a peer into a party
+
+pub mod control;
+pub mod frame;
+pub mod invite;
+pub mod kind;
+pub mod packet;
