@@ -8,3 +8,4 @@ pub mod counters;
 pub mod effect;
 pub mod node;
 pub mod sink;
+pub mod tunnel;
