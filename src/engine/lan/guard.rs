@@ -29,7 +29,7 @@ impl Hasher {
     /// Adds a number.
     #[must_use]
     pub fn word(self, word: u64) -> Self {
-        let product = u128::from(self.0 ^ word) * 0xd6e8_feb8_6659_fd93_a5a5_a5a5;
+        let product = u128::from(self.0 ^ word) * 0xd6e8_feb8_6659_fd93;
         Self((product as u64) ^ ((product >> 64) as u64).rotate_left(29))
     }
 

@@ -114,6 +114,10 @@ impl Session for Noise {
     }
 
     fn open(&mut self, wire: &[u8], room: &mut [u8], from: SocketAddr, now: Now) -> Open {
+        // To boringtun an empty datagram means "anything queued?"; to us it is nobody's message.
+        if wire.is_empty() {
+            return Open::Refused;
+        }
         self.refresh(now);
         let outcome = match self.tunn.decapsulate(Some(from.ip()), wire, room) {
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
