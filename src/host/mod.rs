@@ -1,2 +1,14 @@
-//! The real world: the only place for sockets, the clock, the system's dice, threads and files.
+//! The real world: the only place for sockets, clocks, dice, threads and files.
+//!
+//! * `clock`, `entropy`, `threads`: time, one seed, named threads
+//! * `udp`: the tunnel's sockets: batches in, segmented batches out
+//! * `drive`: the data loop around one `engine::node::Node`
+//! * `store`: the data directory: keys, parties, what is remembered between evenings
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
+
+pub mod clock;
+pub mod drive;
+pub mod entropy;
+pub mod store;
+pub mod threads;
+pub mod udp;
