@@ -20,6 +20,11 @@ impl Bound {
         let (socket, _) = self.sockets.first()?;
         Some(socket.local_addr().ok()?.as_socket()?.port())
     }
+
+    /// The sockets, to set further options.
+    pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter().map(|(socket, _)| socket)
+    }
 }
 
 /// How often another port is tried when the one that IPv4 got is taken on IPv6.

@@ -18,7 +18,6 @@ use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use tokio::io::Interest;
 
 /// One open socket of the data thread.
 #[derive(Debug)]
@@ -83,8 +82,8 @@ impl RawSend for Rc<Sockets> {
         let socket = self.towards(to).ok_or(io::ErrorKind::NetworkUnreachable)?;
         let transmit =
             Transmit { destination: to, ecn: None, contents: bytes, segment_size: segment, src_ip: None };
-        socket
-            .io
-            .try_io(Interest::WRITABLE, || socket.state.try_send(UdpSockRef::from(&socket.io), &transmit))
+        // Not through the runtime's readiness: it knows of none before it first slept, and a full queue is asked only
+        // once an input anyway.
+        socket.state.try_send(UdpSockRef::from(&socket.io), &transmit)
     }
 }
