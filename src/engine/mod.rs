@@ -6,5 +6,6 @@
 
 pub mod counters;
 pub mod effect;
+pub mod lobby;
 pub mod node;
 pub mod sink;
