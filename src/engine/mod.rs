@@ -8,6 +8,7 @@ pub mod counters;
 pub mod effect;
 pub mod lan;
 pub mod link;
+pub mod lobby;
 pub mod node;
 pub mod path;
 pub mod roster;
