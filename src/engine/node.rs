@@ -108,6 +108,8 @@ struct Todo {
     greet: Option<Mono>,
     /// `ready` was not said yet; say it by then.
     ready_by: Option<Mono>,
+    /// Events that come after `ready`.
+    held: Vec<Event>,
     /// When the firewall is swept next.
     sweep: Mono,
     /// Everybody was told goodbye.
@@ -183,6 +185,7 @@ impl<S: Session> Node<S> {
                 remember: true,
                 greet: None,
                 ready_by: Some(now.mono + READY_PATIENCE),
+                held: Vec::new(),
                 sweep: now.mono,
                 stopped: false,
             },
@@ -327,7 +330,10 @@ impl<S: Session> Node<S> {
     }
 
     fn event(&mut self, event: Event) {
-        if self.effects.len() < limits::EFFECTS {
+        if self.todo.ready_by.is_some() && !matches!(event, Event::Error(_)) {
+            // `ready` comes first, and waits until the address in it is settled.
+            self.todo.held.push(event);
+        } else if self.effects.len() < limits::EFFECTS {
             self.effects.push_back(Effect::Event(event));
         }
     }
