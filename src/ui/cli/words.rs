@@ -65,7 +65,13 @@ pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
         }
         Event::PeerJoined { peer, address, .. } => format!("{} is here: {address}", names.of(*peer)),
         Event::Path { peer, kind, remote, rtt_ms, why } => {
-            format!("{} is reached {} ({remote}), {}: {}", names.of(*peer), way(*kind), round_trip(*rtt_ms), clean(why, 60))
+            format!(
+                "{} is reached {} ({remote}), {}: {}",
+                names.of(*peer),
+                way(*kind),
+                round_trip(*rtt_ms),
+                clean(why, 60)
+            )
         }
         Event::GameFound { game, peer, title, address, local } => {
             found(&game_name(&names.of(*peer), game, title), *address, *local)
@@ -93,7 +99,11 @@ pub(super) fn game_name(owner: &str, game: &ProfileId, title: &str) -> String {
     let world = ["minecraft", "terraria"].iter().any(|w| game.0.starts_with(w));
     let what = if world { "world" } else { "game" };
     let title = clean(title, TITLE_CHARS);
-    if title.trim().is_empty() { format!("{owner}'s {game} {what}") } else { format!("{owner}'s {what} «{title}»") }
+    if title.trim().is_empty() {
+        format!("{owner}'s {game} {what}")
+    } else {
+        format!("{owner}'s {what} «{title}»")
+    }
 }
 
 /// Where a game can be joined.
@@ -115,9 +125,9 @@ pub(super) fn trouble_line(trouble: &Trouble) -> String {
     if trouble.hint.is_empty() { message } else { format!("{message}; try: {}", clean(&trouble.hint, 600)) }
 }
 
-/// Plain words for a counter of `status`; the counter's own name when there are none.
-pub(super) fn counter(name: &str) -> &str {
-    COUNTERS.iter().find(|(known, _)| *known == name).map_or(name, |(_, words)| words)
+/// Plain words for a counter of `status`.
+pub(super) fn counter(name: &str) -> Option<&'static str> {
+    COUNTERS.iter().find(|(known, _)| *known == name).map(|(_, words)| *words)
 }
 
 /// Every counter of the engine; a test of the program compares the two lists.
@@ -201,7 +211,7 @@ mod tests {
         for (name, _) in COUNTERS {
             assert_eq!(COUNTERS.iter().filter(|(n, _)| n == name).count(), 1, "{name}");
         }
-        assert_eq!(counter("drop.twin"), "announcements heard on a second network card");
-        assert_eq!(counter("drop.new_one"), "drop.new_one");
+        assert_eq!(counter("drop.twin"), Some("announcements heard on a second network card"));
+        assert_eq!(counter("drop.new_one"), None);
     }
 }
