@@ -10,7 +10,7 @@
 //! the pre-shared key, so a stranger cannot make them by accident, and whoever does not have the party's secret gets no
 //! session. As in Noise IK with psk2, a wrong pre-shared key shows only when the initiator reads the answer.
 
-use super::session::{Open, Session, SessionKind, SessionSetup, Tick};
+use super::session::{Open, Session, SessionSetup, Tick};
 use crate::model::dice::Dice;
 use crate::model::key::{NodeKeys, TunnelKey};
 use crate::model::time::{Deadline, Mono, Now};
@@ -110,6 +110,15 @@ struct Load {
 }
 
 impl Session for Plain {
+    fn initiator(keys: &NodeKeys, wire: &[u8]) -> Option<TunnelKey> {
+        if wire.len() != INITIATION || !wire.starts_with(&[1, 0, 0, 0]) {
+            return None;
+        }
+        let expected = mac1_key(&keys.tunnel_key()).tag(&[part(wire, 0, 116)]);
+        (part(wire, 116, 132) == expected).then_some(())?;
+        Some(TunnelKey(part(wire, 40, 72).try_into().ok()?))
+    }
+
     fn new(setup: SessionSetup, now: Now) -> Self {
         let shared = setup.keys.tunnel_secret().diffie_hellman(&setup.peer.0.into());
         let mut dice = setup.seed.dice("plain session");
@@ -259,16 +268,7 @@ impl Session for Plain {
     }
 }
 
-impl SessionKind for Plain {
-    fn initiator(keys: &NodeKeys, wire: &[u8]) -> Option<TunnelKey> {
-        if wire.len() != INITIATION || !wire.starts_with(&[1, 0, 0, 0]) {
-            return None;
-        }
-        let expected = mac1_key(&keys.tunnel_key()).tag(&[part(wire, 0, 116)]);
-        (part(wire, 116, 132) == expected).then_some(())?;
-        Some(TunnelKey(part(wire, 40, 72).try_into().ok()?))
-    }
-
+impl Plain {
     fn receiver_index(wire: &[u8]) -> Option<u32> {
         let at = match (wire, wire.len()) {
             ([2, 0, 0, 0, ..], RESPONSE) => 8,
