@@ -19,7 +19,7 @@ pub type Caller = (usize, u64);
 pub struct Plane {
     /// What the nodes call it.
     pub name: String,
-    /// How long a message takes.
+    /// How long a message and the answer to it take, each.
     pub delay: Duration,
     /// How often a folder is looked at; zero for a server.
     pub poll: Duration,
@@ -63,9 +63,9 @@ impl Plane {
         }
     }
 
-    /// When something said now is heard at the other end.
+    /// When the news of one caller reach another: a folder is looked at now and then.
     #[must_use]
-    pub fn arrival(&self, now: Mono) -> Mono {
+    pub fn news(&self, now: Mono) -> Mono {
         let at = now + self.delay;
         let Some(rounds) = at.0.as_nanos().checked_div(self.poll.as_nanos()) else { return at };
         let next = (rounds + 1) * self.poll.as_nanos();

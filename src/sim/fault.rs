@@ -112,7 +112,7 @@ impl World {
             Step::Mend(a, b) => self.net.mend(a, b),
             Step::PlaneDown(plane) => {
                 let out = self.planes[plane].go_down();
-                self.spread(plane, out);
+                self.spread(plane, None, out);
             }
             Step::PlaneUp(plane) => self.planes[plane].up = true,
             Step::PlaneRepeats(plane) => {
@@ -122,7 +122,7 @@ impl World {
                     .iter()
                     .flat_map(|c| records.iter().map(|e| (*c, Down::Record { envelope: e.clone() })));
                 let all = all.collect();
-                self.spread(plane, all);
+                self.spread(plane, None, all);
             }
             Step::Clock(pc, skew) => self.pcs[pc].skew = skew,
             Step::Full(pc) => {

@@ -203,7 +203,7 @@ impl World {
             What::Answer => What::Query,
             What::Announcement | What::Query | What::Syn | What::SynAck | What::Knock => What::Syn,
         };
-        let asker = self.oracle.sayer(saying.mark, asked).map(|e| e.by);
+        let asker = self.oracle.sayers(saying.mark, asked).next().map(|e| e.by);
         let by_tunnel = matches!(to.ip(), IpAddr::V4(a) if self.party.subnet.contains(a));
         let works = |asker: &Place| {
             let (other, program) = *asker;
@@ -313,15 +313,22 @@ impl World {
         let text =
             || format!("{saying:?} from {} by program {}, tunnelled: {tunnelled}", view.source(), place.1);
         self.trace.note(now, Some(pc), "hear", &bytes, text);
-        let Some(emission) = self.oracle.sayer(saying.mark, saying.what).cloned() else {
+        let wrongs: Vec<_> = self
+            .oracle
+            .sayers(saying.mark, saying.what)
+            .map(|said| (said.by, self.misdelivery(place, view, said, tunnelled)))
+            .collect();
+        let Some((by, wrong)) = wrongs.first() else {
             self.oracle.violate(now, format!("{place:?} heard {saying:?}, which nobody said"));
             return;
         };
-        if let Some(wrong) = self.misdelivery(place, view, &emission, tunnelled) {
-            self.oracle.violate(now, format!("{place:?} heard {saying:?} of {:?}: {wrong}", emission.by));
+        let by = *by;
+        if wrongs.iter().all(|(_, wrong)| wrong.is_some()) {
+            let wrong = wrong.as_deref().unwrap_or_default();
+            self.oracle.violate(now, format!("{place:?} heard {saying:?} of {by:?}: {wrong}"));
         }
         let copy = Copy { at: now, place, tunnelled, source: view.source() };
-        let spare = self.spare_copies(emission.by);
+        let spare = self.spare_copies(by);
         self.oracle.heard(saying.mark, saying.what, copy, spare);
         let think = Duration::from_micros(500 + u64::from(self.dice.below(3000)));
         let reply = match (&self.pcs[pc].programs[place.1].0, saying.what) {

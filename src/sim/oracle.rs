@@ -109,11 +109,10 @@ impl Oracle {
         self.emissions.push(emission);
     }
 
-    /// Who said this, if anybody; the latest time when it was said often.
-    #[must_use]
-    pub fn sayer(&self, mark: u64, what: What) -> Option<&Emission> {
-        let said = self.by_mark.get(&mark)?.iter().rev().filter_map(|i| self.emissions.get(*i));
-        said.into_iter().find(|e| e.what == what)
+    /// Everybody who said this, the latest first: an answer carries the number of its question, and several may answer.
+    pub fn sayers(&self, mark: u64, what: What) -> impl Iterator<Item = &Emission> {
+        let said = self.by_mark.get(&mark).into_iter().flatten().rev();
+        said.filter_map(|i| self.emissions.get(*i)).filter(move |e| e.what == what)
     }
 
     /// Something is heard: counts it, and checks that it does not come too often. `spare` is how many copies more than were
@@ -192,7 +191,7 @@ impl Oracle {
             let copies = self.copies.get(&key(mark, what)).into_iter().flatten();
             let got = copies.filter(|c| c.place == listener && c.at >= first).count();
             if got < times {
-                let by = self.sayer(mark, what).map(|e| e.by);
+                let by = self.sayers(mark, what).next().map(|e| e.by);
                 let text = format!(
                     "{what:?} {mark} of {by:?} owed {times} times to {listener:?}, heard {got} times"
                 );

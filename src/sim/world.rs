@@ -252,7 +252,7 @@ impl World {
             Event::Sweep(plane) => {
                 let gone_after = self.party.knobs.gone_after;
                 let out = self.planes[plane].sweep(gone_after, self.now);
-                self.spread(plane, out);
+                self.spread(plane, None, out);
                 self.after(SWEEP, Event::Sweep(plane));
             }
             Event::Step(step) => self.apply(step),
@@ -403,8 +403,8 @@ impl World {
             Effect::Control(link, up) => {
                 let number = self.pcs[pc].run.as_ref().and_then(|r| r.links.get(&link).copied());
                 if let (Some(number), Some(plane)) = (number, self.planes.get(usize::from(link.0))) {
-                    let at = plane.arrival(now);
-                    self.at(at, Event::Up((pc, number), link, Box::new(up)));
+                    let wait = plane.delay;
+                    self.after(wait, Event::Up((pc, number), link, Box::new(up)));
                 }
             }
             Effect::ConfigureLan(lan) => {
@@ -566,8 +566,7 @@ impl World {
             run.links.insert(link, self.callers);
         }
         let Some(plane) = self.planes.get(usize::from(link.0)) else { return };
-        let at = plane.arrival(self.now);
-        self.at(at, Event::Connect(caller, link));
+        self.after(plane.delay, Event::Connect(caller, link));
     }
 
     fn connect(&mut self, caller: Caller, link: LinkId) {
@@ -577,8 +576,8 @@ impl World {
         } else {
             Down::Closed { why: "connection refused".to_owned() }
         };
-        let at = plane.arrival(self.now);
-        self.at(at, Event::Down(caller, link, Box::new(answer)));
+        let wait = plane.delay;
+        self.after(wait, Event::Down(caller, link, Box::new(answer)));
     }
 
     fn up(&mut self, caller: Caller, link: LinkId, message: Up) {
@@ -587,15 +586,16 @@ impl World {
         self.trace.note(self.now, Some(caller.0), "up", text.as_bytes(), || text.chars().take(120).collect());
         if self.planes[index].up && !self.net.is_offline(caller.0) {
             let out = self.planes[index].handle(caller, message, self.now);
-            self.spread(index, out);
+            self.spread(index, Some(caller), out);
         }
     }
 
     /// Sends what a control plane has to say on its way.
-    pub(super) fn spread(&mut self, plane: usize, out: Vec<(Caller, Down)>) {
+    pub(super) fn spread(&mut self, plane: usize, cause: Option<Caller>, out: Vec<(Caller, Down)>) {
         let link = LinkId(u8::try_from(plane).expect("a handful of control planes"));
         for (caller, message) in out {
-            let at = self.planes[plane].arrival(self.now);
+            let plane = &self.planes[plane];
+            let at = if cause == Some(caller) { self.now + plane.delay } else { plane.news(self.now) };
             self.at(at, Event::Down(caller, link, Box::new(message)));
         }
     }
