@@ -139,7 +139,11 @@ impl Link {
                 self.actions.push_back(LinkAction::Close);
                 self.failed(word, message.clone(), now);
             }
-            Down::Record { .. } | Down::Gone { .. } | Down::Rotated { .. } | Down::Signal { .. } => {}
+            Down::Record { .. }
+            | Down::Gone { .. }
+            | Down::Rotated { .. }
+            | Down::Signal { .. }
+            | Down::Notice { .. } => {}
         }
     }
 

@@ -248,6 +248,10 @@ impl<S: Session> Node<S> {
             }
             Down::Gone { peer, left } => self.said_gone(peer, left, now),
             Down::Rotated { rotation } => self.rotated(&rotation, now),
+            Down::Notice { code, message } => {
+                let hint = "lanrage went on by itself; look at the folder if it happens again";
+                self.event(Event::Warning(Trouble::new(&code, message, hint)));
+            }
             Down::Opened { .. } | Down::Closed { .. } | Down::Refused { .. } | Down::Signal { .. } => {}
         }
     }
