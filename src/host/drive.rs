@@ -13,7 +13,7 @@ mod lan;
 mod rig;
 
 pub use doors::{DEPTH, EVENTS, Inside, LinkDoor, Outside, ToKeep, ToLink, doors};
-pub use lan::{LanMaker, LanPortLike};
+pub use lan::{Device, LanMaker, LanPortLike};
 
 use super::clock::HostClock;
 use super::threads;
@@ -59,8 +59,6 @@ pub struct Parts<M> {
     pub cards: Vec<Card>,
     /// The invite, whose secret the node may change.
     pub invite: Invite,
-    /// How it is written.
-    pub invite_text: fn(&Invite) -> String,
     /// The channels.
     pub doors: Inside,
 }

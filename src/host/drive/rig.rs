@@ -60,7 +60,6 @@ pub(super) struct Rig<M: LanMaker> {
     doors: Inside,
     events: Events,
     invite: Invite,
-    invite_text: fn(&Invite) -> String,
     show: Show,
     overruns: u64,
     follow_ups: VecDeque<Input>,
@@ -87,7 +86,7 @@ impl<M: LanMaker> Rig<M> {
     pub(super) fn new(parts: Parts<M>, sockets: Rc<Sockets>) -> Self {
         let now = parts.clock.now();
         let rules = parts.setup.rules.clone();
-        parts.doors.invite.send_replace((parts.invite_text)(&parts.invite));
+        parts.doors.invite.send_replace(parts.invite.to_text());
         Self {
             node: Node::new(parts.setup, parts.seed, now),
             clock: parts.clock,
@@ -100,7 +99,6 @@ impl<M: LanMaker> Rig<M> {
             events: Events::new(parts.doors.events.clone()),
             doors: parts.doors,
             invite: parts.invite,
-            invite_text: parts.invite_text,
             show: Show { changed: true, last: None },
             overruns: 0,
             follow_ups: VecDeque::new(),
@@ -310,9 +308,9 @@ impl<M: LanMaker> Rig<M> {
     }
 
     fn tell_people(&mut self, mut event: Event) {
-        // The engine knows the secret but not where the control planes are: the invite is ours to write.
+        // After a re-keying the engine's invite is stale: it knows the secret but not where the control planes are.
         if let Event::Ready { invite, .. } = &mut event {
-            *invite = (self.invite_text)(&self.invite);
+            *invite = self.invite.to_text();
             self.doors.ready.send_replace(true);
         }
         self.events.tell(event);
@@ -322,7 +320,7 @@ impl<M: LanMaker> Rig<M> {
     fn rekeyed(&mut self, epoch: u32, secret: PartySecret) {
         self.invite.epoch = epoch;
         self.invite.secret = secret.clone();
-        self.doors.invite.send_replace((self.invite_text)(&self.invite));
+        self.doors.invite.send_replace(self.invite.to_text());
         self.doors.keep.send_modify(|keep| keep.rekeyed = Some((epoch, secret)));
         self.show.changed = true;
     }
