@@ -15,7 +15,7 @@ use super::counters::{Counters, DropReason};
 use super::effect::{Effect, HostFact, Knobs, LanConfig, Memory, Setup};
 use super::lan::firewall::Firewall;
 use super::lan::games::Games;
-use super::lan::guard::{EchoGuard, TwinGuard};
+use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
 use super::lan::pace::Bucket;
 use super::link::{Link, LinkTimes};
 use super::roster::Roster;
@@ -82,6 +82,8 @@ struct World {
 #[derive(Debug)]
 struct Lan {
     rules: Arc<Ruleset>,
+    /// For telling payloads apart.
+    hash: Hasher,
     echo: EchoGuard,
     twin: TwinGuard,
     firewall: Firewall,
@@ -168,6 +170,7 @@ impl<S: Session> Node<S> {
             world: World::default(),
             lan: Lan {
                 rules: setup.rules,
+                hash: Hasher::new(dice.u64()),
                 echo: EchoGuard::new(dice.u64(), knobs.echo_window),
                 twin: TwinGuard::new(dice.u64(), knobs.twin_window),
                 firewall: Firewall::new(setup.open),

@@ -141,7 +141,14 @@ impl<S: Session> Party<S> {
         let card = Card { id: CardId(2), name: "eth0".into(), nets: vec![net], default_route: true };
         node.handle_fact(HostFact::Cards(vec![card]), self.now);
         node.handle_fact(HostFact::Sockets(vec!["0.0.0.0:4000".parse().unwrap()]), self.now);
-        Seat { node, socket, games: Games::default(), events: vec![], memory: Memory::default(), stopped: false }
+        Seat {
+            node,
+            socket,
+            games: Games::default(),
+            events: vec![],
+            memory: Memory::default(),
+            stopped: false,
+        }
     }
 
     /// Takes all effects, playing the control plane.
@@ -211,7 +218,8 @@ impl<S: Session> Party<S> {
             for i in 0..self.seats.len() {
                 self.drain(i);
             }
-            let next = (0..self.seats.len()).filter_map(|i| Some((self.seats[i].node.deadline()?.at, i))).min();
+            let next =
+                (0..self.seats.len()).filter_map(|i| Some((self.seats[i].node.deadline()?.at, i))).min();
             let Some((at, i)) = next.filter(|(at, _)| *at <= end.mono) else { break };
             self.now = self.now.plus(at.since(self.now.mono));
             let seat = &mut self.seats[i];
