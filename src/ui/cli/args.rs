@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn run_keeps_what_was_typed() {
-        let low = typed("lanrage run --game a --game b --cards eth0,wlan0 --data-dir /d -vv -- mc --full").unwrap();
+        let low =
+            typed("lanrage run --game a --game b --cards eth0,wlan0 --data-dir /d -vv -- mc --full").unwrap();
         assert_eq!((low.global.verbose, low.global.data_dir), (2, Some("/d".into())));
         let Command::Run(run) = low.command else { panic!("run") };
         assert_eq!(run.games, ["a", "b"]);

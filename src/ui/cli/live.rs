@@ -37,7 +37,8 @@ impl Live {
                 self.ready = true;
                 self.invite(invite);
                 let name = clean(name, limits::NAME_CHARS);
-                self.screen.print(&format!("You are {name}, {address}. Found through {control}. Ctrl-C leaves."));
+                self.screen
+                    .print(&format!("You are {name}, {address}. Found through {control}. Ctrl-C leaves."));
             }
             Event::Warning(trouble) => self.trouble("warning", trouble),
             Event::Error(trouble) => self.trouble("error", trouble),

@@ -15,7 +15,8 @@ pub fn completions(shell: clap_complete::Shell, out: &mut dyn Write) {
 /// # Errors
 /// When `out` cannot be written.
 pub fn man(command: Option<&str>, out: &mut dyn Write) -> io::Result<bool> {
-    let wanted = command.map_or_else(|| "lanrage".to_owned(), |name| format!("lanrage-{}", name.replace(' ', "-")));
+    let wanted =
+        command.map_or_else(|| "lanrage".to_owned(), |name| format!("lanrage-{}", name.replace(' ', "-")));
     let Some((_, page)) = pages().into_iter().find(|(name, _)| *name == wanted) else { return Ok(false) };
     Man::new(page).render(out)?;
     Ok(true)

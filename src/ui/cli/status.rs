@@ -98,9 +98,15 @@ impl View {
     #[must_use]
     pub fn table(&self) -> String {
         let mut out = self.head();
-        section(&mut out, "Peers", self.peer_lines(true), "nobody else is here yet: `lanrage invite` prints the invite again");
+        section(
+            &mut out,
+            "Peers",
+            self.peer_lines(true),
+            "nobody else is here yet: `lanrage invite` prints the invite again",
+        );
         section(&mut out, "Games found", self.game_lines(), "none yet");
-        let (drops, counts): (Vec<_>, Vec<_>) = self.counters.iter().partition(|(name, _)| name.starts_with("drop."));
+        let (drops, counts): (Vec<_>, Vec<_>) =
+            self.counters.iter().partition(|(name, _)| name.starts_with("drop."));
         section(&mut out, "Packets", counter_lines(&counts), "none yet");
         section(&mut out, "Not let through", counter_lines(&drops), "nothing was dropped");
         out.join("\n") + "\n"
@@ -110,7 +116,9 @@ impl View {
     #[must_use]
     pub fn short(&self) -> Vec<String> {
         let mut out = vec![String::new()];
-        out.extend(self.control.iter().filter(|l| l.state != "online").map(|l| format!("  {}", link_line(l))));
+        out.extend(
+            self.control.iter().filter(|l| l.state != "online").map(|l| format!("  {}", link_line(l))),
+        );
         out.extend(self.peer_lines(false));
         if self.peers.is_empty() {
             out.push("  nobody else is here yet".to_owned());
@@ -133,7 +141,9 @@ impl View {
             out.push(format!("Router    {}{seen}, port mapping: {}", self.nat.r#type, self.nat.port_mapping));
         }
         let links = self.control.iter().enumerate();
-        out.extend(links.map(|(i, l)| format!("{:<10}{}", if i == 0 { "Control" } else { "" }, link_line(l))));
+        out.extend(
+            links.map(|(i, l)| format!("{:<10}{}", if i == 0 { "Control" } else { "" }, link_line(l))),
+        );
         out
     }
 

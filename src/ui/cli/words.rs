@@ -65,7 +65,13 @@ pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
         }
         Event::PeerJoined { peer, address, .. } => format!("{} is here: {address}", names.of(*peer)),
         Event::Path { peer, kind, remote, rtt_ms, why } => {
-            format!("{} is reached {} ({remote}), {}: {}", names.of(*peer), way(*kind), round_trip(*rtt_ms), clean(why, 60))
+            format!(
+                "{} is reached {} ({remote}), {}: {}",
+                names.of(*peer),
+                way(*kind),
+                round_trip(*rtt_ms),
+                clean(why, 60)
+            )
         }
         Event::GameFound { game, peer, title, address, local } => {
             found(&game_name(&names.of(*peer), game, title), *address, *local)
@@ -93,7 +99,11 @@ pub(super) fn game_name(owner: &str, game: &ProfileId, title: &str) -> String {
     let world = ["minecraft", "terraria"].iter().any(|w| game.0.starts_with(w));
     let what = if world { "world" } else { "game" };
     let title = clean(title, TITLE_CHARS);
-    if title.trim().is_empty() { format!("{owner}'s {game} {what}") } else { format!("{owner}'s {what} «{title}»") }
+    if title.trim().is_empty() {
+        format!("{owner}'s {game} {what}")
+    } else {
+        format!("{owner}'s {what} «{title}»")
+    }
 }
 
 /// Where a game can be joined.
