@@ -29,9 +29,8 @@ impl<S: Session> Node<S> {
         now: Now,
     ) -> Option<usize> {
         let seat = self.peers.list.get(at).and_then(|p| p.seat);
-        let view = match room.get(..len).map(PacketView::parse) {
-            Some(Ok(view)) => view,
-            Some(Err(_)) | None => return self.refuse(DropReason::Malformed),
+        let Some(Ok(view)) = room.get(..len).map(PacketView::parse) else {
+            return self.refuse(DropReason::Malformed);
         };
         let Some(seat) = seat.filter(|seat| self.is_of_seat(view.src, *seat)) else {
             return self.refuse(DropReason::ForgedSource);
