@@ -15,7 +15,7 @@ use super::counters::{Counters, DropReason};
 use super::effect::{Effect, HostFact, Knobs, LanConfig, Memory, Setup};
 use super::lan::firewall::Firewall;
 use super::lan::games::Games;
-use super::lan::guard::{EchoGuard, TwinGuard};
+use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
 use super::lan::pace::Bucket;
 use super::link::{Link, LinkTimes};
 use super::roster::Roster;
@@ -82,6 +82,8 @@ struct World {
 #[derive(Debug)]
 struct Lan {
     rules: Arc<Ruleset>,
+    /// For telling payloads apart.
+    hash: Hasher,
     echo: EchoGuard,
     twin: TwinGuard,
     firewall: Firewall,
@@ -108,6 +110,8 @@ struct Todo {
     greet: Option<Mono>,
     /// `ready` was not said yet; say it by then.
     ready_by: Option<Mono>,
+    /// Events that come after `ready`.
+    held: Vec<Event>,
     /// When the firewall is swept next.
     sweep: Mono,
     /// Everybody was told goodbye.
@@ -166,6 +170,7 @@ impl<S: Session> Node<S> {
             world: World::default(),
             lan: Lan {
                 rules: setup.rules,
+                hash: Hasher::new(dice.u64()),
                 echo: EchoGuard::new(dice.u64(), knobs.echo_window),
                 twin: TwinGuard::new(dice.u64(), knobs.twin_window),
                 firewall: Firewall::new(setup.open),
@@ -183,6 +188,7 @@ impl<S: Session> Node<S> {
                 remember: true,
                 greet: None,
                 ready_by: Some(now.mono + READY_PATIENCE),
+                held: Vec::new(),
                 sweep: now.mono,
                 stopped: false,
             },
@@ -327,7 +333,10 @@ impl<S: Session> Node<S> {
     }
 
     fn event(&mut self, event: Event) {
-        if self.effects.len() < limits::EFFECTS {
+        if self.todo.ready_by.is_some() && !matches!(event, Event::Error(_)) {
+            // `ready` comes first, and waits until the address in it is settled.
+            self.todo.held.push(event);
+        } else if self.effects.len() < limits::EFFECTS {
             self.effects.push_back(Effect::Event(event));
         }
     }

@@ -10,14 +10,14 @@ use crate::model::addr::Seat;
 use crate::model::limits;
 use crate::model::status::Event;
 use crate::model::time::Now;
-use crate::rules::ruleset::{ProfileIx, RewriteTo, RuleFacts, RuleIx, RuleKind, Side};
+use crate::rules::ruleset::{ProfileIx, RewriteTo, RuleFacts, RuleIx, RuleKind, Side, Transport};
 use crate::wire::frame::{Class, Frame, HEADER};
 use crate::wire::packet::{PacketView, clamp_mss, proto, readdress};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// How much longer than an announcement's life its port stays open: a client that saw it last moment can still join.
-const JOIN_GRACE: Duration = Duration::from_secs(60);
+pub(super) const JOIN_GRACE: Duration = Duration::from_secs(60);
 
 impl<S: Session> Node<S> {
     /// A plain IP packet of a peer lies in `room`. Its length after checks and rewrites, if it is to be delivered.
@@ -196,10 +196,23 @@ impl<S: Session> Node<S> {
         if facts.kind == RuleKind::Query {
             return;
         }
+        let Some(peer) = self.peers.list.get(at).map(|p| p.id) else { return };
+        let (sighting, words) = ((peer, rule, view.src_port), self.lan.hash.bytes(view.payload()).finish());
+        if let Some((_, _, transport, port)) =
+            self.lan.games.heard_again(sighting, words, facts.life, now.mono)
+        {
+            return self.lan.firewall.announced_there(
+                seat,
+                transport,
+                port,
+                facts.life + JOIN_GRACE,
+                now.mono,
+            );
+        }
         let rules = std::sync::Arc::clone(&self.lan.rules);
         let Some(game) = rules.describe(rule, view) else { return };
-        let Some(peer) = self.peers.list.get(at).map(|p| p.id) else { return };
         let (transport, port) = (game.transport, game.port);
+        self.lan.games.sighted(sighting, words, (peer, facts.profile, transport, port));
         self.lan.firewall.announced_there(seat, transport, port, facts.life + JOIN_GRACE, now.mono);
         if self.lan.games.heard(peer, facts.profile, game.clone(), facts.life, now.mono)
             && let Some(id) = rules.profiles().get(usize::from(facts.profile.0))
@@ -216,11 +229,11 @@ impl<S: Session> Node<S> {
         facts: &RuleFacts,
         view: &PacketView<'_>,
         now: Now,
-    ) -> u16 {
+    ) -> Option<(Transport, u16)> {
         let rules = std::sync::Arc::clone(&self.lan.rules);
-        let Some(game) = rules.describe(rule, view) else { return 0 };
+        let game = rules.describe(rule, view)?;
         self.lan.firewall.announced_here(game.transport, game.port, facts.life + JOIN_GRACE, now.mono);
-        game.port
+        Some((game.transport, game.port))
     }
 
     /// The id of a compiled profile.

@@ -334,6 +334,9 @@ impl<S: Session> Node<S> {
             control,
         };
         self.event(event);
+        for held in std::mem::take(&mut self.todo.held) {
+            self.event(held);
+        }
     }
 
     /// The end of every input.
