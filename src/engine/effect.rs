@@ -29,6 +29,8 @@ pub struct Setup {
     pub rules: Arc<Ruleset>,
     /// What is remembered from the last evening.
     pub memory: Memory,
+    /// The invite as text, for the `ready` event.
+    pub invite: String,
     /// Let every port in, not only the games'.
     pub open: bool,
     /// Every timeout, window and cap that a test may want to be extreme.

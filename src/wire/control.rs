@@ -102,7 +102,7 @@ impl Hello {
 pub struct Nonce(pub [u8; 32]);
 crate::model::text::byte_text!(Nonce, 32);
 
-/// From a control plane to a node. `Opened` and `Closed` are made by the carrier on this computer.
+/// From a control plane to a node. `Closed` and `Notice` are made by the carrier on this computer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "down", rename_all = "snake_case")]
 pub enum Down {
@@ -117,6 +117,13 @@ pub enum Down {
     Closed {
         /// What happened, for people.
         why: String,
+    },
+    /// Something people should know; the connection goes on (made by the carrier, never sent).
+    Notice {
+        /// A stable word, such as `discovery_broken`.
+        code: String,
+        /// For people.
+        message: String,
     },
     /// The hello was not accepted.
     Refused {
