@@ -209,7 +209,7 @@ mod tests {
         assert_eq!((near.pc, near.out, near.into), (2, 1, 1));
         assert_eq!(net.route(0, &cards[0], 5, to("198.18.1.9")), None, "nobody there");
         assert_eq!(net.hearers(1, 1), [2]);
-        assert_eq!(net.hearers(0, 0), []);
+        assert!(net.hearers(0, 0).is_empty());
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn bytes_of(values: &[u8]) -> Vec<u8> {
 
 /// The check character of a group. Past 32 groups the weights move on, because the number alone would repeat.
 fn group_sum(four: &[u8], index: usize) -> u8 {
-    let number = (index & 31) as u8;
+    let number = u8::try_from(index % 32).unwrap_or(0);
     four.iter().zip(1 + index / 32..).fold(number, |sum, (v, power)| sum ^ times_power(*v, power))
 }
 
