@@ -1,5 +1,7 @@
 //! The three guards: each asked about a packet it has not seen while its memory is full.
 
+#![allow(clippy::indexing_slicing, reason = "a bench that is wrong about its own world should stop")]
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use lanrage::engine::lan::guard::{EchoGuard, SeqWindow, TwinGuard};
 use lanrage::model::id::CardId;

@@ -1,5 +1,7 @@
 //! A game's packet on its way out: parse, firewall, seal. One peer; 64, 200 and 1,400 bytes.
 
+#![allow(clippy::indexing_slicing, reason = "a bench that is wrong about its own world should stop")]
+
 #[path = "../tests/support/party.rs"]
 mod support;
 

@@ -194,8 +194,11 @@ impl Plane {
     /// Takes off the list who was silent for too long, and tells the others.
     pub fn sweep(&mut self, gone_after: Duration, now: Mono) -> Vec<Outgoing> {
         let Some(party) = &mut self.party else { return Vec::new() };
-        let gone: Vec<PeerId> =
-            party.records.extract_if(.., |_, (_, seen)| now.since(*seen) > gone_after).map(|(p, _)| p).collect();
+        let gone: Vec<PeerId> = party
+            .records
+            .extract_if(.., |_, (_, seen)| now.since(*seen) > gone_after)
+            .map(|(p, _)| p)
+            .collect();
         let signed_in = |visit: &Visit, peer| visit.peer.is_some_and(|p| p != peer);
         let tell = |peer| {
             let others = self.callers.iter().filter(move |(_, v)| signed_in(v, peer));

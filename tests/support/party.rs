@@ -1,5 +1,11 @@
 //! A few nodes on a perfect network in memory: for tests and benches that look at one thing and want no world around it.
-#![allow(dead_code, reason = "every test takes what it needs")]
+#![allow(dead_code, unreachable_pub, reason = "every test takes what it needs")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that is wrong about its own world should stop"
+)]
 
 use lanrage::buf::batch::{Batch, Datagrams, Source};
 use lanrage::engine::effect::{Effect, HostFact, Knobs, LinkSetup, Memory, PartySetup, Setup};

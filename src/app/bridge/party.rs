@@ -19,7 +19,7 @@ const TRIES: u32 = 4096;
 
 /// What the player wants.
 #[derive(Debug)]
-pub struct Wish<'a> {
+pub(super) struct Wish<'a> {
     /// This node.
     pub me: PeerId,
     /// The invite to follow.
@@ -38,7 +38,7 @@ pub struct Wish<'a> {
 
 /// The party to be opened.
 #[derive(Debug)]
-pub struct Opened {
+pub(super) struct Opened {
     /// As it is to be kept.
     pub kept: Kept,
     /// Whether this node owns it.
@@ -50,7 +50,7 @@ pub struct Opened {
 impl Opened {
     /// For the engine.
     #[must_use]
-    pub fn setup(&self) -> PartySetup {
+    pub(super) fn setup(&self) -> PartySetup {
         PartySetup {
             id: self.kept.id(),
             owned_slot: self.owned.then_some(self.kept.slot),
@@ -62,7 +62,7 @@ impl Opened {
 
     /// For other players.
     #[must_use]
-    pub fn invite(&self) -> Invite {
+    pub(super) fn invite(&self) -> Invite {
         Invite {
             owner: self.kept.owner,
             slot: self.kept.slot,
@@ -78,7 +78,7 @@ impl Opened {
 ///
 /// # Errors
 /// `subnet_clash`, `subnet_not_yours` or `no_control`.
-pub fn open(parties: &mut Parties, wish: Wish<'_>, dice: &mut Dice) -> Result<Opened, Trouble> {
+pub(super) fn open(parties: &mut Parties, wish: Wish<'_>, dice: &mut Dice) -> Result<Opened, Trouble> {
     match wish.join {
         Some(invite) if invite.owner != wish.me => join(parties, invite, &wish),
         Some(invite) => host(parties, &wish, Some(invite), dice),

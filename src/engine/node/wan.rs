@@ -43,7 +43,9 @@ impl<S: Session> Node<S> {
                     }
                     0
                 }
-                other => self.answer(at, from, wire, other, room, wan),
+                other @ (Open::Reply(_) | Open::Nothing | Open::Refused) => {
+                    self.answer(at, from, wire, other, room, wan)
+                }
             },
             None => {
                 let mut room = [0; SLOT_BYTES];
@@ -53,7 +55,9 @@ impl<S: Session> Node<S> {
                         self.dropped(DropReason::LanFull);
                         0
                     }
-                    other => self.answer(at, from, wire, other, &room, wan),
+                    other @ (Open::Reply(_) | Open::Nothing | Open::Refused) => {
+                        self.answer(at, from, wire, other, &room, wan)
+                    }
                 }
             }
         };

@@ -2,7 +2,7 @@
 
 use super::doors::{Events, Inside, ToLink};
 use super::lan::{LanMaker, LanPortLike, Slot};
-use super::{Farewell, Parts, first_facts};
+use super::{Finished, Parts, first_facts};
 use crate::buf::batch::{Batch, Datagrams};
 use crate::engine::effect::{Effect, HostFact, LanConfig};
 use crate::engine::node::Node;
@@ -78,8 +78,8 @@ enum End {
     Runs,
     /// Saying goodbye because of this.
     Failing(Trouble),
-    /// Now; without goodbyes of carriers when it was an abort.
-    Stopped { trouble: Option<Trouble>, aborted: bool },
+    /// Now.
+    Stopped(Option<Trouble>),
 }
 
 impl<M: LanMaker> Rig<M> {
@@ -203,7 +203,7 @@ impl<M: LanMaker> Rig<M> {
                 self.node.handle_fact(fact, self.now);
             }
             Input::Command(command) => self.node.handle_command(command, self.now, &mut self.sends),
-            Input::Abort => self.end = End::Stopped { trouble: None, aborted: true },
+            Input::Abort => self.end = End::Stopped(None),
             Input::Packets => {}
         }
     }
@@ -252,7 +252,7 @@ impl<M: LanMaker> Rig<M> {
         if self.follow_ups.is_empty()
             && let End::Failing(trouble) = &self.end
         {
-            self.end = End::Stopped { trouble: Some(trouble.clone()), aborted: false };
+            self.end = End::Stopped(Some(trouble.clone()));
         }
     }
 
@@ -275,9 +275,9 @@ impl<M: LanMaker> Rig<M> {
         let trouble = match &self.end {
             End::Runs => trouble,
             End::Failing(first) => Some(first.clone()),
-            End::Stopped { .. } => return,
+            End::Stopped(_) => return,
         };
-        self.end = End::Stopped { trouble, aborted: false };
+        self.end = End::Stopped(trouble);
     }
 
     /// A carrier that takes nothing any more is the same as a connection that broke.
@@ -351,16 +351,15 @@ impl<M: LanMaker> Rig<M> {
         self.doors.status.send_replace(Arc::new(status));
     }
 
-    /// Closes the LAN side and lets go of the carriers. Their channel comes back to wait for their goodbyes.
-    pub(super) fn finish(mut self) -> (Result<(), Trouble>, Farewell) {
+    /// Closes the LAN side and lets go of the carriers.
+    pub(super) fn finish(mut self) -> Finished {
         self.show(true);
         self.lan.0 = None;
-        let (trouble, aborted) = match self.end {
-            End::Runs => (None, false),
-            End::Failing(trouble) => (Some(trouble), false),
-            End::Stopped { trouble, aborted } => (trouble, aborted),
+        let trouble = match self.end {
+            End::Runs => None,
+            End::Failing(trouble) => Some(trouble),
+            End::Stopped(trouble) => trouble,
         };
-        let control = (!aborted).then_some(self.doors.control);
-        (trouble.map_or(Ok(()), Err), control)
+        (trouble.map_or(Ok(()), Err), self.doors.control, self.doors.abort)
     }
 }
