@@ -32,7 +32,8 @@ fn two_nodes_find_each_other_and_say_so() {
     for seat in &party.seats {
         assert!(matches!(seat.events[0], Event::Ready { .. }), "{:?}", seat.events);
         assert!(seat.events.iter().any(|e| matches!(e, Event::PeerJoined { .. })));
-        let paths = seat.events.iter().filter(|e| matches!(e, Event::Path { kind: PathKind::Direct, .. })).count();
+        let paths =
+            seat.events.iter().filter(|e| matches!(e, Event::Path { kind: PathKind::Direct, .. })).count();
         assert_eq!(paths, 1, "{:?}", seat.events);
         assert_eq!(seat.events.len(), 3, "{:?}", seat.events);
     }

@@ -1,12 +1,13 @@
 //! Puts the parts together: configuration, running a node, serving, talking to a running node.
 //!
 //! * `config`: flags, variables and the config file become a `RunConfig` that cannot be wrong
-//! * `run`: a node in the foreground; `serve`: a control server
+//! * `bridge`: a node with everything around it; `run`: one in the foreground; `serve`: a control server
 //! * `ipc`: `status`, `invite`, `leave` and `kick` talk to the node that runs with the same data folder
 //! * `games`: the profiles
 //! * `failure`: what a command says when it did not work, and its exit code; `log`: standard error
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
 
+pub mod bridge;
 pub mod config;
 pub mod failure;
 pub mod games;

@@ -15,7 +15,7 @@ use super::counters::{Counters, DropReason};
 use super::effect::{Effect, HostFact, Knobs, LanConfig, Memory, Setup};
 use super::lan::firewall::Firewall;
 use super::lan::games::Games;
-use super::lan::guard::{EchoGuard, TwinGuard};
+use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
 use super::lan::pace::Bucket;
 use super::link::{Link, LinkTimes};
 use super::roster::Roster;
@@ -30,6 +30,7 @@ use crate::model::dice::{Dice, Seed};
 use crate::model::id::{LinkId, PartyId, PeerId};
 use crate::model::key::{NodeKeys, PartyKeys};
 use crate::model::limits;
+use crate::model::record::Rotation;
 use crate::model::status::{Event, Status};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
@@ -69,6 +70,8 @@ struct Party {
     subnet: Subnet,
     roster: Roster,
     invite: String,
+    /// The rotation that led to this epoch, if this node made it.
+    rotation: Option<Rotation>,
 }
 
 /// What the world reported.
@@ -82,6 +85,8 @@ struct World {
 #[derive(Debug)]
 struct Lan {
     rules: Arc<Ruleset>,
+    /// For telling payloads apart.
+    hash: Hasher,
     echo: EchoGuard,
     twin: TwinGuard,
     firewall: Firewall,
@@ -164,10 +169,12 @@ impl<S: Session> Node<S> {
                 subnet: setup.party.subnet,
                 roster: Roster::new(id),
                 invite: setup.invite,
+                rotation: setup.memory.rotation.clone().filter(|r| r.epoch == setup.party.epoch),
             },
             world: World::default(),
             lan: Lan {
                 rules: setup.rules,
+                hash: Hasher::new(dice.u64()),
                 echo: EchoGuard::new(dice.u64(), knobs.echo_window),
                 twin: TwinGuard::new(dice.u64(), knobs.twin_window),
                 firewall: Firewall::new(setup.open),

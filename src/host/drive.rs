@@ -13,7 +13,7 @@ mod lan;
 mod rig;
 
 pub use doors::{DEPTH, EVENTS, Inside, LinkDoor, Outside, ToKeep, ToLink, doors};
-pub use lan::{LanMaker, LanPortLike};
+pub use lan::{Device, LanMaker, LanPortLike};
 
 use super::clock::HostClock;
 use super::threads;
@@ -22,13 +22,16 @@ use crate::buf::batch::Batch;
 use crate::engine::effect::{HostFact, Setup};
 use crate::model::addr::Card;
 use crate::model::dice::Seed;
+use crate::model::id::LinkId;
 use crate::model::status::Trouble;
+use crate::wire::control::Down;
 use crate::wire::invite::Invite;
 use rig::{Input, Rig};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 /// Reads of one socket in one turn: 8 × 32 buffers.
 const WAN_READS: usize = 8;
@@ -59,8 +62,6 @@ pub struct Parts<M> {
     pub cards: Vec<Card>,
     /// The invite, whose secret the node may change.
     pub invite: Invite,
-    /// How it is written.
-    pub invite_text: fn(&Invite) -> String,
     /// The channels.
     pub doors: Inside,
 }
@@ -109,10 +110,13 @@ pub async fn drive<M: LanMaker>(parts: Parts<M>) -> Result<(), Trouble> {
         }
     }
     let Driver { rig, .. } = driver;
-    let (outcome, control) = rig.finish();
-    if let Some(mut control) = control {
-        let closed = async { while control.recv().await.is_some() {} };
-        let _ = tokio::time::timeout(FAREWELL, closed).await;
+    let (outcome, mut control, abort) = rig.finish();
+    // The LAN side is gone. What is left is the carriers' goodbyes; the last of them closes the channel.
+    let closed = async { while control.recv().await.is_some() {} };
+    tokio::select! {
+        () = closed => {}
+        () = abort.cancelled() => {}
+        () = tokio::time::sleep(FAREWELL) => {}
     }
     outcome
 }
@@ -193,8 +197,8 @@ impl<M: LanMaker> Driver<M> {
     }
 }
 
-/// The channel on which carriers were heard, to wait for their end.
-type Farewell = Option<mpsc::Receiver<(crate::model::id::LinkId, crate::wire::control::Down)>>;
+/// What stopped the node, the channel on which carriers were heard, and who may cut the waiting for them short.
+type Finished = (Result<(), Trouble>, mpsc::Receiver<(LinkId, Down)>, CancellationToken);
 
 /// The local addresses and the cards, as the node hears them first.
 fn first_facts(sockets: Vec<std::net::SocketAddr>, cards: Vec<Card>) -> [Input; 2] {

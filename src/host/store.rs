@@ -116,18 +116,6 @@ struct PortFile {
 }
 
 impl Store {
-    /// Where a node keeps its things when `--data-dir` does not say.
-    ///
-    /// # Errors
-    /// `no_data_dir` when the system names no home directory.
-    pub fn default_dir() -> Result<PathBuf, Trouble> {
-        let dirs = directories::ProjectDirs::from("", "", "lanrage").ok_or_else(|| {
-            let what = "this system names no home directory to keep the node's key in";
-            Trouble::new("no_data_dir", what, "name a directory with --data-dir DIR")
-        })?;
-        Ok(dirs.data_dir().to_path_buf())
-    }
-
     /// Opens (and makes) a data directory and locks it for this process.
     ///
     /// # Errors
@@ -252,7 +240,8 @@ mod tests {
             joined: [(kept(4).id().to_string(), kept(4))].into_iter().collect(),
         };
         store.keep_parties(&parties).unwrap();
-        let memory = Memory { seat: Some((crate::model::addr::Seat(9), 5)), seq: 77, peers: vec![] };
+        let memory =
+            Memory { seat: Some((crate::model::addr::Seat(9), 5)), seq: 77, peers: vec![], rotation: None };
         store.keep_memory(kept(3).id(), &memory).unwrap();
         store.keep_memory(kept(4).id(), &Memory::default()).unwrap();
         store.keep_port(4242).unwrap();

@@ -231,3 +231,6 @@ const NOTE_BYTES: usize = 2000;
 const PORT_RANGES: usize = 32;
 /// Ports that one key may open: DirectPlay's 2300-2400 fits, "everything" does not.
 const PLAY_PORTS: usize = 512;
+
+#[cfg(test)]
+mod tests;

@@ -21,4 +21,5 @@ pub mod ports;
 pub mod profile;
 mod rewrite;
 pub mod ruleset;
+pub mod sample;
 pub mod shipped;

@@ -94,7 +94,7 @@ mod tests {
             raw in proptest::collection::vec((any::<u16>(), any::<u16>()), 0..12), asked in any::<u16>(),
         ) {
             let items: Vec<(PortRange, u16)> =
-                raw.iter().enumerate().map(|(i, (a, b))| ((*a.min(b)..=*a.max(b)), i as u16)).collect();
+                raw.iter().zip(0u16..).map(|((a, b), i)| (*a.min(b)..=*a.max(b), i)).collect();
             let map = PortMap::new(&items);
             for port in raw.iter().flat_map(|(a, b)| [*a, *b, a.wrapping_add(1), b.wrapping_sub(1)]).chain([asked, 0, 65535]) {
                 let plain: Vec<u16> = items.iter().filter(|(r, _)| r.contains(&port)).map(|(_, v)| *v).collect();

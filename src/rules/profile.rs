@@ -18,7 +18,7 @@ use std::time::Duration;
 /// How sure a profile is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Evidence {
-    /// Its samples were captured from the real game.
+    /// Its samples were captured on a LAN, from the programs that `tested_on` names.
     Captured,
     /// From the game's source or a public description.
     Documented,

@@ -1,5 +1,11 @@
 //! A few nodes on a perfect network in memory: for tests and benches that look at one thing and want no world around it.
-#![allow(dead_code, reason = "every test takes what it needs")]
+#![allow(dead_code, unreachable_pub, reason = "every test takes what it needs")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that is wrong about its own world should stop"
+)]
 
 use lanrage::buf::batch::{Batch, Datagrams, Source};
 use lanrage::engine::effect::{Effect, HostFact, Knobs, LinkSetup, Memory, PartySetup, Setup};
@@ -141,7 +147,14 @@ impl<S: Session> Party<S> {
         let card = Card { id: CardId(2), name: "eth0".into(), nets: vec![net], default_route: true };
         node.handle_fact(HostFact::Cards(vec![card]), self.now);
         node.handle_fact(HostFact::Sockets(vec!["0.0.0.0:4000".parse().unwrap()]), self.now);
-        Seat { node, socket, games: Games::default(), events: vec![], memory: Memory::default(), stopped: false }
+        Seat {
+            node,
+            socket,
+            games: Games::default(),
+            events: vec![],
+            memory: Memory::default(),
+            stopped: false,
+        }
     }
 
     /// Takes all effects, playing the control plane.
@@ -211,7 +224,8 @@ impl<S: Session> Party<S> {
             for i in 0..self.seats.len() {
                 self.drain(i);
             }
-            let next = (0..self.seats.len()).filter_map(|i| Some((self.seats[i].node.deadline()?.at, i))).min();
+            let next =
+                (0..self.seats.len()).filter_map(|i| Some((self.seats[i].node.deadline()?.at, i))).min();
             let Some((at, i)) = next.filter(|(at, _)| *at <= end.mono) else { break };
             self.now = self.now.plus(at.since(self.now.mono));
             let seat = &mut self.seats[i];

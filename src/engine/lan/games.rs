@@ -8,6 +8,9 @@ use crate::wire::frame::Class;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Games that one peer may have in our list.
+const GAMES_OF_ONE: usize = 32;
+
 /// The newest announcement of a game on this computer, ready to be sent again.
 #[derive(Debug, Clone)]
 pub struct OwnGame {
@@ -19,6 +22,8 @@ pub struct OwnGame {
     pub profile: ProfileIx,
     /// Its sequence number: sent again under the same number, it is new only to who has not had it.
     pub number: u64,
+    /// Where the game is to be joined, as far as the announcement says.
+    pub joined_at: Option<(Transport, u16)>,
     until: Mono,
 }
 
@@ -33,21 +38,61 @@ pub struct HeardGame {
 /// What makes two sightings the same game.
 pub type HeardKey = (PeerId, ProfileIx, Transport, u16);
 
+/// Which packet it was: who sent it, by which rule, from which port. The same words need no second reading.
+pub type Sighting = (PeerId, RuleIx, u16);
+
 /// Both lists.
 #[derive(Debug, Default)]
 pub struct Games {
-    own: BTreeMap<(RuleIx, u16, u16), OwnGame>,
+    own: BTreeMap<(RuleIx, u16), OwnGame>,
     heard: BTreeMap<HeardKey, HeardGame>,
+    sightings: BTreeMap<Sighting, (u64, HeardKey)>,
 }
 
 impl Games {
-    /// An announcement left this computer: `from_port` and the game's own port tell two games of one kind apart.
-    pub fn announced(&mut self, rule: RuleIx, ports: (u16, u16), game: OwnGame, life: Duration, now: Mono) {
-        let key = (rule, ports.0, ports.1);
+    /// An announcement left this computer; the port it left from tells two games of one kind apart.
+    pub fn announced(&mut self, rule: RuleIx, from_port: u16, game: OwnGame, life: Duration, now: Mono) {
+        let key = (rule, from_port);
         if self.own.len() >= ANNOUNCEMENTS && !self.own.contains_key(&key) {
             return;
         }
         self.own.insert(key, OwnGame { until: now + life, ..game });
+    }
+
+    /// The same announcement again, word for word: keeps it alive without reading it anew. Where its game is to be joined,
+    /// if it was known.
+    pub fn announced_again(
+        &mut self,
+        rule: RuleIx,
+        packet: (u16, &[u8], u64),
+        life: Duration,
+        now: Mono,
+    ) -> Option<&OwnGame> {
+        let (from_port, bytes, number) = packet;
+        let known = self.own.get_mut(&(rule, from_port)).filter(|g| g.packet == bytes)?;
+        known.until = now + life;
+        known.number = number;
+        Some(known)
+    }
+
+    /// The same words of a peer's game again: keeps it alive. Its key, if these words are known.
+    pub fn heard_again(
+        &mut self,
+        sighting: Sighting,
+        words: u64,
+        life: Duration,
+        now: Mono,
+    ) -> Option<HeardKey> {
+        let (_, key) = self.sightings.get(&sighting).filter(|(known, _)| *known == words)?;
+        self.heard.get_mut(key)?.until = now + life;
+        Some(*key)
+    }
+
+    /// Notes which words a game was read from.
+    pub fn sighted(&mut self, sighting: Sighting, words: u64, key: HeardKey) {
+        if self.sightings.len() < ANNOUNCEMENTS || self.sightings.contains_key(&sighting) {
+            self.sightings.insert(sighting, (words, key));
+        }
     }
 
     /// The live announcements of this computer's games.
@@ -65,7 +110,9 @@ impl Games {
         now: Mono,
     ) -> bool {
         let key = (peer, profile, game.transport, game.port);
-        let full = self.heard.len() >= ANNOUNCEMENTS;
+        let of_peer =
+            self.heard.range((peer, ProfileIx(0), Transport::Tcp, 0)..).take_while(|(k, _)| k.0 == peer);
+        let full = self.heard.len() >= ANNOUNCEMENTS || of_peer.count() >= GAMES_OF_ONE;
         match self.heard.get_mut(&key) {
             Some(known) => {
                 known.until = now + life;
@@ -91,6 +138,8 @@ impl Games {
     /// Takes out the games that fell silent.
     pub fn expired(&mut self, now: Mono) -> Vec<(HeardKey, HeardGame)> {
         self.own.retain(|_, g| g.until > now);
+        let heard = &self.heard;
+        self.sightings.retain(|_, (_, key)| heard.get(key).is_some_and(|g| g.until > now));
         self.heard.extract_if(.., |_, g| g.until <= now).collect()
     }
 
@@ -111,8 +160,14 @@ impl Games {
 impl OwnGame {
     /// An announcement as it was sent.
     #[must_use]
-    pub const fn new(class: Class, packet: Vec<u8>, profile: ProfileIx, number: u64) -> Self {
-        Self { class, packet, profile, number, until: Mono::ZERO }
+    pub const fn new(
+        class: Class,
+        packet: Vec<u8>,
+        profile: ProfileIx,
+        number: u64,
+        joined_at: Option<(Transport, u16)>,
+    ) -> Self {
+        Self { class, packet, profile, number, joined_at, until: Mono::ZERO }
     }
 }
 
@@ -145,9 +200,10 @@ mod tests {
     #[test]
     fn own_games_are_remembered_for_their_life_only() {
         let mut g = Games::default();
-        let own = OwnGame::new(Class::Multicast, vec![1], ProfileIx(0), 1);
-        g.announced(RuleIx(0), (5, 25565), own.clone(), Duration::from_secs(6), at(0));
-        g.announced(RuleIx(0), (5, 25565), own, Duration::from_secs(6), at(1));
+        let own = OwnGame::new(Class::Multicast, vec![1], ProfileIx(0), 1, None);
+        g.announced(RuleIx(0), 5, own, Duration::from_secs(6), at(0));
+        assert!(g.announced_again(RuleIx(0), (5, &[1], 2), Duration::from_secs(6), at(1)).is_some());
+        assert!(g.announced_again(RuleIx(0), (5, &[2], 3), Duration::from_secs(6), at(1)).is_none());
         assert_eq!(g.own(at(6)).count(), 1);
         assert_eq!(g.own(at(7)).count(), 0);
     }

@@ -30,7 +30,9 @@ impl Hasher {
     #[must_use]
     pub fn word(self, word: u64) -> Self {
         let product = u128::from(self.0 ^ word) * 0xd6e8_feb8_6659_fd93;
-        Self((product as u64) ^ ((product >> 64) as u64).rotate_left(29))
+        let [low, high] =
+            [product & u128::from(u64::MAX), product >> 64].map(|half| u64::try_from(half).unwrap_or(0));
+        Self(low ^ high.rotate_left(29))
     }
 
     /// Adds bytes and their number.

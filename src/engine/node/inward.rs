@@ -10,14 +10,14 @@ use crate::model::addr::Seat;
 use crate::model::limits;
 use crate::model::status::Event;
 use crate::model::time::Now;
-use crate::rules::ruleset::{ProfileIx, RewriteTo, RuleFacts, RuleIx, RuleKind, Side};
+use crate::rules::ruleset::{ProfileIx, RewriteTo, RuleFacts, RuleIx, RuleKind, Side, Transport};
 use crate::wire::frame::{Class, Frame, HEADER};
 use crate::wire::packet::{PacketView, clamp_mss, proto, readdress};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// How much longer than an announcement's life its port stays open: a client that saw it last moment can still join.
-const JOIN_GRACE: Duration = Duration::from_secs(60);
+pub(super) const JOIN_GRACE: Duration = Duration::from_secs(60);
 
 impl<S: Session> Node<S> {
     /// A plain IP packet of a peer lies in `room`. Its length after checks and rewrites, if it is to be delivered.
@@ -29,9 +29,8 @@ impl<S: Session> Node<S> {
         now: Now,
     ) -> Option<usize> {
         let seat = self.peers.list.get(at).and_then(|p| p.seat);
-        let view = match room.get(..len).map(PacketView::parse) {
-            Some(Ok(view)) => view,
-            Some(Err(_)) | None => return self.refuse(DropReason::Malformed),
+        let Some(Ok(view)) = room.get(..len).map(PacketView::parse) else {
+            return self.refuse(DropReason::Malformed);
         };
         let Some(seat) = seat.filter(|seat| self.is_of_seat(view.src, *seat)) else {
             return self.refuse(DropReason::ForgedSource);
@@ -146,7 +145,8 @@ impl<S: Session> Node<S> {
         let room = scratch.get_mut(room_at..).ok_or(DropReason::BadFrame)?;
         let len = self.rewrite(rule, facts, room, whole, seat).ok_or(DropReason::RewriteFailed)?;
         let packet = room.get_mut(..len).ok_or(DropReason::BadFrame)?;
-        self.inject(packet, deliver, now, lan)
+        let group = rules.group_of(rule).filter(|_| deliver == Class::Multicast);
+        self.inject(packet, deliver, group, now, lan)
     }
 
     /// Addresses a discovery packet in this computer's own terms and hands it over.
@@ -154,14 +154,19 @@ impl<S: Session> Node<S> {
         &mut self,
         packet: &mut [u8],
         class: Class,
+        group: Option<IpAddr>,
         now: Now,
         lan: &mut impl LanSink,
     ) -> Result<(), DropReason> {
         let view = PacketView::parse(packet).map_err(|_| DropReason::Malformed)?;
         let port = view.dst_port;
         let (v4, v6) = self.addresses();
-        let (to, how) = match (class, view.src, view.dst.is_multicast()) {
-            (Class::Multicast, _, true) => (view.dst, Delivery::Group),
+        let group = Some(view.dst)
+            .filter(IpAddr::is_multicast)
+            .or(group)
+            .filter(|g| g.is_ipv4() == view.src.is_ipv4());
+        let (to, how) = match (class, view.src, group) {
+            (Class::Multicast, _, Some(group)) => (group, Delivery::Group),
             (Class::Directed, IpAddr::V4(_), _) => (IpAddr::V4(self.party.subnet.broadcast()), Delivery::Tun),
             (Class::Limited | Class::Multicast, IpAddr::V4(_), _) => {
                 (IpAddr::V4(Ipv4Addr::BROADCAST), Delivery::Tun)
@@ -196,10 +201,23 @@ impl<S: Session> Node<S> {
         if facts.kind == RuleKind::Query {
             return;
         }
+        let Some(peer) = self.peers.list.get(at).map(|p| p.id) else { return };
+        let (sighting, words) = ((peer, rule, view.src_port), self.lan.hash.bytes(view.payload()).finish());
+        if let Some((_, _, transport, port)) =
+            self.lan.games.heard_again(sighting, words, facts.life, now.mono)
+        {
+            return self.lan.firewall.announced_there(
+                seat,
+                transport,
+                port,
+                facts.life + JOIN_GRACE,
+                now.mono,
+            );
+        }
         let rules = std::sync::Arc::clone(&self.lan.rules);
         let Some(game) = rules.describe(rule, view) else { return };
-        let Some(peer) = self.peers.list.get(at).map(|p| p.id) else { return };
         let (transport, port) = (game.transport, game.port);
+        self.lan.games.sighted(sighting, words, (peer, facts.profile, transport, port));
         self.lan.firewall.announced_there(seat, transport, port, facts.life + JOIN_GRACE, now.mono);
         if self.lan.games.heard(peer, facts.profile, game.clone(), facts.life, now.mono)
             && let Some(id) = rules.profiles().get(usize::from(facts.profile.0))
@@ -216,11 +234,11 @@ impl<S: Session> Node<S> {
         facts: &RuleFacts,
         view: &PacketView<'_>,
         now: Now,
-    ) -> u16 {
+    ) -> Option<(Transport, u16)> {
         let rules = std::sync::Arc::clone(&self.lan.rules);
-        let Some(game) = rules.describe(rule, view) else { return 0 };
+        let game = rules.describe(rule, view)?;
         self.lan.firewall.announced_here(game.transport, game.port, facts.life + JOIN_GRACE, now.mono);
-        game.port
+        Some((game.transport, game.port))
     }
 
     /// The id of a compiled profile.

@@ -1,6 +1,7 @@
 //! Game to party: classify, guard, pace, fan out; and unicast packets to the one peer they are for.
 
 use super::Node;
+use super::inward::JOIN_GRACE;
 use crate::buf::slot::Slot;
 use crate::engine::counters::{Count, DropReason};
 use crate::engine::lan::firewall::Way;
@@ -207,11 +208,32 @@ impl<S: Session> Node<S> {
             RuleKind::Answer => {
                 self.note_own_game(rule, facts, &view, now);
             }
-            RuleKind::Announcement => {
-                let port = self.note_own_game(rule, facts, &view, now);
-                let own = OwnGame::new(class, packet.to_vec(), facts.profile, number);
-                self.lan.games.announced(rule, (view.src_port, port), own, facts.life, now.mono);
+            RuleKind::Announcement => self.note_announcement(rule, facts, class, (&view, number), now),
+        }
+    }
+
+    /// The same words need no second reading: most announcements repeat the last one.
+    fn note_announcement(
+        &mut self,
+        rule: RuleIx,
+        facts: &RuleFacts,
+        class: Class,
+        (view, number): (&PacketView<'_>, u64),
+        now: Now,
+    ) {
+        let this = (view.src_port, view.bytes, number);
+        let again = self.lan.games.announced_again(rule, this, facts.life, now.mono);
+        let joined_at = match again.map(|known| known.joined_at) {
+            Some(joined_at) => joined_at,
+            None => {
+                let joined_at = self.note_own_game(rule, facts, view, now);
+                let own = OwnGame::new(class, view.bytes.to_vec(), facts.profile, number, joined_at);
+                self.lan.games.announced(rule, view.src_port, own, facts.life, now.mono);
+                joined_at
             }
+        };
+        if let Some((transport, port)) = joined_at {
+            self.lan.firewall.announced_here(transport, port, facts.life + JOIN_GRACE, now.mono);
         }
     }
 

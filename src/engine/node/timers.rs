@@ -102,8 +102,7 @@ impl<S: Session> Node<S> {
     /// Once a session is up, the peer gets our record; once a path is proven, our running games.
     fn greet(&mut self, at: usize, now: Now, wan: &mut impl WanSink) {
         let Some(peer) = self.peers.list.get(at).filter(|p| p.outbound.up) else { return };
-        let (greet, replay) =
-            (!peer.outbound.greeted, !peer.outbound.replayed && peer.agent.report().is_some());
+        let (greet, replay) = (!peer.outbound.greeted, !peer.outbound.replayed && peer.agent.is_proven());
         if greet && peer.agent.primary().is_some() {
             let record = PeerMessage::Record(self.own_envelope());
             let sent = self.send_message(at, &record, now, wan);

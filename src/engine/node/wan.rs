@@ -43,7 +43,9 @@ impl<S: Session> Node<S> {
                     }
                     0
                 }
-                other => self.answer(at, from, wire, other, room, wan),
+                other @ (Open::Reply(_) | Open::Nothing | Open::Refused) => {
+                    self.answer(at, from, wire, other, room, wan)
+                }
             },
             None => {
                 let mut room = [0; SLOT_BYTES];
@@ -53,7 +55,9 @@ impl<S: Session> Node<S> {
                         self.dropped(DropReason::LanFull);
                         0
                     }
-                    other => self.answer(at, from, wire, other, &room, wan),
+                    other @ (Open::Reply(_) | Open::Nothing | Open::Refused) => {
+                        self.answer(at, from, wire, other, &room, wan)
+                    }
                 }
             }
         };
@@ -147,11 +151,15 @@ impl<S: Session> Node<S> {
             self.counters.add(Count::Handshakes);
             self.flush_waiting(at, now, wan);
         }
-        let shown = self.peers.list.get(at).map(|p| p.presence);
-        if established && shown != Some(Presence::Here) {
+        let Some(peer) = self.peers.list.get(at) else { return };
+        let (news, here) = (peer.agent.has_news(), peer.presence == Presence::Here);
+        let greet = peer.outbound.up && !(peer.outbound.greeted && peer.outbound.replayed);
+        if established && !here {
             self.peer_is_here(at, now);
         }
-        self.run_agent(at, now, wan);
+        if news || greet {
+            self.run_agent(at, now, wan);
+        }
     }
 
     fn flush_waiting(&mut self, at: usize, now: Now, wan: &mut impl WanSink) {

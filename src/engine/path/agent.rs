@@ -76,6 +76,7 @@ pub struct Agent {
     unheard_since: Option<Mono>,
     numbers: u64,
     lost: bool,
+    news: bool,
 }
 
 impl Agent {
@@ -96,6 +97,7 @@ impl Agent {
             unheard_since: None,
             numbers,
             lost: false,
+            news: true,
         }
     }
 
@@ -136,6 +138,7 @@ impl Agent {
 
     /// The session came up (or went).
     pub fn session(&mut self, established: bool, now: Mono) {
+        self.news = true;
         if established && !self.session {
             self.tries = 0;
             self.next_try = None;
@@ -153,6 +156,10 @@ impl Agent {
     pub fn heard(&mut self, from: SocketAddr, cards: &[Card], now: Mono) {
         self.heard = Some(now);
         self.unheard_since = None;
+        if self.primary == Some(from) {
+            return;
+        }
+        self.news = true;
         if self.pairs.iter().all(|p| p.remote != from) {
             if self.pairs.len() >= CANDIDATES * 2 {
                 self.pairs.retain(|p| p.named || p.proven.is_some());
@@ -181,6 +188,7 @@ impl Agent {
 
     /// An authentic pong with this number.
     pub fn pong(&mut self, number: u64, now: Mono) {
+        self.news = true;
         let (primary, keepalive) = (self.primary, self.keepalive);
         let wait = |p: &Pair| if Some(p.remote) == primary { keepalive } else { spare_wait() };
         let Some(pair) = self.pairs.iter_mut().find_map(|p| {
@@ -213,6 +221,18 @@ impl Agent {
             self.why = first_words(new.0);
         }
         self.lost = false;
+    }
+
+    /// Whether something happened since the last `poll` that it should look at before its deadline.
+    #[must_use]
+    pub const fn has_news(&self) -> bool {
+        self.news
+    }
+
+    /// Whether the primary path is proven.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.pairs.iter().any(|p| Some(p.remote) == self.primary && p.proven.is_some())
     }
 
     /// The addresses for a handshake: the primary alone is not enough when there is no session.
@@ -251,8 +271,9 @@ impl Agent {
 
     /// The next thing to do at this time; call until `None`.
     pub fn poll(&mut self, now: Mono) -> Option<Action> {
-        if let Some(report) = self.report()
-            && self.reported != Some(report.remote)
+        self.news = false;
+        if self.reported != self.primary
+            && let Some(report) = self.report()
         {
             self.reported = Some(report.remote);
             return Some(Action::Changed(report));

@@ -2,7 +2,7 @@
 
 use super::doors::{Events, Inside, ToLink};
 use super::lan::{LanMaker, LanPortLike, Slot};
-use super::{Farewell, Parts, first_facts};
+use super::{Finished, Parts, first_facts};
 use crate::buf::batch::{Batch, Datagrams};
 use crate::engine::effect::{Effect, HostFact, LanConfig};
 use crate::engine::node::Node;
@@ -60,7 +60,6 @@ pub(super) struct Rig<M: LanMaker> {
     doors: Inside,
     events: Events,
     invite: Invite,
-    invite_text: fn(&Invite) -> String,
     show: Show,
     overruns: u64,
     follow_ups: VecDeque<Input>,
@@ -79,15 +78,15 @@ enum End {
     Runs,
     /// Saying goodbye because of this.
     Failing(Trouble),
-    /// Now; without goodbyes of carriers when it was an abort.
-    Stopped { trouble: Option<Trouble>, aborted: bool },
+    /// Now.
+    Stopped(Option<Trouble>),
 }
 
 impl<M: LanMaker> Rig<M> {
     pub(super) fn new(parts: Parts<M>, sockets: Rc<Sockets>) -> Self {
         let now = parts.clock.now();
         let rules = parts.setup.rules.clone();
-        parts.doors.invite.send_replace((parts.invite_text)(&parts.invite));
+        parts.doors.invite.send_replace(parts.invite.to_text());
         Self {
             node: Node::new(parts.setup, parts.seed, now),
             clock: parts.clock,
@@ -100,7 +99,6 @@ impl<M: LanMaker> Rig<M> {
             events: Events::new(parts.doors.events.clone()),
             doors: parts.doors,
             invite: parts.invite,
-            invite_text: parts.invite_text,
             show: Show { changed: true, last: None },
             overruns: 0,
             follow_ups: VecDeque::new(),
@@ -205,7 +203,7 @@ impl<M: LanMaker> Rig<M> {
                 self.node.handle_fact(fact, self.now);
             }
             Input::Command(command) => self.node.handle_command(command, self.now, &mut self.sends),
-            Input::Abort => self.end = End::Stopped { trouble: None, aborted: true },
+            Input::Abort => self.end = End::Stopped(None),
             Input::Packets => {}
         }
     }
@@ -254,7 +252,7 @@ impl<M: LanMaker> Rig<M> {
         if self.follow_ups.is_empty()
             && let End::Failing(trouble) = &self.end
         {
-            self.end = End::Stopped { trouble: Some(trouble.clone()), aborted: false };
+            self.end = End::Stopped(Some(trouble.clone()));
         }
     }
 
@@ -277,9 +275,9 @@ impl<M: LanMaker> Rig<M> {
         let trouble = match &self.end {
             End::Runs => trouble,
             End::Failing(first) => Some(first.clone()),
-            End::Stopped { .. } => return,
+            End::Stopped(_) => return,
         };
-        self.end = End::Stopped { trouble, aborted: false };
+        self.end = End::Stopped(trouble);
     }
 
     /// A carrier that takes nothing any more is the same as a connection that broke.
@@ -310,9 +308,9 @@ impl<M: LanMaker> Rig<M> {
     }
 
     fn tell_people(&mut self, mut event: Event) {
-        // The engine knows the secret but not where the control planes are: the invite is ours to write.
+        // After a re-keying the engine's invite is stale: it knows the secret but not where the control planes are.
         if let Event::Ready { invite, .. } = &mut event {
-            *invite = (self.invite_text)(&self.invite);
+            *invite = self.invite.to_text();
             self.doors.ready.send_replace(true);
         }
         self.events.tell(event);
@@ -322,7 +320,7 @@ impl<M: LanMaker> Rig<M> {
     fn rekeyed(&mut self, epoch: u32, secret: PartySecret) {
         self.invite.epoch = epoch;
         self.invite.secret = secret.clone();
-        self.doors.invite.send_replace((self.invite_text)(&self.invite));
+        self.doors.invite.send_replace(self.invite.to_text());
         self.doors.keep.send_modify(|keep| keep.rekeyed = Some((epoch, secret)));
         self.show.changed = true;
     }
@@ -353,16 +351,15 @@ impl<M: LanMaker> Rig<M> {
         self.doors.status.send_replace(Arc::new(status));
     }
 
-    /// Closes the LAN side and lets go of the carriers. Their channel comes back to wait for their goodbyes.
-    pub(super) fn finish(mut self) -> (Result<(), Trouble>, Farewell) {
+    /// Closes the LAN side and lets go of the carriers.
+    pub(super) fn finish(mut self) -> Finished {
         self.show(true);
         self.lan.0 = None;
-        let (trouble, aborted) = match self.end {
-            End::Runs => (None, false),
-            End::Failing(trouble) => (Some(trouble), false),
-            End::Stopped { trouble, aborted } => (trouble, aborted),
+        let trouble = match self.end {
+            End::Runs => None,
+            End::Failing(trouble) => Some(trouble),
+            End::Stopped(trouble) => trouble,
         };
-        let control = (!aborted).then_some(self.doors.control);
-        (trouble.map_or(Ok(()), Err), control)
+        (trouble.map_or(Ok(()), Err), self.doors.control, self.doors.abort)
     }
 }

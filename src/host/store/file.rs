@@ -8,7 +8,6 @@ use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
-use zeroize::Zeroizing;
 
 /// The format of all files.
 const VERSION: u64 = 1;
@@ -26,7 +25,7 @@ pub(super) fn read<T: DeserializeOwned>(
     sane: impl FnOnce(&T) -> bool,
 ) -> Result<Option<T>, Trouble> {
     let path = dir.join(name);
-    let mut text = Zeroizing::new(Vec::new());
+    let mut text = Vec::new();
     match File::open(&path) {
         Ok(file) => {
             file.take(LARGEST).read_to_end(&mut text).map_err(|e| failed("read", &path, &e))?;
@@ -98,12 +97,12 @@ pub(super) fn write(dir: &Path, name: &str, value: &impl Serialize) -> Result<()
     Ok(())
 }
 
-fn to_text(value: &impl Serialize) -> serde_json::Result<Zeroizing<Vec<u8>>> {
+fn to_text(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut value = serde_json::to_value(value)?;
     if let Value::Object(fields) = &mut value {
         fields.insert("version".into(), VERSION.into());
     }
-    let mut text = Zeroizing::new(serde_json::to_vec_pretty(&value)?);
+    let mut text = serde_json::to_vec_pretty(&value)?;
     text.push(b'\n');
     Ok(text)
 }
