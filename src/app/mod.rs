@@ -15,6 +15,7 @@ pub mod ipc;
 pub mod log;
 pub mod run;
 pub mod serve;
+pub mod signals;
 pub mod stand_in;
 
 use crate::model::status::Event;

@@ -4,6 +4,7 @@
 use super::config::RunConfig;
 use super::failure::Failure;
 use super::ipc;
+use super::signals::Signals;
 use super::stand_in::{self, NodeHandle, Running};
 use super::{games, log};
 use crate::host::threads;
@@ -220,44 +221,5 @@ async fn wait(game: &mut Option<Child>) -> io::Result<ExitStatus> {
     match game {
         Some(child) => child.wait().await,
         None => std::future::pending().await,
-    }
-}
-
-/// What people and systems send to end a program.
-struct Signals {
-    #[cfg(unix)]
-    unix: [tokio::signal::unix::Signal; 3],
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let unix = [
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::hangup())?,
-            ];
-            Ok(Self { unix })
-        }
-        #[cfg(not(unix))]
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) {
-        #[cfg(unix)]
-        {
-            let [interrupt, terminate, hangup] = &mut self.unix;
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
-        }
-        #[cfg(not(unix))]
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }

@@ -93,6 +93,8 @@ pub struct ServeConfig {
     pub listen: Vec<SocketAddr>,
     /// Where it keeps parties.
     pub data_dir: PathBuf,
+    /// The names under which players reach it; empty: any.
+    pub names: Vec<String>,
     /// Between two sweeps of silent peers.
     pub sweep: Duration,
     /// Timeouts that both ends must agree on.
@@ -227,6 +229,7 @@ impl ServeConfig {
         let listen = layers.each("server.listen", hint, address)?;
         Ok(Self {
             listen: if listen.is_empty() { vec![SERVER_LISTEN] } else { listen },
+            names: layers.each("server.names", "write a host name, such as play.example.org", plain)?,
             data_dir: data_dir(global, layers)?,
             sweep: layers.seconds("timing.sweep")?.unwrap_or(limits::SWEEP),
             knobs: timing::knobs(layers)?,
@@ -374,9 +377,10 @@ fn adapter(text: &str) -> Result<String, String> {
     }
 }
 
+/// Anything that can be a name of a game or a host.
 fn plain(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
-        return Err(format!("`{}` is no game", text.chars().take(64).collect::<String>().escape_debug()));
+    if text.is_empty() || text.len() > 253 || text.chars().any(char::is_control) {
+        return Err(format!("`{}` is no name", text.chars().take(64).collect::<String>().escape_debug()));
     }
     Ok(text.to_owned())
 }
