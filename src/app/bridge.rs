@@ -14,7 +14,7 @@ pub use handle::NodeHandle;
 use crate::engine::effect::{Knobs, LinkSetup, Setup};
 use crate::host::clock::{self, HostClock};
 use crate::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
-use crate::host::drive::{self, Device, LinkDoor, Outside, Parts, ToLink};
+use crate::host::drive::{self, Device, Outside, Parts};
 use crate::host::lan::{LanOptions, clean_leftovers};
 use crate::host::store::Store;
 use crate::host::udp::Bound;
@@ -259,20 +259,10 @@ fn carriers(
     party: PartyId,
     me: PeerId,
     out: &mpsc::Sender<(LinkId, crate::wire::control::Down)>,
-) -> Vec<LinkDoor> {
-    let door = |(n, choice)| -> LinkDoor {
-        let setup = CarrierSetup { link: LinkId(n), choice, party, me };
-        let carrier = control::spawn(setup, out.clone());
-        Box::new(move |word| {
-            let word = match word {
-                ToLink::Open => ToCarrier::Open,
-                ToLink::Close => ToCarrier::Close,
-                ToLink::Send(message) => ToCarrier::Send(message),
-            };
-            carrier.try_send(word).is_ok()
-        })
-    };
-    (0..).zip(choices).map(door).collect()
+) -> Vec<mpsc::Sender<ToCarrier>> {
+    let spawn =
+        |(n, choice)| control::spawn(CarrierSetup { link: LinkId(n), choice, party, me }, out.clone());
+    (0..).zip(choices).map(spawn).collect()
 }
 
 /// What is shown until the node has something to show.
