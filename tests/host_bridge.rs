@@ -7,10 +7,9 @@
 #[path = "lab_support/netns.rs"]
 mod netns;
 
-use lanrage::app::bridge::{self, ModeWish, NodeHandle, RunConfig};
+use lanrage::app::bridge::{self, ModeWish, RunConfig, Running};
 use lanrage::engine::effect::Knobs;
 use lanrage::host::control::ControlChoice;
-use lanrage::host::threads;
 use lanrage::model::command::Command;
 use lanrage::model::status::{Event, Trouble};
 use lanrage::wire::invite::Invite;
@@ -18,8 +17,7 @@ use netns::ip;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,8 +46,7 @@ fn refused(change: impl FnOnce(&mut RunConfig)) -> Trouble {
     let (data, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut config = config(data.path(), shared.path());
     change(&mut config);
-    let slow = threads::slow_runtime().unwrap();
-    bridge::run(config, slow.handle()).map(|_| ()).unwrap_err()
+    bridge::start(config).map(|_| ()).unwrap_err()
 }
 
 #[test]
@@ -68,24 +65,18 @@ fn wishes_that_cannot_be_granted_are_refused_before_anything_is_made() {
     );
 }
 
-/// A running node and the runtime of everything slow around it.
-struct Node {
-    handle: NodeHandle,
-    _slow: Runtime,
-}
+struct Node(Running);
 
 impl Node {
     fn start(config: RunConfig) -> Self {
-        let slow = threads::slow_runtime().unwrap();
-        let handle = bridge::run(config, slow.handle()).unwrap();
-        Self { handle, _slow: slow }
+        Self(bridge::start(config).unwrap())
     }
 
     fn wait(&mut self, like: impl Fn(&Event) -> bool) -> Event {
         let end = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         while Instant::now() < end {
-            match self.handle.events.try_recv() {
+            match self.0.events.try_recv() {
                 Ok(event) if like(&event) => return event,
                 Ok(event) => seen.push(event),
                 Err(mpsc::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(5)),
@@ -102,22 +93,9 @@ impl Node {
         }
     }
 
-    fn stopped(&mut self) -> Option<Trouble> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match self.handle.stopped.try_recv() {
-                Ok(trouble) => return trouble,
-                Err(oneshot::error::TryRecvError::Empty) if Instant::now() < end => {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(e) => panic!("the node did not say why it stopped: {e}"),
-            }
-        }
-    }
-
-    fn leave(&mut self) -> Option<Trouble> {
-        self.handle.commands.blocking_send(Command::Leave).unwrap();
-        self.stopped()
+    fn leave(self) -> Result<(), Trouble> {
+        self.0.handle.commands.blocking_send(Command::Leave).unwrap();
+        self.0.wait()
     }
 }
 
@@ -163,7 +141,7 @@ fn two_nodes_meet_and_the_second_evening_is_like_the_first() {
                 let socket = UdpSocket::bind(SocketAddr::new(address, 0)).unwrap();
                 assert!(socket.local_addr().unwrap().ip() == address, "the device carries the address");
                 done.recv().unwrap();
-                assert!(b.leave().is_none());
+                assert_eq!(b.leave(), Ok(()));
                 assert!(!has_device(), "{:?}", devices());
             });
             other
@@ -177,10 +155,9 @@ fn two_nodes_meet_and_the_second_evening_is_like_the_first() {
         done_in.send(()).unwrap();
         a.wait(|e| matches!(e, Event::PeerLeft { .. }));
         // A second node on the same data directory is refused while the first one runs.
-        let slow = threads::slow_runtime().unwrap();
-        let twice = bridge::run(config(&data_a, &shared), slow.handle()).map(|_| ()).unwrap_err();
+        let twice = bridge::start(config(&data_a, &shared)).map(|_| ()).unwrap_err();
         assert_eq!(twice.code, "data_dir_in_use");
-        assert!(a.leave().is_none());
+        assert_eq!(a.leave(), Ok(()));
         // The cable lives as long as the other namespace.
         let _other = b.join().unwrap();
         assert_eq!(devices(), before, "nothing is left");
@@ -189,33 +166,38 @@ fn two_nodes_meet_and_the_second_evening_is_like_the_first() {
         again.control.clear();
         let mut a = Node::start(again);
         assert_eq!(a.ready(), (invite, address));
-        // Dropping the handle is rude, but leaves nothing either.
-        a.handle.abort();
-        let end = Instant::now() + PATIENCE;
-        while has_device() {
-            assert!(Instant::now() < end, "the device stays");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        // Dropping it is rude, but leaves nothing either.
+        drop(a);
+        assert!(!has_device(), "{:?}", devices());
     });
 }
 
 #[test]
-fn the_wrapped_game_starts_when_ready_and_its_end_ends_the_node() {
+fn a_node_without_rights_says_how_to_get_them() {
     if !netns::possible() {
         return;
     }
     netns::inside(|| {
+        give_up_rights();
         let (data, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mark = data.path().join("played");
-        let mut wrapped = config(data.path(), shared.path());
-        wrapped.command = vec!["touch".into(), mark.clone().into()];
-        let mut node = Node::start(wrapped);
-        assert!(node.stopped().is_none());
-        assert!(mark.exists());
-        let mut wrapped = config(data.path(), shared.path());
-        wrapped.command = vec!["./no-such-game".into()];
-        let trouble = Node::start(wrapped).stopped().expect("it cannot be started");
-        assert!(trouble.code == "command_failed" && trouble.message.contains("no-such-game"), "{trouble:?}");
-        assert!(!has_device());
+        let trouble = bridge::start(config(data.path(), shared.path())).unwrap().wait().unwrap_err();
+        assert_eq!(trouble.code, "no_tun_rights");
+        assert!(trouble.hint.contains("setcap"), "{trouble:?}");
     });
+}
+
+/// Takes CAP_NET_ADMIN from the calling thread and all that it will start.
+fn give_up_rights() {
+    const CAP_NET_ADMIN: libc::c_ulong = 12;
+    const VERSION_3: u32 = 0x2008_0522;
+    let mut header = [VERSION_3, 0];
+    let mut sets = [0u32; 6];
+    #[expect(unsafe_code, reason = "std has no capabilities")]
+    // SAFETY: both pointers are to live arrays of the size that version 3 of the interface reads and writes.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()), 0);
+        sets[0] &= !(1 << CAP_NET_ADMIN);
+        sets[1] &= !(1 << CAP_NET_ADMIN);
+        assert_eq!(libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()), 0);
+    }
 }
