@@ -1,6 +1,7 @@
 //! How long the matcher takes: one game, all shipped games, and three hundred rules, for packets that match and for the
 //! common case of packets that are no game's discovery. The aim is below 50 ns with 300 rules.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
+#![allow(clippy::indexing_slicing, reason = "a bench may panic")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use lanrage::model::addr::Seat;

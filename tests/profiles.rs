@@ -1,4 +1,9 @@
 //! The shipped profiles against packets that their games really send, and against hostile ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, as it should"
+)]
 
 use lanrage::model::addr::Seat;
 use lanrage::rules::check::check_text;

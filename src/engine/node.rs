@@ -30,6 +30,7 @@ use crate::model::dice::{Dice, Seed};
 use crate::model::id::{LinkId, PartyId, PeerId};
 use crate::model::key::{NodeKeys, PartyKeys};
 use crate::model::limits;
+use crate::model::record::Rotation;
 use crate::model::status::{Event, Status};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
@@ -69,6 +70,8 @@ struct Party {
     subnet: Subnet,
     roster: Roster,
     invite: String,
+    /// The rotation that led to this epoch, if this node made it.
+    rotation: Option<Rotation>,
 }
 
 /// What the world reported.
@@ -166,6 +169,7 @@ impl<S: Session> Node<S> {
                 subnet: setup.party.subnet,
                 roster: Roster::new(id),
                 invite: setup.invite,
+                rotation: setup.memory.rotation.clone().filter(|r| r.epoch == setup.party.epoch),
             },
             world: World::default(),
             lan: Lan {

@@ -240,7 +240,8 @@ mod tests {
             joined: [(kept(4).id().to_string(), kept(4))].into_iter().collect(),
         };
         store.keep_parties(&parties).unwrap();
-        let memory = Memory { seat: Some((crate::model::addr::Seat(9), 5)), seq: 77, peers: vec![] };
+        let memory =
+            Memory { seat: Some((crate::model::addr::Seat(9), 5)), seq: 77, peers: vec![], rotation: None };
         store.keep_memory(kept(3).id(), &memory).unwrap();
         store.keep_memory(kept(4).id(), &Memory::default()).unwrap();
         store.keep_port(4242).unwrap();

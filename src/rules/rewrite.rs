@@ -7,7 +7,7 @@ use super::locate::Find;
 use super::profile::{AddressForm, Rewrite};
 use super::ruleset::RewriteTo;
 use crate::wire::packet::{PacketView, proto, resize_udp};
-use std::io::Write as _;
+use std::fmt::Write as _;
 use std::ops::Range;
 
 /// Applies all rewrites to the packet of `len` bytes at the start of `room`; the new length, or `None` when the result
@@ -35,7 +35,7 @@ pub(super) fn apply(rewrites: &[Rewrite], room: &mut [u8], len: usize, to: &Rewr
                 let Some((host, bracket)) = host_in(payload.get(piece.clone())?, rewrite.form) else {
                     continue;
                 };
-                let text = Text::of(to, v4, bracket);
+                let text = Text::of(to, v4, bracket)?;
                 let host = start + piece.start + host.start..start + piece.start + host.end;
                 let grown = splice(room, host, end, text.bytes())?;
                 if rewrite.place.find == Find::Counted {
@@ -75,21 +75,28 @@ struct Text {
 }
 
 impl Text {
-    fn of(to: &RewriteTo, v4: bool, bracket: bool) -> Self {
-        let mut room = [0; 48];
-        let mut rest = &mut room[..];
-        // 48 bytes hold the longest IPv6 address (39 bytes) with its brackets, so writing cannot fail.
-        let _ = match (v4, bracket) {
-            (true, _) => write!(rest, "{}", to.v4),
-            (false, false) => write!(rest, "{}", to.v6),
-            (false, true) => write!(rest, "[{}]", to.v6),
+    fn of(to: &RewriteTo, v4: bool, bracket: bool) -> Option<Self> {
+        let mut text = Self { room: [0; 48], len: 0 };
+        let written = match (v4, bracket) {
+            (true, _) => write!(text, "{}", to.v4),
+            (false, false) => write!(text, "{}", to.v6),
+            (false, true) => write!(text, "[{}]", to.v6),
         };
-        let len = 48 - rest.len();
-        Self { room, len }
+        // Never too long: 48 bytes hold the longest IPv6 address (39 bytes) with its brackets.
+        written.is_ok().then_some(text)
     }
 
     fn bytes(&self) -> &[u8] {
         self.room.get(..self.len).unwrap_or(&[])
+    }
+}
+
+impl std::fmt::Write for Text {
+    fn write_str(&mut self, piece: &str) -> std::fmt::Result {
+        let end = self.len + piece.len();
+        self.room.get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(piece.as_bytes());
+        self.len = end;
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ pub type Caller = (usize, u64);
 pub struct Plane {
     /// What the nodes call it.
     pub name: String,
-    /// How long a message takes.
+    /// How long a message and the answer to it take, each.
     pub delay: Duration,
     /// How often a folder is looked at; zero for a server.
     pub poll: Duration,
@@ -63,9 +63,9 @@ impl Plane {
         }
     }
 
-    /// When something said now is heard at the other end.
+    /// When the news of one caller reach another: a folder is looked at now and then.
     #[must_use]
-    pub fn arrival(&self, now: Mono) -> Mono {
+    pub fn news(&self, now: Mono) -> Mono {
         let at = now + self.delay;
         let Some(rounds) = at.0.as_nanos().checked_div(self.poll.as_nanos()) else { return at };
         let next = (rounds + 1) * self.poll.as_nanos();
@@ -194,8 +194,11 @@ impl Plane {
     /// Takes off the list who was silent for too long, and tells the others.
     pub fn sweep(&mut self, gone_after: Duration, now: Mono) -> Vec<Outgoing> {
         let Some(party) = &mut self.party else { return Vec::new() };
-        let gone: Vec<PeerId> =
-            party.records.extract_if(.., |_, (_, seen)| now.since(*seen) > gone_after).map(|(p, _)| p).collect();
+        let gone: Vec<PeerId> = party
+            .records
+            .extract_if(.., |_, (_, seen)| now.since(*seen) > gone_after)
+            .map(|(p, _)| p)
+            .collect();
         let signed_in = |visit: &Visit, peer| visit.peer.is_some_and(|p| p != peer);
         let tell = |peer| {
             let others = self.callers.iter().filter(move |(_, v)| signed_in(v, peer));

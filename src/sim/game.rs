@@ -162,7 +162,8 @@ impl Saying {
             (What::Answer, b"\xff\xff\xff\xffinfoResponse\n\\challenge\\"),
             (What::Knock, b"knock "),
         ];
-        let (what, rest) = forms.iter().find_map(|(what, start)| Some((*what, payload.strip_prefix(*start)?)))?;
+        let (what, rest) =
+            forms.iter().find_map(|(what, start)| Some((*what, payload.strip_prefix(*start)?)))?;
         let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
         let mark = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
         Some(Self { what, mark })

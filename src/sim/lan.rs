@@ -12,7 +12,7 @@ use super::trace::mix;
 use super::world::{Event, World};
 use crate::buf::batch::Source;
 use crate::engine::sink::Delivery;
-use crate::wire::packet::{PacketView, fix_checksums, proto};
+use crate::wire::packet::{PacketView, fix_checksums};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ impl World {
     /// A program does what it does regularly: announces its world.
     pub(super) fn act(&mut self, place: Place) {
         let (pc, index) = place;
-        let Some((Program::Announcer { port, from, period, how, always }, on)) = self.pcs[pc].programs.get(index)
+        let Some((Program::Announcer { port, from, period, how, always }, on)) =
+            self.pcs[pc].programs.get(index)
         else {
             return;
         };
@@ -151,7 +152,9 @@ impl World {
         let listeners: Vec<usize> =
             listeners.filter(|(_, (p, on))| *on && *p == Program::Listener).map(|(i, _)| i).collect();
         for announcer in announcers {
-            let Some((Program::Announcer { how, .. }, _)) = self.pcs[from].programs.get(announcer) else { continue };
+            let Some((Program::Announcer { how, .. }, _)) = self.pcs[from].programs.get(announcer) else {
+                continue;
+            };
             let reached = self.reaches(from, to, What::Announcement, *how);
             for listener in listeners.iter().filter(|_| reached) {
                 self.oracle.promise((from, announcer), (to, *listener), self.now);
@@ -200,7 +203,7 @@ impl World {
             What::Answer => What::Query,
             What::Announcement | What::Query | What::Syn | What::SynAck | What::Knock => What::Syn,
         };
-        let asker = self.oracle.sayer(saying.mark, asked).map(|e| e.by);
+        let asker = self.oracle.sayers(saying.mark, asked).next().map(|e| e.by);
         let by_tunnel = matches!(to.ip(), IpAddr::V4(a) if self.party.subnet.contains(a));
         let works = |asker: &Place| {
             let (other, program) = *asker;
@@ -216,7 +219,9 @@ impl World {
 
     /// A player on `from` joins the world of `place`, at its address in the party.
     pub fn join(&mut self, from: usize, place: Place) {
-        let Some((Program::Announcer { port, .. }, on)) = self.pcs[place.0].programs.get(place.1) else { return };
+        let Some((Program::Announcer { port, .. }, on)) = self.pcs[place.0].programs.get(place.1) else {
+            return;
+        };
         let (port, on) = (*port, *on);
         let Some(address) = self.pcs[place.0].virtual_address() else { return };
         let heard = self.oracle.heard_lately(place, from, self.now - JOINABLE);
@@ -259,11 +264,15 @@ impl World {
 
     /// The node puts a packet into this computer.
     pub(super) fn inject(&mut self, pc: usize, how: Delivery, mut packet: Vec<u8>) {
-        let text = || PacketView::parse(&packet).map_or_else(|e| e.to_string(), |v| format!("{how:?} {} to {}", v.source(), v.destination()));
+        let text = || {
+            PacketView::parse(&packet)
+                .map_or_else(|e| e.to_string(), |v| format!("{how:?} {} to {}", v.source(), v.destination()))
+        };
         self.trace.note(self.now, Some(pc), "inject", &packet, text);
         let before = packet.clone();
         if !fix_checksums(&mut packet) || packet != before {
-            self.oracle.violate(self.now, format!("pc{pc} injects a packet with wrong checksums: {before:02x?}"));
+            self.oracle
+                .violate(self.now, format!("pc{pc} injects a packet with wrong checksums: {before:02x?}"));
         }
         let Ok(view) = PacketView::parse(&packet) else { return };
         let Some(lan) = self.pcs[pc].run.as_ref().and_then(|r| r.lan) else {
@@ -299,18 +308,27 @@ impl World {
             self.oracle.violate(now, format!("{place:?} heard something that no game says"));
             return;
         };
-        let bytes = [mix(saying.mark, saying.what as u64).to_be_bytes(), (place.1 as u64).to_be_bytes()].concat();
-        let text = || format!("{saying:?} from {} by program {}, tunnelled: {tunnelled}", view.source(), place.1);
+        let bytes =
+            [mix(saying.mark, saying.what as u64).to_be_bytes(), (place.1 as u64).to_be_bytes()].concat();
+        let text =
+            || format!("{saying:?} from {} by program {}, tunnelled: {tunnelled}", view.source(), place.1);
         self.trace.note(now, Some(pc), "hear", &bytes, text);
-        let Some(emission) = self.oracle.sayer(saying.mark, saying.what).cloned() else {
+        let wrongs: Vec<_> = self
+            .oracle
+            .sayers(saying.mark, saying.what)
+            .map(|said| (said.by, self.misdelivery(place, view, said, tunnelled)))
+            .collect();
+        let Some((by, wrong)) = wrongs.first() else {
             self.oracle.violate(now, format!("{place:?} heard {saying:?}, which nobody said"));
             return;
         };
-        if let Some(wrong) = self.misdelivery(place, view, &emission, tunnelled) {
-            self.oracle.violate(now, format!("{place:?} heard {saying:?} of {:?}: {wrong}", emission.by));
+        let by = *by;
+        if wrongs.iter().all(|(_, wrong)| wrong.is_some()) {
+            let wrong = wrong.as_deref().unwrap_or_default();
+            self.oracle.violate(now, format!("{place:?} heard {saying:?} of {by:?}: {wrong}"));
         }
         let copy = Copy { at: now, place, tunnelled, source: view.source() };
-        let spare = self.spare_copies(emission.by);
+        let spare = self.spare_copies(by);
         self.oracle.heard(saying.mark, saying.what, copy, spare);
         let think = Duration::from_micros(500 + u64::from(self.dice.below(3000)));
         let reply = match (&self.pcs[pc].programs[place.1].0, saying.what) {
@@ -323,7 +341,13 @@ impl World {
     }
 
     /// What is wrong with a copy that arrived, if anything.
-    fn misdelivery(&self, place: Place, view: &PacketView<'_>, said: &Emission, tunnelled: bool) -> Option<String> {
+    fn misdelivery(
+        &self,
+        place: Place,
+        view: &PacketView<'_>,
+        said: &Emission,
+        tunnelled: bool,
+    ) -> Option<String> {
         let (pc, by) = (place.0, said.by.0);
         if said.to.is_some_and(|to| to != pc) {
             return Some("it was said to another computer".to_owned());
@@ -366,4 +390,3 @@ const fn title_of(what: What) -> Option<Title> {
         What::Knock => None,
     }
 }
-

@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 pub type SegmentId = usize;
 
 /// A card of a simulated computer and the cable in it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SimCard {
     /// As the node sees it.
     pub card: Card,
@@ -134,8 +134,7 @@ impl Net {
     }
 
     fn passes(&self, a: usize, b: usize) -> bool {
-        a == b
-            || !(self.is_offline(a) || self.is_offline(b) || self.cut.contains(&(a.min(b), a.max(b))))
+        a == b || !(self.is_offline(a) || self.is_offline(b) || self.cut.contains(&(a.min(b), a.max(b))))
     }
 
     /// Where a packet of `pc` from `port` to `to` goes; `None` when nobody is there or something stands between.
@@ -169,8 +168,10 @@ impl Net {
     pub fn carry(&mut self, out: SegmentId, into: SegmentId, now: Mono) -> [Option<Mono>; 2] {
         let weather = if out == into { &self.lan } else { &self.wan };
         let seed = &self.seed;
-        let link =
-            self.links.entry((out, into)).or_insert_with(|| Link::new(seed.dice(&format!("link {out} {into}"))));
+        let link = self
+            .links
+            .entry((out, into))
+            .or_insert_with(|| Link::new(seed.dice(&format!("link {out} {into}"))));
         link.carry(now, weather)
     }
 }
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!((near.pc, near.out, near.into), (2, 1, 1));
         assert_eq!(net.route(0, &cards[0], 5, to("198.18.1.9")), None, "nobody there");
         assert_eq!(net.hearers(1, 1), [2]);
-        assert_eq!(net.hearers(0, 0), []);
+        assert!(net.hearers(0, 0).is_empty());
     }
 
     #[test]

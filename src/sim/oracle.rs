@@ -109,11 +109,10 @@ impl Oracle {
         self.emissions.push(emission);
     }
 
-    /// Who said this, if anybody; the latest time when it was said often.
-    #[must_use]
-    pub fn sayer(&self, mark: u64, what: What) -> Option<&Emission> {
-        let said = self.by_mark.get(&mark)?.iter().rev().filter_map(|i| self.emissions.get(*i));
-        said.into_iter().find(|e| e.what == what)
+    /// Everybody who said this, the latest first: an answer carries the number of its question, and several may answer.
+    pub fn sayers(&self, mark: u64, what: What) -> impl Iterator<Item = &Emission> {
+        let said = self.by_mark.get(&mark).into_iter().flatten().rev();
+        said.filter_map(|i| self.emissions.get(*i)).filter(move |e| e.what == what)
     }
 
     /// Something is heard: counts it, and checks that it does not come too often. `spare` is how many copies more than were
@@ -157,6 +156,17 @@ impl Oracle {
         self.promises.push(Promise { at, game, listener });
     }
 
+    /// Whether a computer heard an announcement of this game through the tunnel since then.
+    #[must_use]
+    pub fn heard_lately(&self, game: Place, pc: usize, since: Mono) -> bool {
+        let recent = self.emissions.iter().rev().take_while(|e| e.at >= since);
+        let mut marks = recent.filter(|e| e.by == game && e.what == What::Announcement).map(|e| e.mark);
+        marks.any(|mark| {
+            let copies = self.copies.get(&key(mark, What::Announcement)).into_iter().flatten();
+            copies.into_iter().any(|c| c.place.0 == pc && c.tunnelled && c.at >= since)
+        })
+    }
+
     /// How many times each copy count was owed: for the summary.
     #[must_use]
     pub fn owed(&self) -> usize {
@@ -181,8 +191,10 @@ impl Oracle {
             let copies = self.copies.get(&key(mark, what)).into_iter().flatten();
             let got = copies.filter(|c| c.place == listener && c.at >= first).count();
             if got < times {
-                let by = self.sayer(mark, what).map(|e| e.by);
-                let text = format!("{what:?} {mark} of {by:?} owed {times} times to {listener:?}, heard {got} times");
+                let by = self.sayers(mark, what).next().map(|e| e.by);
+                let text = format!(
+                    "{what:?} {mark} of {by:?} owed {times} times to {listener:?}, heard {got} times"
+                );
                 self.violate(first, text);
             }
         }
@@ -191,7 +203,8 @@ impl Oracle {
             let marks = self.emissions.iter().filter(|e| e.by == p.game && e.what == What::Announcement);
             let kept = marks.filter_map(|e| self.copies.get(&key(e.mark, What::Announcement))).flatten();
             if !kept.clone().any(|c| c.place == p.listener && (from..=until).contains(&c.at)) {
-                let text = format!("the game of {:?} was not in the list of {:?} in time", p.game, p.listener);
+                let text =
+                    format!("the game of {:?} was not in the list of {:?} in time", p.game, p.listener);
                 self.violate(p.at, text);
             }
         }
@@ -205,7 +218,10 @@ impl Oracle {
                 debts.entry((e.mark, e.what, *place)).or_insert((0, e.at)).0 += 1;
             }
         }
-        debts.into_iter().map(|((mark, what, place), (times, first))| (mark, what, place, times, first)).collect()
+        debts
+            .into_iter()
+            .map(|((mark, what, place), (times, first))| (mark, what, place, times, first))
+            .collect()
     }
 }
 

@@ -4,6 +4,7 @@ use super::game::{Program, Title};
 use super::net::SimCard;
 use crate::engine::effect::{Effect, LanConfig, Memory};
 use crate::engine::node::Node;
+use crate::engine::tunnel::plain::Plain;
 use crate::model::id::{LinkId, PeerId};
 use crate::model::key::{NodeKeys, NodeSecret, PartySecret};
 use crate::model::status::Event;
@@ -13,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 /// The node as the simulator runs it.
-pub type SimNode = Node;
+pub type SimNode = Node<Plain>;
 
 /// When the simulated world begins, by an honest wall clock (seconds since 1970).
 pub const EPOCH: u64 = 1_800_000_000;

@@ -91,7 +91,9 @@ mod tests {
         };
         let base = of(&[(1, 0, b"a"), (2, 1, b"b")], false);
         assert_eq!(base, of(&[(1, 0, b"a"), (2, 1, b"b")], true));
-        for other in [[(2, 1, &b"b"[..]), (1, 0, b"a")], [(1, 0, b"a"), (3, 1, b"b")], [(1, 1, b"a"), (2, 1, b"b")]] {
+        for other in
+            [[(2, 1, &b"b"[..]), (1, 0, b"a")], [(1, 0, b"a"), (3, 1, b"b")], [(1, 1, b"a"), (2, 1, b"b")]]
+        {
             assert_ne!(base, of(&other, false));
         }
     }

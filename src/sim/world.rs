@@ -6,11 +6,11 @@
 //! be woken twice for one reason at one moment. What an operating system does is in `lan`, what goes wrong in `fault`.
 
 use super::control::{Caller, Plane};
+use super::fault::Step;
 use super::game::Saying;
 use super::net::Net;
 use super::oracle::{Oracle, Place};
 use super::pc::{Pc, Run, SimNode};
-use super::scenario::Step;
 use super::sinks::{SimLan, SimWan};
 use super::trace::Trace;
 use crate::buf::batch::{Batch, Datagrams, Source};
@@ -22,12 +22,10 @@ use crate::model::key::{NodeKeys, NodeSecret};
 use crate::model::limits;
 use crate::model::status::Event as Told;
 use crate::model::time::{Mono, Now};
-use crate::rules::ruleset::Ruleset;
 use crate::wire::control::{Down, Up};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Something that happens at a moment.
@@ -138,6 +136,8 @@ pub struct Chaos {
     pub gro: bool,
     /// Computers whose sinks are full.
     pub full: Vec<usize>,
+    /// How many members lie.
+    pub hostile: u32,
     /// Datagrams seen on the wire, to be sent again by somebody who should not.
     pub seen: VecDeque<(usize, SocketAddr, SocketAddr, Vec<u8>)>,
 }
@@ -168,7 +168,6 @@ pub struct World {
     callers: u64,
     sinks: Option<Box<(SimWan, SimLan)>>,
     batch: Option<Box<Batch>>,
-    rulesets: BTreeMap<Vec<&'static str>, Arc<Ruleset>>,
 }
 
 /// Wakes of one node at one moment before it counts as a busy loop.
@@ -179,7 +178,14 @@ const SWEEP: Duration = Duration::from_secs(60);
 impl World {
     /// A world in which nothing runs yet.
     #[must_use]
-    pub fn new(net: Net, pcs: Vec<Pc>, planes: Vec<Plane>, party: PartyFacts, seed: Seed, keep: bool) -> Self {
+    pub fn new(
+        net: Net,
+        pcs: Vec<Pc>,
+        planes: Vec<Plane>,
+        party: PartyFacts,
+        seed: Seed,
+        keep: bool,
+    ) -> Self {
         let mut world = Self {
             now: Mono::ZERO,
             pcs,
@@ -196,7 +202,6 @@ impl World {
             callers: 0,
             sinks: Some(Box::default()),
             batch: Some(Box::default()),
-            rulesets: BTreeMap::new(),
         };
         for (number, pc) in world.pcs.iter().enumerate() {
             world.net.plug(number, &pc.cards);
@@ -247,23 +252,16 @@ impl World {
             Event::Sweep(plane) => {
                 let gone_after = self.party.knobs.gone_after;
                 let out = self.planes[plane].sweep(gone_after, self.now);
-                self.spread(plane, out);
+                self.spread(plane, None, out);
                 self.after(SWEEP, Event::Sweep(plane));
             }
             Event::Step(step) => self.apply(step),
         }
     }
 
-    /// The compiled profiles of a computer's games.
-    fn ruleset(&mut self, pc: usize) -> Arc<Ruleset> {
-        let profiles: Vec<_> = self.pcs[pc].titles.iter().map(|t| t.profile()).collect();
-        let make = || Arc::new(super::rules_for(&profiles));
-        self.rulesets.entry(profiles.clone()).or_insert_with(make).clone()
-    }
-
     /// Starts a computer's node: with what it remembers, and fresh dice.
     pub fn start(&mut self, pc: usize) {
-        let rules = self.ruleset(pc);
+        let rules = super::rules_for(&self.pcs[pc].titles);
         let links = self.planes.iter().map(|p| LinkSetup { control: p.name.clone() }).collect();
         let origin = self.now - Duration::from_millis(u64::from(self.dice.below(900_000)));
         let computer = &mut self.pcs[pc];
@@ -284,6 +282,7 @@ impl World {
             links,
             rules,
             memory: computer.disk.memory.clone(),
+            invite: String::new(),
             open: false,
             knobs: self.party.knobs.clone(),
         };
@@ -362,7 +361,8 @@ impl World {
         let (now, asleep) = (self.now, self.pcs[pc].asleep);
         let node_now = self.pcs[pc].now(now).mono;
         let computer = &mut self.pcs[pc];
-        let Some(run) = computer.run.as_mut().filter(|r| r.wake == Some(now) && computer.starts == start) else {
+        let Some(run) = computer.run.as_mut().filter(|r| r.wake == Some(now) && computer.starts == start)
+        else {
             return;
         };
         run.wake = None;
@@ -380,7 +380,8 @@ impl World {
         self.drive(pc, |node, now, wan, lan| node.handle_timeout(now, wan, lan));
         let again = self.pcs[pc].run.as_ref().and_then(|r| r.node.deadline());
         if again.is_some_and(|d| d.why == due.why && d.at <= node_now) || times > WAKES {
-            self.oracle.violate(now, format!("pc{pc} is busy: woken for `{}`, it wants it again at once", due.why));
+            self.oracle
+                .violate(now, format!("pc{pc} is busy: woken for `{}`, it wants it again at once", due.why));
             if let Some(run) = &mut self.pcs[pc].run {
                 // Go on a little later, or the world would stand still here.
                 run.wake = Some(now + Duration::from_millis(10));
@@ -402,8 +403,8 @@ impl World {
             Effect::Control(link, up) => {
                 let number = self.pcs[pc].run.as_ref().and_then(|r| r.links.get(&link).copied());
                 if let (Some(number), Some(plane)) = (number, self.planes.get(usize::from(link.0))) {
-                    let at = plane.arrival(now);
-                    self.at(at, Event::Up((pc, number), link, Box::new(up)));
+                    let wait = plane.delay;
+                    self.after(wait, Event::Up((pc, number), link, Box::new(up)));
                 }
             }
             Effect::ConfigureLan(lan) => {
@@ -536,7 +537,8 @@ impl World {
         if !here || self.net.is_offline(pc) || computer.cards.iter().all(|c| c.addr() != to.ip()) {
             return;
         }
-        self.trace.note(self.now, Some(pc), "datagram", &bytes, || format!("{} bytes from {from}", bytes.len()));
+        self.trace
+            .note(self.now, Some(pc), "datagram", &bytes, || format!("{} bytes from {from}", bytes.len()));
         self.drive(pc, |node, now, wan, lan| {
             node.handle_wan(Datagrams { from, bytes: &mut bytes, stride }, now, wan, lan);
         });
@@ -564,8 +566,7 @@ impl World {
             run.links.insert(link, self.callers);
         }
         let Some(plane) = self.planes.get(usize::from(link.0)) else { return };
-        let at = plane.arrival(self.now);
-        self.at(at, Event::Connect(caller, link));
+        self.after(plane.delay, Event::Connect(caller, link));
     }
 
     fn connect(&mut self, caller: Caller, link: LinkId) {
@@ -575,8 +576,8 @@ impl World {
         } else {
             Down::Closed { why: "connection refused".to_owned() }
         };
-        let at = plane.arrival(self.now);
-        self.at(at, Event::Down(caller, link, Box::new(answer)));
+        let wait = plane.delay;
+        self.after(wait, Event::Down(caller, link, Box::new(answer)));
     }
 
     fn up(&mut self, caller: Caller, link: LinkId, message: Up) {
@@ -585,15 +586,16 @@ impl World {
         self.trace.note(self.now, Some(caller.0), "up", text.as_bytes(), || text.chars().take(120).collect());
         if self.planes[index].up && !self.net.is_offline(caller.0) {
             let out = self.planes[index].handle(caller, message, self.now);
-            self.spread(index, out);
+            self.spread(index, Some(caller), out);
         }
     }
 
     /// Sends what a control plane has to say on its way.
-    pub(super) fn spread(&mut self, plane: usize, out: Vec<(Caller, Down)>) {
+    pub(super) fn spread(&mut self, plane: usize, cause: Option<Caller>, out: Vec<(Caller, Down)>) {
         let link = LinkId(u8::try_from(plane).expect("a handful of control planes"));
         for (caller, message) in out {
-            let at = self.planes[plane].arrival(self.now);
+            let plane = &self.planes[plane];
+            let at = if cause == Some(caller) { self.now + plane.delay } else { plane.news(self.now) };
             self.at(at, Event::Down(caller, link, Box::new(message)));
         }
     }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// The protocol's number; a server refuses others with `version`.
 pub const VERSION: u16 = 1;
+/// A server's answer to a WebSocket request carries its `VERSION` here: that is how a client tells it from other programs.
+pub const PROTOCOL_HEADER: &str = "lanrage-protocol";
 
 /// From a node to a control plane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

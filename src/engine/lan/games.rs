@@ -8,6 +8,9 @@ use crate::wire::frame::Class;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Games that one peer may have in our list.
+const GAMES_OF_ONE: usize = 32;
+
 /// The newest announcement of a game on this computer, ready to be sent again.
 #[derive(Debug, Clone)]
 pub struct OwnGame {
@@ -107,7 +110,9 @@ impl Games {
         now: Mono,
     ) -> bool {
         let key = (peer, profile, game.transport, game.port);
-        let full = self.heard.len() >= ANNOUNCEMENTS;
+        let of_peer =
+            self.heard.range((peer, ProfileIx(0), Transport::Tcp, 0)..).take_while(|(k, _)| k.0 == peer);
+        let full = self.heard.len() >= ANNOUNCEMENTS || of_peer.count() >= GAMES_OF_ONE;
         match self.heard.get_mut(&key) {
             Some(known) => {
                 known.until = now + life;

@@ -145,7 +145,8 @@ impl<S: Session> Node<S> {
         let room = scratch.get_mut(room_at..).ok_or(DropReason::BadFrame)?;
         let len = self.rewrite(rule, facts, room, whole, seat).ok_or(DropReason::RewriteFailed)?;
         let packet = room.get_mut(..len).ok_or(DropReason::BadFrame)?;
-        self.inject(packet, deliver, now, lan)
+        let group = rules.group_of(rule).filter(|_| deliver == Class::Multicast);
+        self.inject(packet, deliver, group, now, lan)
     }
 
     /// Addresses a discovery packet in this computer's own terms and hands it over.
@@ -153,14 +154,19 @@ impl<S: Session> Node<S> {
         &mut self,
         packet: &mut [u8],
         class: Class,
+        group: Option<IpAddr>,
         now: Now,
         lan: &mut impl LanSink,
     ) -> Result<(), DropReason> {
         let view = PacketView::parse(packet).map_err(|_| DropReason::Malformed)?;
         let port = view.dst_port;
         let (v4, v6) = self.addresses();
-        let (to, how) = match (class, view.src, view.dst.is_multicast()) {
-            (Class::Multicast, _, true) => (view.dst, Delivery::Group),
+        let group = Some(view.dst)
+            .filter(IpAddr::is_multicast)
+            .or(group)
+            .filter(|g| g.is_ipv4() == view.src.is_ipv4());
+        let (to, how) = match (class, view.src, group) {
+            (Class::Multicast, _, Some(group)) => (group, Delivery::Group),
             (Class::Directed, IpAddr::V4(_), _) => (IpAddr::V4(self.party.subnet.broadcast()), Delivery::Tun),
             (Class::Limited | Class::Multicast, IpAddr::V4(_), _) => {
                 (IpAddr::V4(Ipv4Addr::BROADCAST), Delivery::Tun)

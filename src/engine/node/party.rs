@@ -3,6 +3,7 @@
 use super::Node;
 use crate::engine::counters::DropReason;
 use crate::engine::effect::{Effect, Memory};
+use crate::engine::lan::pace::Bucket;
 use crate::engine::link::{Identity, LinkAction};
 use crate::engine::path::agent::Agent;
 use crate::engine::roster::News;
@@ -16,9 +17,13 @@ use crate::model::limits;
 use crate::model::record::{Envelope, PeerRecord, Rotation};
 use crate::model::status::{Event, Mode, Trouble};
 use crate::model::time::Now;
+use crate::rules::ruleset::Pace;
 use crate::wire::control::{Down, PeerMessage};
 use crate::wire::frame::FrameKind;
 use std::net::{IpAddr, SocketAddr};
+
+/// Messages of one peer that are looked at.
+const MESSAGES: Pace = Pace { per_second: 10, burst: 40 };
 
 impl<S: Session> Node<S> {
     // ---- records ---------------------------------------------------------------------------------------------
@@ -284,6 +289,10 @@ impl<S: Session> Node<S> {
             LinkAction::Online => {
                 let envelope = self.own_envelope();
                 if let Some((link, _)) = self.links.get_mut(at) {
+                    // A control plane that was away when the party was re-keyed has no secrets for those who stay.
+                    if let Some(rotation) = &self.party.rotation {
+                        link.rotate(rotation);
+                    }
                     link.publish(&envelope);
                 }
                 self.say_ready();
@@ -353,13 +362,25 @@ impl<S: Session> Node<S> {
             self.todo.remember = false;
             let peers = self.party.roster.iter().map(|(_, m)| m.envelope.clone()).collect();
             let seat = Some((self.me.seat, self.me.seat_since));
-            self.effects.push_back(Effect::Remember(Memory { seat, seq: self.me.seq, peers }));
+            self.effects.push_back(Effect::Remember(Memory {
+                seat,
+                seq: self.me.seq,
+                peers,
+                rotation: self.party.rotation.clone(),
+            }));
         }
     }
 
     // ---- messages between peers ------------------------------------------------------------------------------
 
     pub(super) fn peer_message(&mut self, at: usize, message: PeerMessage, now: Now) {
+        // Each may cost the check of a signature, whoever is behind it.
+        let bucket = self.peers.list.get_mut(at).map(|p| &mut p.inbound.messages);
+        if !bucket.is_some_and(|b| {
+            b.get_or_insert_with(|| Bucket::new(MESSAGES, now.mono)).take(MESSAGES, now.mono)
+        }) {
+            return self.dropped(DropReason::Flood);
+        }
         match message {
             PeerMessage::Record(envelope) => {
                 self.learn(envelope, true, now);
@@ -434,6 +455,7 @@ impl<S: Session> Node<S> {
         }
         self.drain_links(now);
         self.rekey(&rotation, secret, now);
+        self.party.rotation = Some(rotation);
     }
 
     fn rotated(&mut self, rotation: &Rotation, now: Now) {

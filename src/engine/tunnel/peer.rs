@@ -73,6 +73,8 @@ pub struct Peer<S> {
 pub struct Inbound {
     /// Numbers of its discovery frames.
     pub window: SeqWindow,
+    /// Pace of its messages.
+    pub messages: Option<Bucket>,
     /// Pace per rule.
     pub buckets: BTreeMap<RuleIx, Bucket>,
 }

@@ -10,9 +10,11 @@
 
 pub mod choice;
 pub mod file;
+pub mod server;
 
 pub use choice::{ControlChoice, ServerAddress};
 pub use file::session::FolderTuning;
+pub use server::ServerTuning;
 
 use crate::model::id::{LinkId, PartyId, PeerId};
 use crate::wire::control::{Down, Up};
@@ -50,6 +52,8 @@ pub enum ToCarrier {
 pub struct Tuning {
     /// Of shared folders.
     pub folder: FolderTuning,
+    /// Of servers.
+    pub server: ServerTuning,
 }
 
 /// Starts a carrier on the current tokio runtime. It ends when the sender is dropped or nobody reads `out` any more.
@@ -74,18 +78,10 @@ pub fn spawn_tuned(
             tokio::spawn(file::run(file::Where { dir, whose, tuning: tuning.folder }, rx, out));
         }
         ControlChoice::Server(url) => {
-            tokio::spawn(server_later(url, rx, out));
+            tokio::spawn(server::run(url, tuning.server, rx, out));
         }
     }
     tx
-}
-
-async fn server_later(url: String, mut rx: mpsc::Receiver<ToCarrier>, out: Out) {
-    while let Some(message) = rx.recv().await {
-        if matches!(message, ToCarrier::Open) {
-            out.closed(format!("{url}: this build cannot talk to a server yet")).await;
-        }
-    }
 }
 
 /// Where a carrier's news go.

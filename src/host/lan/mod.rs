@@ -9,6 +9,7 @@
 //! | `inject`, `members` | groups: handed to the card where the game joined them |
 //! | `steer` | routes for broadcasts where there is no default route |
 //! | `netlink` | requests to the kernel |
+//! | `ready` | readiness of sockets that tokio does not know |
 //! | `journal`, `marker` | what was made, so that it can be removed after a crash |
 //!
 //! `docs/lan.md` explains why each of these is needed and what the kernel does with them. Linux only so far: elsewhere
@@ -19,15 +20,25 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 #[cfg(target_os = "linux")]
+mod capture;
+#[cfg(target_os = "linux")]
+mod filter;
+#[cfg(target_os = "linux")]
+mod inject;
+#[cfg(target_os = "linux")]
 mod journal;
 #[cfg(target_os = "linux")]
 pub(in crate::host) mod marker;
+#[cfg(target_os = "linux")]
+mod members;
 #[cfg(target_os = "linux")]
 pub(in crate::host) mod netlink;
 #[cfg(target_os = "linux")]
 mod port;
 #[cfg(target_os = "linux")]
 pub(in crate::host) mod ready;
+#[cfg(target_os = "linux")]
+mod steer;
 #[cfg(target_os = "linux")]
 mod tun;
 

@@ -88,12 +88,14 @@ impl Tun {
             refuse_taken(netlink, index, config.v4.into())?;
             // The old one first: a second address of the same network would be a secondary one, and the kernel removes
             // those together with the first.
-            if let Some(old) = v4.take() {
+            let old = v4.take();
+            if let Some(old) = old {
                 forget(netlink, index, old.into(), PREFIX_V4);
             }
-            netlink
-                .add_v4(index, config.v4, PREFIX_V4)
-                .map_err(|e| LanError::refused("set the IPv4 address", name, e))?;
+            if let Err(error) = netlink.add_v4(index, config.v4, PREFIX_V4) {
+                *v4 = old.filter(|old| netlink.add_v4(index, *old, PREFIX_V4).is_ok());
+                return Err(LanError::refused("set the IPv4 address", name, error));
+            }
             *v4 = Some(config.v4);
         }
         if *v6 != Some(config.v6) {

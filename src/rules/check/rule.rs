@@ -4,6 +4,7 @@ use super::place;
 use super::{note, ports, span_of_numbers};
 use crate::rules::file::{Findings, Item, Section, shown};
 use crate::rules::pattern::{Clause, Pattern};
+use crate::rules::ports::PortRange;
 use crate::rules::profile::{GamePort, Listing, PlainPort, Play, Rule, To};
 use crate::rules::ruleset::{Pace, RuleKind, Side, Transport};
 use crate::wire::frame::Class;
@@ -23,46 +24,28 @@ pub(super) fn read_rules(item: &Item<'_>, play: &Play, findings: &mut Findings) 
 fn read_rule(mut section: Section<'_>, play: &Play, findings: &mut Findings) -> Option<Rule> {
     let span = section.span.clone();
     let kind = section.need("kind", findings).and_then(|item| item.choice(&KINDS, findings));
-    let side = section.take("side").and_then(|item| item.choice(&SIDES, findings)).flatten();
-    let dest = section.take("port").map(|item| ports(&item, findings));
-    let from = section.take("from_port").map(|item| ports(&item, findings));
-    let to = section.take("to").map(|item| read_to(&item, findings));
-    let length = section.take("length").and_then(|item| {
-        span_of_numbers(&item, 0, "a number of bytes such as 33 or a range such as \"12-600\"", findings)
-    });
-    let length = length.unwrap_or(1..=LONGEST);
-    let clauses = section.take("match").map_or_else(Vec::new, |item| read_match(&item, &length, findings));
+    let packets = read_packets(&mut section, kind, findings);
     let pace = section.take("pace").and_then(|item| read_pace(&item, kind?, findings));
-    let life =
-        seconds(section.take("life"), LIFE, kind, &[RuleKind::Announcement, RuleKind::Answer], findings);
-    let answers_within = seconds(section.take("answers_within"), ANSWERS, kind, &[RuleKind::Query], findings);
-    let deliver = section.take("deliver");
-    let lists = section.take("lists");
-    let title = section.take("title");
-    let game_port = section.take("game_port");
+    let life = seconds(section.take("life"), LIFE, kind, findings);
+    let answers_within = seconds(section.take("answers_within"), ANSWERS, kind, findings);
+    let deliver = section.take("deliver").and_then(|item| read_deliver(&item, &packets.to, findings));
+    let (lists, title, game_port) = (section.take("lists"), section.take("title"), section.take("game_port"));
     let rewrites =
         section.take("rewrite").map_or_else(Vec::new, |item| place::read_rewrites(&item, findings));
     let note = section.take("note").and_then(|item| note(&item, findings));
     section.finish(findings);
 
     let kind = kind?;
-    let to = to.unwrap_or_else(|| default_to(kind));
-    check_ports(&span, &to, dest.as_deref(), from.as_deref(), findings);
-    let deliver = deliver.and_then(|item| read_deliver(&item, &to, findings));
-    let lists = read_listing(
-        Told { kind, lists, title, game_port, span: span.clone() },
-        from.is_some(),
-        play,
-        findings,
-    );
+    let told = Told { kind, lists, title, game_port, span: span.clone() };
+    let lists = read_listing(told, !packets.from.is_empty(), play, findings);
     Some(Rule {
         kind,
-        side,
-        ports: dest.unwrap_or_default(),
-        from_ports: from.unwrap_or_default(),
-        to,
-        length,
-        clauses,
+        side: packets.side,
+        ports: packets.dest,
+        from_ports: packets.from,
+        to: packets.to,
+        length: packets.length,
+        clauses: packets.clauses,
         pace: pace.unwrap_or_else(|| default_pace(kind)),
         life: life.unwrap_or(if kind == RuleKind::Announcement { LIFE_ANNOUNCED } else { LIFE_ANSWERED }),
         answers_within: answers_within.unwrap_or(ANSWERS_WITHIN),
@@ -72,6 +55,34 @@ fn read_rule(mut section: Section<'_>, play: &Play, findings: &mut Findings) -> 
         note,
         place: findings.place(&span),
     })
+}
+
+/// Which packets a rule is for.
+struct Packets {
+    side: Option<Side>,
+    dest: Vec<PortRange>,
+    from: Vec<PortRange>,
+    to: Vec<To>,
+    length: RangeInclusive<u16>,
+    clauses: Vec<Clause>,
+}
+
+fn read_packets(section: &mut Section<'_>, kind: Option<RuleKind>, findings: &mut Findings) -> Packets {
+    const LENGTHS: &str = "a number of bytes such as 33 or a range such as \"12-600\"";
+    let span = section.span.clone();
+    let side = section.take("side").and_then(|item| item.choice(&SIDES, findings)).flatten();
+    let (dest, from) = (section.take("port"), section.take("from_port"));
+    let to = section.take("to").map(|item| read_to(&item, findings));
+    let to = to.or_else(|| kind.map(default_to)).unwrap_or_default();
+    if kind.is_some() {
+        check_ports(&span, &to, dest.is_some(), from.is_some(), findings);
+    }
+    let length = section.take("length").and_then(|item| span_of_numbers(&item, 0, LENGTHS, findings));
+    let length = length.unwrap_or(1..=LONGEST);
+    let clauses = section.take("match").map_or_else(Vec::new, |item| read_match(&item, &length, findings));
+    let dest = dest.map_or_else(Vec::new, |item| ports(&item, findings));
+    let from = from.map_or_else(Vec::new, |item| ports(&item, findings));
+    Packets { side, dest, from, to, length, clauses }
 }
 
 fn default_to(kind: RuleKind) -> Vec<To> {
@@ -89,9 +100,9 @@ const fn default_pace(kind: RuleKind) -> Pace {
     }
 }
 
-fn check_ports<T>(span: &Range<usize>, to: &[To], dest: Option<T>, from: Option<T>, findings: &mut Findings) {
+fn check_ports(span: &Range<usize>, to: &[To], dest: bool, from: bool, findings: &mut Findings) {
     let heard = to.iter().any(|to| *to != To::Unicast);
-    if dest.is_none() && (heard || from.is_none()) {
+    if !dest && (heard || !from) {
         let help = if heard {
             "`port` is the destination port; lanrage listens on the cards for exactly these ports"
         } else {
@@ -220,16 +231,17 @@ fn read_pace(item: &Item<'_>, kind: RuleKind, findings: &mut Findings) -> Option
     Some(Pace { per_second: pace.0?, burst: pace.1? })
 }
 
+/// `answers_within` is for queries, `life` for what stands for a game.
 fn seconds(
     item: Option<Item<'_>>,
     most: u16,
     kind: Option<RuleKind>,
-    of: &[RuleKind],
     findings: &mut Findings,
 ) -> Option<Duration> {
     let item = item?;
-    if kind.is_some_and(|kind| !of.contains(&kind)) {
-        let whose = if of.contains(&RuleKind::Query) { "queries" } else { "announcements and answers" };
+    let for_queries = item.key == "answers_within";
+    if kind.is_some_and(|kind| (kind == RuleKind::Query) != for_queries) {
+        let whose = if for_queries { "queries" } else { "announcements and answers" };
         findings.add(&item.span, format!("`{}` belongs to {whose}", item.key));
     }
     item.whole(1..=most, findings).map(|s| Duration::from_secs(s.into()))

@@ -257,3 +257,13 @@ fn files_written_on_windows_are_read() {
     let text = text.replace("port = 5000\r\n", "prot = 5000\r\nport = 5000\r\n");
     assert_eq!(told(&text), ["x.toml:8:1: unknown key `prot` in [[rule]]; did you mean `port`?"]);
 }
+
+#[test]
+fn files_that_nest_without_end_are_refused_and_do_no_harm() {
+    for (open, close) in
+        [("a = ".to_owned() + &"[".repeat(60_000), ""), ("[".to_owned() + &"a.".repeat(30_000), "a]\n")]
+    {
+        assert!(!told(&format!("{open}{close}")).is_empty());
+    }
+    assert!(!told(&format!("a = {}1{}", "{a=".repeat(15_000), "}".repeat(15_000))).is_empty());
+}
