@@ -7,7 +7,8 @@
 #[path = "lab_support/netns.rs"]
 mod netns;
 
-use lanrage::app::bridge::{self, ModeWish, RunConfig, Running};
+use lanrage::app::bridge::{self, Running};
+use lanrage::app::config::{ModeWish, RunConfig};
 use lanrage::engine::effect::Knobs;
 use lanrage::host::control::ControlChoice;
 use lanrage::model::command::Command;

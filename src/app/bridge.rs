@@ -11,7 +11,8 @@ mod tasks;
 
 pub use handle::{NodeHandle, Running};
 
-use crate::engine::effect::{Knobs, LinkSetup, Setup};
+use crate::app::config::{ModeWish, RunConfig};
+use crate::engine::effect::{LinkSetup, Setup};
 use crate::host::clock::{self, HostClock};
 use crate::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
 use crate::host::drive::{self, Device, Outside, Parts};
@@ -19,20 +20,16 @@ use crate::host::lan::{LanOptions, clean_leftovers};
 use crate::host::store::Store;
 use crate::host::udp::Bound;
 use crate::host::{cards, entropy, threads, udp};
-use crate::model::addr::{Card, Subnet};
+use crate::model::addr::Card;
 use crate::model::dice::Seed;
 use crate::model::id::{LinkId, PartyId, PeerId};
 use crate::model::key::NodeKeys;
 use crate::model::status::{Event, Mode, NatStatus, Status, Trouble};
 use crate::rules::ruleset::Ruleset;
 use crate::rules::{compile, shipped};
-use crate::wire::invite::Invite;
 use handle::End;
 use party::{Opened, Wish};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
@@ -273,54 +270,4 @@ fn first_status(setup: &Setup, me: PeerId) -> Status {
         games: Vec::new(),
         counters: BTreeMap::new(),
     }
-}
-
-// To be replaced by `app::config` when that is merged.
-
-/// How the player wants the game's packets to travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModeWish {
-    /// A device where one may be made.
-    Auto,
-    /// A device, or an error.
-    Lan,
-    /// No device.
-    Proxy,
-}
-
-/// Everything `run` needs, checked.
-#[derive(Debug, Clone)]
-pub struct RunConfig {
-    /// The games, by id or alias as typed; at least one.
-    pub games: Vec<String>,
-    /// The party to join.
-    pub join: Option<Invite>,
-    /// What the others call this player.
-    pub name: String,
-    /// How packets get in and out.
-    pub mode: ModeWish,
-    /// The control planes.
-    pub control: Vec<ControlChoice>,
-    /// Addresses of the tunnel; empty: any free port of every card.
-    pub listen: Vec<SocketAddr>,
-    /// Cards to listen on; `None`: all that are up.
-    pub cards: Option<Vec<String>>,
-    /// The network of a new party.
-    pub subnet: Option<Subnet>,
-    /// Name of the device.
-    pub adapter: String,
-    /// Let all ports in.
-    pub open: bool,
-    /// Events as JSON.
-    pub json: bool,
-    /// The game to start.
-    pub command: Vec<OsString>,
-    /// Where the node keeps its things.
-    pub data_dir: PathBuf,
-    /// Timeouts.
-    pub knobs: Knobs,
-    /// The player's own profiles: file name and text.
-    pub profiles: Vec<(String, String)>,
-    /// A fresh party instead of the own one.
-    pub fresh: bool,
 }

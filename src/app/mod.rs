@@ -16,7 +16,6 @@ pub mod log;
 pub mod run;
 pub mod serve;
 pub mod signals;
-pub mod stand_in;
 
 use crate::model::status::Event;
 use crate::rules::shipped::Catalog;
@@ -102,8 +101,9 @@ fn show_invite(global: &GlobalArgs, variables: &Variables, json: bool) -> Result
     if !io::stdout().is_terminal() {
         return print(invite::plain(&forms).as_bytes());
     }
-    let (columns, lines) = Screen::size();
-    let room = Room { columns: columns.into(), lines: lines.into(), colour: log::wants_colour() };
+    // Who asks for the invite gets the code, whatever scrolls away above it.
+    let (columns, _) = Screen::size();
+    let room = Room { columns: columns.into(), lines: usize::MAX, colour: log::wants_colour() };
     print(invite::pretty(&forms, room).as_bytes())
 }
 

@@ -1,11 +1,11 @@
 //! `lanrage run` in the foreground: shows what happens, listens to Ctrl-C, starts and watches the wrapped game, and keeps the local
 //! door open for the other commands, until the node has ended.
 
+use super::bridge::{self, NodeHandle, Running};
 use super::config::RunConfig;
 use super::failure::Failure;
 use super::ipc;
 use super::signals::Signals;
-use super::stand_in::{self, NodeHandle, Running};
 use super::{games, log};
 use crate::host::threads;
 use crate::model::command::Command;
@@ -40,7 +40,7 @@ pub fn run(config: RunConfig, screen: Screen) -> Result<(), Failure> {
     }
     let face = Face::choose(&config, screen);
     let (command, data_dir) = (config.command.clone(), config.data_dir.clone());
-    let running = stand_in::start(config)?;
+    let running = bridge::start(config)?;
     // Held until the node has ended: that is what `lanrage leave` waits for.
     let _door = ipc::Server::start(&data_dir, running.handle.clone())?;
     let runtime = threads::data_runtime()?;
@@ -124,9 +124,9 @@ impl Show {
                 }
             }
         }
-        let ended = running.wait();
+        running.wait()?;
         self.note("left the party");
-        ended.map_err(Failure::from)
+        Ok(())
     }
 
     fn happened(&mut self, event: &Event, node: &NodeHandle) {

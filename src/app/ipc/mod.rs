@@ -12,7 +12,7 @@ pub use client::Client;
 pub use server::Server;
 
 use crate::model::id::{PartyId, PeerId};
-use crate::model::status::{Status, Trouble};
+use crate::model::status::{PeerStatus, Status, Trouble};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -87,17 +87,17 @@ struct Sealed {
     request: Request,
 }
 
-/// The peer that somebody means.
+/// The peer that somebody means: by its name, else by its id or the beginning of it, else by the beginning of its name.
 fn find_peer(status: &Status, meant: &str) -> Result<(PeerId, String), Trouble> {
     let meant = meant.trim();
     let lower = meant.to_lowercase();
-    let name = |p: &&crate::model::status::PeerStatus| p.name.to_lowercase() == lower;
-    let id =
-        |p: &&crate::model::status::PeerStatus| !lower.is_empty() && p.peer.to_string().starts_with(&lower);
-    let mut found: Vec<_> = status.peers.iter().filter(name).collect();
-    if found.is_empty() {
-        found = status.peers.iter().filter(id).collect();
-    }
+    let name = |p: &PeerStatus| p.name.to_lowercase() == lower;
+    let id = |p: &PeerStatus| !lower.is_empty() && p.peer.to_string().starts_with(&lower);
+    let start = |p: &PeerStatus| !lower.is_empty() && p.name.to_lowercase().starts_with(&lower);
+    let ways: [&dyn Fn(&PeerStatus) -> bool; 3] = [&name, &id, &start];
+    let all =
+        |fits: &dyn Fn(&PeerStatus) -> bool| -> Vec<_> { status.peers.iter().filter(|p| fits(p)).collect() };
+    let found = ways.into_iter().map(all).find(|found| !found.is_empty()).unwrap_or_default();
     match found.as_slice() {
         [one] => Ok((one.peer, one.name.clone())),
         [] => {

@@ -2,7 +2,7 @@
 
 use super::door::{Door, Kind, Stream};
 use super::{ANSWER_BYTES, Answer, EFFECT, PATIENCE, REQUEST_BYTES, Request, Sealed, find_peer, owns_party};
-use crate::app::stand_in::NodeHandle;
+use crate::app::bridge::NodeHandle;
 use crate::host::threads;
 use crate::model::command::Command;
 use crate::model::id::PeerId;

@@ -2,7 +2,7 @@
 
 use super::door::Kind;
 use super::*;
-use crate::app::stand_in::NodeHandle;
+use crate::app::bridge::NodeHandle;
 use crate::model::command::Command;
 use crate::model::status::{Mode, NatStatus, PeerStatus};
 use std::collections::BTreeMap;
@@ -122,6 +122,7 @@ fn a_peer_is_meant_by_name_id_or_the_beginning_of_its_id() {
     assert_eq!(found("bOB"), Ok(0x10));
     assert_eq!(found(&PeerId([0x11; 10]).to_string().to_uppercase()), Ok(0x11));
     assert_eq!(found(&PeerId([0x12; 10]).to_string()[..4]), Ok(0x12));
+    assert_eq!(found("bo"), Ok(0x10));
     assert_eq!(found("eve"), Err("which_peer".into()));
     assert_eq!(found("2"), Err("which_peer".into()));
     assert_eq!(found("nobody"), Err("no_such_peer".into()));

@@ -49,7 +49,7 @@ impl Live {
             | Event::GameLost { .. }
             | Event::PeerLeft { .. } => {
                 if let Some(line) = sentence(event, &self.names) {
-                    self.screen.print(&line);
+                    self.screen.say(&line);
                 }
             }
         }
@@ -64,13 +64,13 @@ impl Live {
 
     /// A word of the program itself.
     pub fn note(&self, text: &str) {
-        self.screen.print(text);
+        self.screen.say(text);
     }
 
     /// The invite may have changed: after a kick the party has a new key.
     pub fn new_invite(&mut self, text: &str) {
         if self.shown.as_deref().is_some_and(|shown| shown != text) {
-            self.screen.print("The party has a new key; the old invite lets nobody in any more.");
+            self.screen.say("The party has a new key; the old invite lets nobody in any more.");
             self.invite(text);
         }
     }
@@ -86,7 +86,7 @@ impl Live {
     }
 
     fn trouble(&self, kind: &str, trouble: &Trouble) {
-        self.screen.print(&format!("{kind}: {}", trouble_line(trouble)));
+        self.screen.say(&format!("{kind}: {}", trouble_line(trouble)));
     }
 }
 

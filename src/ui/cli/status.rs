@@ -216,9 +216,13 @@ fn row(cells: [&str; 6]) -> String {
     (out + last).trim_end().to_owned()
 }
 
+/// Counters that happened. Those without words are for developers and stay in the JSON; a reason to drop is always told.
 fn counter_lines(counters: &[(&String, &u64)]) -> Vec<String> {
-    let nonzero = counters.iter().filter(|(_, n)| **n > 0);
-    nonzero.map(|(name, n)| format!("  {n:>9}  {}", counter_words(name).unwrap_or(name))).collect()
+    let line = |(name, n): &(&String, &u64)| {
+        let words = counter_words(name).or_else(|| name.strip_prefix("drop."))?;
+        (**n > 0).then(|| format!("  {n:>9}  {}", clean(words, 100)))
+    };
+    counters.iter().filter_map(line).collect()
 }
 
 fn section(out: &mut Vec<String>, title: &str, lines: Vec<String>, none: &str) {
