@@ -1,2 +1,219 @@
 //! The control server: sockets around `engine::lobby`.
+//!
+//! * `gate`: who may connect: listening, connections per address, slow talkers
+//! * `pages`: plain HTTP: what this is, `/v1/info`, `/healthz`, `/metrics`, and the way into the WebSocket
+//! * `socket`: one WebSocket, one task
+//! * `hall`: the one task that owns the lobby, and the outboxes of all connections
+//! * `store`: parties in a redb file, written in batches
+//!
+//! Nothing here decides about parties, and nothing here can read what peers say about themselves.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
+
+mod gate;
+mod hall;
+mod pages;
+mod socket;
+mod store;
+
+use crate::engine::lobby::{Knobs, Lobby};
+use crate::model::dice::Seed;
+use anyhow::{Context, bail};
+use gate::Gate;
+use hall::{Clock, Hall};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The port of a control server.
+pub const PORT: u16 = 8667;
+/// How long goodbyes may take when the server stops.
+const GOODBYES: Duration = Duration::from_secs(5);
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Where to listen; empty: every IPv4 address, port 8667.
+    pub listen: Vec<SocketAddr>,
+    /// Where the parties are kept.
+    pub data_dir: PathBuf,
+    /// Encryption of the connections.
+    pub tls: Tls,
+    /// The names (or `name:port`) under which players reach this server. Given: who asks for another is refused, and
+    /// a hello made for another server counts nothing here. Empty: whatever name the player used.
+    pub names: Vec<String>,
+    /// Open connections of one address; behind a proxy all players have the proxy's.
+    pub connections_per_address: usize,
+    /// Open connections altogether.
+    pub connections: usize,
+    /// Who sends nothing for this long, not even a ping, is hung up on. Clients ping every 25 s.
+    pub idle: Duration,
+    /// Messages that wait for one slow connection before it is dropped.
+    pub outbox: usize,
+    /// Timeouts, caps and paces of the lobby.
+    pub lobby: Knobs,
+}
+
+impl ServerOptions {
+    /// The defaults, with this folder for the parties.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            listen: Vec::new(),
+            data_dir: data_dir.into(),
+            tls: Tls::None,
+            names: Vec::new(),
+            connections_per_address: 256,
+            connections: 8192,
+            idle: Duration::from_secs(75),
+            outbox: 128,
+            lobby: Knobs::default(),
+        }
+    }
+}
+
+/// Encryption of the connections to a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain HTTP, for tests or behind a proxy that encrypts.
+    None,
+    /// With a certificate and its key.
+    Files {
+        /// `--tls-cert`.
+        cert: PathBuf,
+        /// `--tls-key`.
+        key: PathBuf,
+    },
+    /// With a certificate of its own making.
+    SelfSigned,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct ServerHandle {
+    addresses: Vec<SocketAddr>,
+    warnings: Vec<String>,
+    stop: CancellationToken,
+    connections: TaskTracker,
+    hall: JoinHandle<anyhow::Result<()>>,
+}
+
+impl ServerHandle {
+    /// Where it listens, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What was wrong at the start although it started.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Says goodbye to everybody, stores everything and stops.
+    ///
+    /// # Errors
+    /// When the parties could not be stored.
+    pub async fn shutdown(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        let stored = self.hall.await.context("the lobby failed")?;
+        self.connections.close();
+        let _ = tokio::time::timeout(GOODBYES, self.connections.wait()).await;
+        stored
+    }
+}
+
+/// Runs a server until Ctrl-C or a termination signal.
+///
+/// # Errors
+/// When it cannot start (address in use, data folder not usable, TLS asked for) or cannot store at the end.
+pub async fn serve(options: ServerOptions) -> anyhow::Result<()> {
+    let plain = options.tls == Tls::None;
+    let handle = start(options).await?;
+    for address in handle.addresses() {
+        tracing::info!("listening on http://{address}");
+    }
+    if plain {
+        tracing::warn!(
+            "plain HTTP: what peers publish is sealed all the same, but who talks to whom is visible on the way; \
+             put a proxy with TLS in front for the open internet"
+        );
+    }
+    terminated().await?;
+    tracing::info!("stopping");
+    handle.shutdown().await
+}
+
+/// Starts a server on the current tokio runtime.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
+    match &options.tls {
+        Tls::None => {}
+        Tls::Files { .. } | Tls::SelfSigned => bail!(
+            "TLS is not there yet: this version serves plain HTTP only, and will not do so when encryption was asked \
+             for. Leave out the --tls options and put a proxy with TLS (such as Caddy) in front"
+        ),
+    }
+    let wanted = match options.listen.as_slice() {
+        [] => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))],
+        some => some.to_vec(),
+    };
+    let listeners = wanted.iter().map(|at| gate::bind(*at, &wanted)).collect::<anyhow::Result<Vec<_>>>()?;
+    let addresses =
+        listeners.iter().map(tokio::net::TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+
+    let dir = options.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || store::Store::open(&dir)).await??;
+    for warning in &opened.warnings {
+        tracing::error!("{warning}");
+    }
+    let clock = Clock::start();
+    let mut lobby = Lobby::new(options.lobby.clone(), seed()?, clock.now());
+    for (id, party) in opened.parties {
+        lobby.restore(id, party, clock.now());
+    }
+
+    let stop = CancellationToken::new();
+    let connections = TaskTracker::new();
+    let (hall, inbox) = Hall::new(options.outbox, options.idle);
+    let hall_task = tokio::spawn(hall::run(
+        hall::Keeper { lobby, clock, store: opened.store, hall: Arc::clone(&hall) },
+        inbox,
+        stop.clone(),
+    ));
+    let gate = Arc::new(Gate::new(options.connections_per_address, options.connections));
+    let router = pages::router(pages::Desk::new(hall, &options));
+    for listener in listeners {
+        let open =
+            gate::listen(listener, Arc::clone(&gate), router.clone(), connections.clone(), stop.clone());
+        connections.spawn(open);
+    }
+    Ok(ServerHandle { addresses, warnings: opened.warnings, stop, connections, hall: hall_task })
+}
+
+fn seed() -> anyhow::Result<Seed> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("the system gives no random numbers: {e}"))?;
+    Ok(Seed(bytes))
+}
+
+async fn terminated() -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut term = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = tokio::signal::ctrl_c() => done?,
+            _ = term.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}

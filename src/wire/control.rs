@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// The protocol's number; a server refuses others with `version`.
 pub const VERSION: u16 = 1;
+/// A server's answer to a WebSocket request carries its `VERSION` here: that is how a client tells it from other programs.
+pub const PROTOCOL_HEADER: &str = "lanrage-protocol";
 
 /// From a node to a control plane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +104,7 @@ impl Hello {
 pub struct Nonce(pub [u8; 32]);
 crate::model::text::byte_text!(Nonce, 32);
 
-/// From a control plane to a node. `Opened` and `Closed` are made by the carrier on this computer.
+/// From a control plane to a node. `Closed` and `Notice` are made by the carrier on this computer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "down", rename_all = "snake_case")]
 pub enum Down {
@@ -117,6 +119,13 @@ pub enum Down {
     Closed {
         /// What happened, for people.
         why: String,
+    },
+    /// Something people should know; the connection goes on (made by the carrier, never sent).
+    Notice {
+        /// A stable word, such as `discovery_broken`.
+        code: String,
+        /// For people.
+        message: String,
     },
     /// The hello was not accepted.
     Refused {

@@ -1,0 +1,188 @@
+//! Which control plane, as people write it: `file:DIR` or `server:URL`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use tokio_tungstenite::tungstenite::http::Uri;
+
+/// The port of `lanrage server`, taken when an address names none.
+pub const DEFAULT_PORT: u16 = 8667;
+
+/// Which control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlChoice {
+    /// A shared folder.
+    Folder(PathBuf),
+    /// A `lanrage server`, by its URL as given; `ServerAddress` reads it.
+    Server(String),
+}
+
+/// Why a control plane's text was not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadChoice {
+    /// Neither `file:` nor `server:`.
+    #[error("\"{0}\" names no control plane; write file:DIR or server:http://HOST:PORT")]
+    Kind(String),
+    /// `file:` without a folder.
+    #[error("file: needs a folder after it, such as file:/srv/lan-party")]
+    NoFolder,
+    /// A URL that cannot be read.
+    #[error("\"{0}\" is not an address of a server; write server:http://HOST:PORT")]
+    NotAUrl(String),
+    /// TLS is a later piece.
+    #[error("\"{0}\": encrypted connections to a server (https) are not there yet; use http://")]
+    Https(String),
+    /// Another scheme.
+    #[error("\"{url}\": a server is reached by http://, not by {scheme}://")]
+    Scheme {
+        /// What was given.
+        url: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// No host.
+    #[error("\"{0}\" names no host; write server:http://HOST:PORT")]
+    NoHost(String),
+    /// A user name or password in the URL.
+    #[error("a server's address carries no user name or password")]
+    UserInfo,
+    /// A query.
+    #[error("\"{0}\": a server's address has no part after '?'")]
+    Query(String),
+}
+
+impl std::fmt::Display for ControlChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(dir) => write!(f, "file:{}", dir.display()),
+            Self::Server(url) => write!(f, "server:{url}"),
+        }
+    }
+}
+
+impl FromStr for ControlChoice {
+    type Err = BadChoice;
+
+    fn from_str(text: &str) -> Result<Self, BadChoice> {
+        let text = text.trim();
+        if let Some(dir) = text.strip_prefix("file:") {
+            if dir.is_empty() {
+                return Err(BadChoice::NoFolder);
+            }
+            return Ok(Self::Folder(PathBuf::from(dir)));
+        }
+        if let Some(url) = text.strip_prefix("server:") {
+            url.parse::<ServerAddress>()?;
+            return Ok(Self::Server(url.to_owned()));
+        }
+        Err(BadChoice::Kind(text.to_owned()))
+    }
+}
+
+/// A server's URL, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// Name or IP address, without brackets, lower case.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// What comes before `/v1/…`: empty, or a path such as `/lanrage` behind a proxy.
+    pub base: String,
+}
+
+impl ServerAddress {
+    /// `host:port` as it stands in an HTTP `Host` header, and in the proof of a hello.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for ServerAddress {
+    type Err = BadChoice;
+
+    fn from_str(url: &str) -> Result<Self, BadChoice> {
+        let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        match scheme.as_deref() {
+            Some("http") => {}
+            Some("https") => return Err(BadChoice::Https(url.to_owned())),
+            Some("") | None => return Err(BadChoice::NotAUrl(url.to_owned())),
+            Some(other) => {
+                return Err(BadChoice::Scheme { url: url.to_owned(), scheme: other.to_owned() });
+            }
+        }
+        let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+        if rest.is_empty() || rest.starts_with(['/', ':', '?']) {
+            return Err(BadChoice::NoHost(url.to_owned()));
+        }
+        let uri: Uri = url.parse().map_err(|_| BadChoice::NotAUrl(url.to_owned()))?;
+        let authority = uri.authority().ok_or_else(|| BadChoice::NoHost(url.to_owned()))?;
+        if authority.as_str().contains('@') {
+            return Err(BadChoice::UserInfo);
+        }
+        if uri.query().is_some() {
+            return Err(BadChoice::Query(url.to_owned()));
+        }
+        let port = match authority.as_str().rsplit_once(':') {
+            Some((_, digits)) if !digits.contains(']') => {
+                digits.parse().ok().filter(|p| *p != 0).ok_or_else(|| BadChoice::NotAUrl(url.to_owned()))?
+            }
+            Some(_) | None => DEFAULT_PORT,
+        };
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if host.is_empty() {
+            return Err(BadChoice::NoHost(url.to_owned()));
+        }
+        Ok(Self { host, port, base: uri.path().trim_end_matches('/').to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_shown_as_it_was_written() {
+        for text in [
+            "file:/srv/party",
+            "file:C:\\party",
+            "server:http://example.org:8667",
+            "server:http://[::1]:80/x",
+        ] {
+            assert_eq!(text.parse::<ControlChoice>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_address_is_taken_apart() {
+        let address = |url: &str| {
+            let a: ServerAddress = url.parse().unwrap();
+            (a.authority(), a.base)
+        };
+        assert_eq!(address("http://Example.org"), ("example.org:8667".into(), String::new()));
+        assert_eq!(address("http://10.0.0.1:80/"), ("10.0.0.1:80".into(), String::new()));
+        assert_eq!(address("http://[::1]"), ("[::1]:8667".into(), String::new()));
+        assert_eq!(address("HTTP://[fe80::1]:99/lan/"), ("[fe80::1]:99".into(), "/lan".into()));
+    }
+
+    #[test]
+    fn every_mistake_has_its_own_words() {
+        let why = |text: &str| text.parse::<ControlChoice>().unwrap_err();
+        assert!(matches!(why("folder:/x"), BadChoice::Kind(_)));
+        assert_eq!(why("file:"), BadChoice::NoFolder);
+        assert!(matches!(why("server:https://a"), BadChoice::Https(_)));
+        assert!(matches!(why("server:ftp://a"), BadChoice::Scheme { .. }));
+        assert!(matches!(why("server:example.org"), BadChoice::NotAUrl(_)));
+        assert!(matches!(why("server:http://"), BadChoice::NoHost(_)));
+        assert!(matches!(why("server:http:///x"), BadChoice::NoHost(_)));
+        assert!(matches!(why("server:http://:80"), BadChoice::NoHost(_)));
+        assert!(matches!(why("server:http://a:99999"), BadChoice::NotAUrl(_)));
+        assert!(matches!(why("server:http://a:0"), BadChoice::NotAUrl(_)));
+        assert!(matches!(why("server:http://u:p@a"), BadChoice::UserInfo));
+        assert!(matches!(why("server:http://a/?x"), BadChoice::Query(_)));
+        assert!(matches!(why("server:http://a b"), BadChoice::NotAUrl(_)));
+    }
+}

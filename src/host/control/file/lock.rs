@@ -1,0 +1,194 @@
+//! One writer at a time in a shared folder.
+//!
+//! First choice: a system lock on `discovery.lock`, which ends with the process that holds it. Where the file system
+//! has no locks (some network shares): a file that only one can create, `discovery.lock.held`, taken over when its
+//! holder did not let go of it for `STALE`. A holder asks `is_still_ours` before it makes its change visible.
+//!
+//! `discovery.lock` stays in the folder: deleting a lock file while somebody opens it makes two locks out of one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::store::FolderError;
+use fs4::TryLockError;
+
+/// How long a created lock file may stay unchanged before it is an orphan. A holder keeps it for milliseconds.
+const STALE: Duration = Duration::from_secs(10);
+/// How long somebody waits for the lock: longer than `STALE`, so that an orphan does not fail the first who waits.
+const PATIENCE: Duration = Duration::from_secs(14);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(4);
+
+/// Which of the two ways works here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locking {
+    /// The system's lock.
+    System,
+    /// A file that only one can create.
+    ByCreation,
+}
+
+/// The lock, held until dropped.
+#[derive(Debug)]
+pub(super) struct Guard {
+    /// Kept open: closing it lets go of the system's lock.
+    file: Option<File>,
+    held: Option<(PathBuf, String)>,
+    /// The folder's own clock at the moment of locking.
+    now: SystemTime,
+}
+
+impl Guard {
+    /// Waits for the lock.
+    pub(super) fn take(dir: &Path, locking: &mut Locking) -> Result<Self, FolderError> {
+        let since = Instant::now();
+        if *locking == Locking::System {
+            match Self::by_system(dir, since)? {
+                Some(guard) => return Ok(guard),
+                None => *locking = Locking::ByCreation,
+            }
+        }
+        Self::by_creation(dir, since)
+    }
+
+    /// What the folder's file system says the time is. PCs that share a folder do not share a clock.
+    pub(super) const fn now(&self) -> SystemTime {
+        self.now
+    }
+
+    /// Whether nobody took the lock over in the meantime.
+    pub(super) fn is_still_ours(&self) -> bool {
+        self.held
+            .as_ref()
+            .is_none_or(|(path, token)| std::fs::read_to_string(path).is_ok_and(|text| text == *token))
+    }
+
+    /// `None` when this file system has no locks.
+    fn by_system(dir: &Path, since: Instant) -> Result<Option<Self>, FolderError> {
+        let path = dir.join("discovery.lock");
+        let mut file =
+            match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path) {
+                Ok(file) => file,
+                // Made by another user: a lock needs no more than to read it.
+                Err(e) if e.kind() == ErrorKind::PermissionDenied && path.exists() => {
+                    File::open(&path).map_err(|e| FolderError::of(dir, "opening discovery.lock", e))?
+                }
+                Err(e) => return Err(FolderError::of(dir, "making discovery.lock", e)),
+            };
+        super::store::share_like_folder(dir, &file);
+        loop {
+            match fs4::FileExt::try_lock(&file) {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if since.elapsed() < PATIENCE => std::thread::sleep(LOOK),
+                Err(TryLockError::WouldBlock) => return Err(FolderError::Busy(dir.to_owned())),
+                Err(TryLockError::Error(_)) => return Ok(None),
+            }
+        }
+        // Writing sets the file's time by the clock of whoever stores it.
+        let touched = file.write_all(b"l").and_then(|()| file.metadata()).and_then(|m| m.modified());
+        let now = touched.unwrap_or_else(|_| SystemTime::now());
+        Ok(Some(Self { file: Some(file), held: None, now }))
+    }
+
+    fn by_creation(dir: &Path, since: Instant) -> Result<Self, FolderError> {
+        let path = dir.join("discovery.lock.held");
+        let token = super::store::token();
+        let mut watched: Option<(String, Instant)> = None;
+        while since.elapsed() < PATIENCE {
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(mut file) => {
+                    let written = file.write_all(token.as_bytes()).and_then(|()| file.metadata());
+                    let guard_now = written.map_err(|e| {
+                        let _ = std::fs::remove_file(&path);
+                        FolderError::of(dir, "writing discovery.lock.held", e)
+                    })?;
+                    let now = guard_now.modified().unwrap_or_else(|_| SystemTime::now());
+                    return Ok(Self { file: None, held: Some((path, token)), now });
+                }
+                // Windows says "permission denied" about a file that is just being deleted.
+                Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::PermissionDenied) => {
+                    if e.kind() == ErrorKind::PermissionDenied && !path.exists() && !cfg!(windows) {
+                        return Err(FolderError::of(dir, "making discovery.lock.held", e));
+                    }
+                    let holder = std::fs::read_to_string(&path).unwrap_or_default();
+                    match &watched {
+                        Some((known, at)) if *known == holder => {
+                            if at.elapsed() >= STALE {
+                                take_away(&path, &token);
+                                watched = None;
+                            }
+                        }
+                        Some(_) | None => watched = Some((holder, Instant::now())),
+                    }
+                    std::thread::sleep(LOOK);
+                }
+                Err(e) => return Err(FolderError::of(dir, "making discovery.lock.held", e)),
+            }
+        }
+        Err(FolderError::Busy(dir.to_owned()))
+    }
+}
+
+/// Renamed before it is deleted, so that of two who find the same orphan only one succeeds.
+fn take_away(path: &Path, token: &str) {
+    let aside = path.with_extension(format!("stale-{token}"));
+    if std::fs::rename(path, &aside).is_ok() {
+        let _ = std::fs::remove_file(aside);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            let _ = fs4::FileExt::unlock(&file);
+        }
+        if self.is_still_ours()
+            && let Some((path, _)) = self.held.take()
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_taker_waits_for_the_first_by_either_way() {
+        for way in [Locking::System, Locking::ByCreation] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut locking = way;
+            let guard = Guard::take(dir.path(), &mut locking).unwrap();
+            assert_eq!(locking, way);
+            let path = dir.path().to_owned();
+            let second = std::thread::spawn(move || {
+                let mut locking = way;
+                let begun = Instant::now();
+                let _guard = Guard::take(&path, &mut locking).unwrap();
+                begun.elapsed()
+            });
+            std::thread::sleep(Duration::from_millis(150));
+            drop(guard);
+            assert!(second.join().unwrap() >= Duration::from_millis(100));
+        }
+    }
+
+    #[test]
+    fn a_lock_taken_away_is_noticed_and_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut locking = Locking::ByCreation;
+        let first = Guard::take(dir.path(), &mut locking).unwrap();
+        let held = dir.path().join("discovery.lock.held");
+        take_away(&held, "x");
+        let second = Guard::take(dir.path(), &mut locking).unwrap();
+        assert!(!first.is_still_ours());
+        assert!(second.is_still_ours());
+        drop(first);
+        assert!(held.exists(), "only the holder removes the file");
+        drop(second);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,415 @@
+//! The carrier of a `lanrage server`: one WebSocket, one task.
+//!
+//! `Open` tries a few times with growing, jittered pauses, but only what may pass by itself (refused, timed out, name
+//! not found, a proxy in trouble); a wrong address or another version is said at once. Pings find a dead connection.
+//! Everything from the server is hostile until parsed: sizes are capped, texts are tidied, messages that only a carrier
+//! may make are dropped, and the audience that a hello is bound to is what *this* side dialled, never what it is told.
+
+use super::choice::ServerAddress;
+use super::{Out, ToCarrier};
+use crate::model::dice::{Dice, Seed};
+use crate::model::limits;
+use crate::wire::control::{Down, PROTOCOL_HEADER, Up, VERSION};
+use futures_util::{SinkExt, StreamExt};
+use std::io::ErrorKind;
+use std::time::Duration;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout, timeout_at};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message, http::StatusCode};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+
+/// A welcome with 64 records of the largest kind takes half of this.
+const MESSAGE_BYTES: usize = 1 << 20;
+/// A frame that the server does not take within this time ends the connection.
+const SEND_WITHIN: Duration = Duration::from_secs(10);
+/// How long a goodbye may take.
+const LINGER: Duration = Duration::from_secs(2);
+/// Characters of a server's text that people are shown.
+const TEXT_CHARS: usize = 300;
+
+/// How patient a carrier is with a server.
+#[derive(Debug, Clone)]
+pub struct ServerTuning {
+    /// For one TCP connection.
+    pub connect_within: Duration,
+    /// For one attempt, from the name to the first message.
+    pub answer_within: Duration,
+    /// Attempts of one `Open`.
+    pub attempts: u32,
+    /// The pause after the first failure; doubles, with jitter.
+    pub pause: Duration,
+    /// Between pings.
+    pub ping_every: Duration,
+    /// A connection on which nothing arrived for this long is dead.
+    pub dead_after: Duration,
+}
+
+impl Default for ServerTuning {
+    fn default() -> Self {
+        Self {
+            connect_within: Duration::from_secs(5),
+            answer_within: Duration::from_secs(10),
+            attempts: limits::HTTP_ATTEMPTS,
+            pause: Duration::from_secs(1),
+            ping_every: Duration::from_secs(25),
+            dead_after: Duration::from_secs(60),
+        }
+    }
+}
+
+type Socket = WebSocketStream<TcpStream>;
+
+/// What comes after a connection.
+enum Next {
+    Idle,
+    Open,
+    Stop,
+}
+
+/// Why there is no connection.
+struct Failure {
+    why: String,
+    /// Whether trying again may help.
+    passing: bool,
+}
+
+impl Failure {
+    const fn passing(why: String) -> Self {
+        Self { why, passing: true }
+    }
+
+    const fn lasting(why: String) -> Self {
+        Self { why, passing: false }
+    }
+}
+
+/// Runs until nobody asks any more.
+pub(crate) async fn run(url: String, tuning: ServerTuning, mut rx: mpsc::Receiver<ToCarrier>, out: Out) {
+    let mut seed = [0; 32];
+    // Without random numbers the pauses are merely the same every time.
+    let _ = getrandom::fill(&mut seed);
+    let mut line = Line { tuning, dice: Seed(seed).dice("carrier"), out };
+    let mut next = Next::Idle;
+    loop {
+        next = match next {
+            Next::Stop => return,
+            Next::Idle => match rx.recv().await {
+                Some(ToCarrier::Open) => Next::Open,
+                Some(ToCarrier::Close | ToCarrier::Send(_)) => Next::Idle,
+                None => Next::Stop,
+            },
+            Next::Open => match url.parse::<ServerAddress>() {
+                Ok(address) => line.open(&address, &mut rx).await,
+                Err(error) => line.closed(error.to_string()).await,
+            },
+        };
+    }
+}
+
+struct Line {
+    tuning: ServerTuning,
+    dice: Dice,
+    out: Out,
+}
+
+impl Line {
+    async fn open(&mut self, address: &ServerAddress, rx: &mut mpsc::Receiver<ToCarrier>) -> Next {
+        let connected = {
+            let connecting = self.connect(address);
+            tokio::pin!(connecting);
+            loop {
+                tokio::select! {
+                    connected = &mut connecting => break connected,
+                    message = rx.recv() => match message {
+                        Some(ToCarrier::Open | ToCarrier::Send(_)) => {}
+                        Some(ToCarrier::Close) => return Next::Idle,
+                        None => return Next::Stop,
+                    },
+                }
+            }
+        };
+        match connected {
+            Ok((socket, opened)) => {
+                if !self.out.send(opened).await {
+                    return Next::Stop;
+                }
+                self.converse(socket, address, rx).await
+            }
+            Err(why) => self.closed(why).await,
+        }
+    }
+
+    /// A connection and the server's challenge, after a few attempts.
+    async fn connect(&mut self, address: &ServerAddress) -> Result<(Socket, Down), String> {
+        let mut pause = self.tuning.pause;
+        let mut attempt = 1;
+        loop {
+            let failure = match self.attempt(address).await {
+                Ok(connected) => return Ok(connected),
+                Err(failure) => failure,
+            };
+            if !failure.passing || attempt >= self.tuning.attempts {
+                return Err(failure.why);
+            }
+            tracing::debug!(attempt, "server: {}", failure.why);
+            sleep(self.dice.jitter(pause, 30)).await;
+            pause *= 2;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(&self, address: &ServerAddress) -> Result<(Socket, Down), Failure> {
+        let name = address.authority();
+        let until = Instant::now() + self.tuning.answer_within;
+        let slow = || Failure::passing(format!("the server {name} does not answer in time"));
+        let stream =
+            timeout_at(until, dial(address, self.tuning.connect_within)).await.map_err(|_| slow())??;
+        let mut socket = timeout_at(until, shake_hands(stream, address)).await.map_err(|_| slow())??;
+        let opened = timeout_at(until, challenge(&mut socket, address)).await.map_err(|_| slow())??;
+        Ok((socket, opened))
+    }
+
+    async fn converse(
+        &self,
+        mut socket: Socket,
+        address: &ServerAddress,
+        rx: &mut mpsc::Receiver<ToCarrier>,
+    ) -> Next {
+        let name = address.authority();
+        let mut heard = Instant::now();
+        let every = self.tuning.ping_every;
+        let mut ping = interval_at(heard + every, every);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let sending = tokio::select! {
+                message = rx.recv() => match message {
+                    Some(ToCarrier::Send(up)) => to_text(&up),
+                    Some(ToCarrier::Close) => return hang_up(socket, Next::Idle).await,
+                    Some(ToCarrier::Open) => return hang_up(socket, Next::Open).await,
+                    None => return hang_up(socket, Next::Stop).await,
+                },
+                _ = ping.tick() => Some(Message::Ping(Vec::new().into())),
+                message = socket.next() => {
+                    heard = Instant::now();
+                    match read(message, &name) {
+                        // A second challenge could ask for a hello that is good at another server.
+                        Ok(None | Some(Down::Opened { .. })) => None,
+                        Ok(Some(down)) => {
+                            if !self.out.send(down).await {
+                                return Next::Stop;
+                            }
+                            None
+                        }
+                        Err(why) => return self.closed(why).await,
+                    }
+                }
+                () = sleep_until(heard + self.tuning.dead_after) => {
+                    return self.closed(format!("the server {name} does not answer any more")).await;
+                }
+            };
+            if let Some(message) = sending
+                && !matches!(timeout(SEND_WITHIN, socket.send(message)).await, Ok(Ok(())))
+            {
+                // The server may have said why before it hung up.
+                let why = last_words(&mut socket, &self.out, &name).await;
+                return self.closed(why).await;
+            }
+        }
+    }
+
+    async fn closed(&self, why: String) -> Next {
+        if self.out.closed(why).await { Next::Idle } else { Next::Stop }
+    }
+}
+
+async fn dial(address: &ServerAddress, within: Duration) -> Result<TcpStream, Failure> {
+    let name = address.authority();
+    let host = &address.host;
+    let found = lookup_host((host.as_str(), address.port)).await.map_err(|e| {
+        Failure::passing(format!(
+            "the name {host} was not found (is it spelled right, is this PC online?): {e}"
+        ))
+    })?;
+    let mut failure = Failure::passing(format!("the name {host} has no address"));
+    for at in found {
+        match timeout(within, TcpStream::connect(at)).await {
+            Ok(Ok(stream)) => {
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Ok(Err(e)) => failure = Failure::passing(not_connected(&name, &e)),
+            Err(_) => {
+                failure = Failure::passing(format!(
+                    "the server {name} does not answer; is the address right, and does a firewall let port {} through?",
+                    address.port
+                ));
+            }
+        }
+    }
+    Err(failure)
+}
+
+fn not_connected(name: &str, error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            format!("nothing listens at {name}; is the server running, and is the port right?")
+        }
+        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
+            format!("there is no way to {name}; is this PC online?")
+        }
+        _ => format!("the connection to {name} failed: {error}"),
+    }
+}
+
+async fn shake_hands(stream: TcpStream, address: &ServerAddress) -> Result<Socket, Failure> {
+    let name = address.authority();
+    let stranger =
+        || Failure::lasting(format!("what answers at {name} is not a lanrage server; is the port right?"));
+    let request =
+        format!("ws://{name}{}/v1/party", address.base).into_client_request().map_err(|_| stranger())?;
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_BYTES))
+        .max_frame_size(Some(MESSAGE_BYTES))
+        .read_buffer_size(8 * 1024);
+    let (socket, response) = match client_async_with_config(request, stream, Some(config)).await {
+        Ok(shaken) => shaken,
+        Err(Error::Http(response)) => {
+            let status = response.status();
+            return Err(if status == StatusCode::MISDIRECTED_REQUEST {
+                Failure::lasting(format!(
+                    "the server at {name} does not want to be called so; ask for its right name"
+                ))
+            } else if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+                Failure::passing(format!("the server {name} is in trouble ({status})"))
+            } else {
+                stranger()
+            });
+        }
+        Err(Error::Io(e)) if e.kind() != ErrorKind::InvalidData => {
+            return Err(Failure::passing(format!("the connection to {name} broke: {e}")));
+        }
+        Err(_) => return Err(stranger()),
+    };
+    let protocol = response.headers().get(PROTOCOL_HEADER).and_then(|v| v.to_str().ok());
+    match protocol.and_then(|v| v.parse::<u16>().ok()) {
+        Some(VERSION) => Ok(socket),
+        Some(other) => Err(Failure::lasting(format!(
+            "the server {name} speaks version {other} of the protocol, this program version {VERSION}; update the {} one",
+            if other < VERSION { "server's" } else { "player's" }
+        ))),
+        None => Err(stranger()),
+    }
+}
+
+/// The first message: a challenge, bound to the name by which this side knows the server.
+async fn challenge(socket: &mut Socket, address: &ServerAddress) -> Result<Down, Failure> {
+    let name = address.authority();
+    loop {
+        match read(socket.next().await, &name).map_err(Failure::passing)? {
+            None => {}
+            Some(Down::Opened { nonce, audience }) if audience == name => {
+                return Ok(Down::Opened { nonce, audience: name });
+            }
+            Some(Down::Opened { audience, .. }) => {
+                return Err(Failure::lasting(format!(
+                    "the server {name} believes to be called {}; a proxy in front of it has to pass on the Host header",
+                    tidy(&audience)
+                )));
+            }
+            Some(Down::Refused { message, .. }) => {
+                return Err(Failure::passing(format!("{name}: {message}")));
+            }
+            Some(_) => return Err(Failure::lasting(format!("the server {name} begins without a challenge"))),
+        }
+    }
+}
+
+/// What a frame means; `None` for what can be ignored, an error when the connection is over.
+fn read(message: Option<Result<Message, Error>>, name: &str) -> Result<Option<Down>, String> {
+    let text = match message {
+        None => return Err(format!("the connection to {name} was lost")),
+        Some(Err(Error::Capacity(_))) => {
+            return Err(format!("the server {name} sent more than any honest message holds"));
+        }
+        Some(Err(error)) => return Err(format!("the connection to {name} was lost: {error}")),
+        Some(Ok(Message::Close(frame))) => {
+            let why = frame.map(|f| tidy(f.reason.as_str())).filter(|why| !why.is_empty());
+            return Err(match why {
+                Some(why) => format!("the server {name} hung up: {why}"),
+                None => format!("the server {name} hung up"),
+            });
+        }
+        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => return Ok(None),
+        Some(Ok(Message::Binary(_))) => return Err(format!("the server {name} sent what is no message")),
+        Some(Ok(Message::Text(text))) => text,
+    };
+    match serde_json::from_str::<Down>(text.as_str()) {
+        Ok(Down::Closed { .. } | Down::Notice { .. }) => Ok(None),
+        Ok(Down::Refused { code, message }) => Ok(Some(Down::Refused { code, message: tidy(&message) })),
+        Ok(Down::Welcome { epoch, rotation, mut peers }) => {
+            peers.truncate(limits::PEERS);
+            Ok(Some(Down::Welcome { epoch, rotation, peers }))
+        }
+        Ok(
+            down @ (Down::Opened { .. }
+            | Down::Record { .. }
+            | Down::Gone { .. }
+            | Down::Rotated { .. }
+            | Down::Signal { .. }),
+        ) => Ok(Some(down)),
+        // A newer server may know more messages.
+        Err(_)
+            if serde_json::from_str::<serde_json::Value>(text.as_str())
+                .is_ok_and(|v| v.get("down").is_some()) =>
+        {
+            tracing::debug!("the server sent a message that this version does not know");
+            Ok(None)
+        }
+        Err(_) => Err(format!("the server {name} sent what is no message")),
+    }
+}
+
+fn to_text(up: &Up) -> Option<Message> {
+    match serde_json::to_string(up) {
+        Ok(text) => Some(Message::text(text)),
+        Err(error) => {
+            tracing::error!(%error, "a message could not be written");
+            None
+        }
+    }
+}
+
+/// Text of a stranger, fit to be shown.
+fn tidy(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS).collect()
+}
+
+/// What arrived before the connection broke.
+async fn last_words(socket: &mut Socket, out: &Out, name: &str) -> String {
+    let listen = async {
+        loop {
+            match read(socket.next().await, name) {
+                Ok(Some(down)) => {
+                    out.send(down).await;
+                }
+                Ok(None) => {}
+                Err(why) => return why,
+            }
+        }
+    };
+    timeout(LINGER, listen).await.unwrap_or_else(|_| format!("the connection to {name} was lost"))
+}
+
+/// Says goodbye and waits a little for the answer, so that what was sent before arrives.
+async fn hang_up(mut socket: Socket, next: Next) -> Next {
+    let goodbye = async {
+        if socket.close(None).await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    let _ = timeout(LINGER, goodbye).await;
+    next
+}
