@@ -3,7 +3,7 @@
 use crate::model::addr::{Card, Seat, Subnet};
 use crate::model::id::{LinkId, PartyId};
 use crate::model::key::{NodeSecret, PartySecret};
-use crate::model::record::Envelope;
+use crate::model::record::{Envelope, Rotation};
 use crate::model::status::Event;
 use crate::rules::ruleset::Ruleset;
 use crate::wire::control::Up;
@@ -29,6 +29,8 @@ pub struct Setup {
     pub rules: Arc<Ruleset>,
     /// What is remembered from the last evening.
     pub memory: Memory,
+    /// The invite as text, for the `ready` event.
+    pub invite: String,
     /// Let every port in, not only the games'.
     pub open: bool,
     /// Every timeout, window and cap that a test may want to be extreme.
@@ -66,6 +68,9 @@ pub struct Memory {
     pub seq: u64,
     /// The newest record of every other peer.
     pub peers: Vec<Envelope>,
+    /// The owner's newest rotation, for control planes that were away when it was made.
+    #[serde(default)]
+    pub rotation: Option<Rotation>,
 }
 
 /// Timeouts and windows. Defaults are the contract's; the simulator draws extreme ones.

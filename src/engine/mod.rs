@@ -6,6 +6,11 @@
 
 pub mod counters;
 pub mod effect;
+pub mod lan;
+pub mod link;
 pub mod lobby;
 pub mod node;
+pub mod path;
+pub mod roster;
 pub mod sink;
+pub mod tunnel;

@@ -1,28 +1,231 @@
 //! The node: composes all machines of one peer. What host and sim drive.
+//!
+//! This file holds the state and the doors. Behind them: `wan` (datagrams in), `inward` and `outward` (packets of games),
+//! `party` (records, control planes, re-keying), `timers` (deadlines, paths, who is away) and `report` (status). Every door
+//! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
-use super::counters::Counters;
-use super::effect::{Effect, HostFact, Setup};
+mod inward;
+mod outward;
+mod party;
+mod report;
+mod timers;
+mod wan;
+
+use super::counters::{Counters, DropReason};
+use super::effect::{Effect, HostFact, Knobs, LanConfig, Memory, Setup};
+use super::lan::firewall::Firewall;
+use super::lan::games::Games;
+use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
+use super::lan::pace::Bucket;
+use super::link::{Link, LinkTimes};
+use super::roster::Roster;
 use super::sink::{LanSink, WanSink};
-use crate::buf::batch::{Batch, Datagrams};
+use super::tunnel::noise::Noise;
+use super::tunnel::peer::Peer;
+use super::tunnel::session::Session;
+use crate::buf::batch::{Batch, Datagrams, Source};
+use crate::model::addr::{Card, Seat, Subnet};
 use crate::model::command::Command;
-use crate::model::dice::Seed;
-use crate::model::id::LinkId;
-use crate::model::status::Status;
-use crate::model::time::{Deadline, Now};
+use crate::model::dice::{Dice, Seed};
+use crate::model::id::{LinkId, PartyId, PeerId};
+use crate::model::key::{NodeKeys, PartyKeys};
+use crate::model::limits;
+use crate::model::record::Rotation;
+use crate::model::status::{Event, Status};
+use crate::model::time::{Deadline, Mono, Now};
+use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Handshake initiations that are looked at per second: each costs a key exchange, whoever sent it.
+const INITIATIONS: Pace = Pace { per_second: 200, burst: 200 };
+/// `ready` waits this long for the first word of a control plane, so that the address in it is settled.
+const READY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// This node: who it is and what it says about itself.
+#[derive(Debug)]
+struct Me {
+    keys: NodeKeys,
+    id: PeerId,
+    name: String,
+    seat: Seat,
+    seat_since: u64,
+    seq: u64,
+    incarnation: u64,
+    /// Random per start; marks our discovery frames.
+    run: u32,
+    /// The number of the last discovery frame.
+    frames: u64,
+}
+
+/// The party: its keys, its network, its people.
+#[derive(Debug)]
+struct Party {
+    id: PartyId,
+    keys: PartyKeys,
+    owned_slot: Option<u8>,
+    subnet: Subnet,
+    roster: Roster,
+    invite: String,
+    /// The rotation that led to this epoch, if this node made it.
+    rotation: Option<Rotation>,
+}
+
+/// What the world reported.
+#[derive(Debug, Default)]
+struct World {
+    cards: Vec<Card>,
+    sockets: Vec<SocketAddr>,
+}
+
+/// The LAN side's machines.
+#[derive(Debug)]
+struct Lan {
+    rules: Arc<Ruleset>,
+    /// For telling payloads apart.
+    hash: Hasher,
+    echo: EchoGuard,
+    twin: TwinGuard,
+    firewall: Firewall,
+    games: Games,
+    buckets: BTreeMap<RuleIx, Bucket>,
+}
+
+/// The other peers and how to find them fast.
+#[derive(Debug)]
+struct Peers<S> {
+    list: Vec<Peer<S>>,
+    by_index: BTreeMap<u32, usize>,
+    by_seat: [Option<u8>; 256],
+}
+
+/// What waits to be done at the end of an input or at the next chance.
+#[derive(Debug)]
+struct Todo {
+    /// This node's record changed: publish it.
+    publish: bool,
+    /// What is to be remembered changed.
+    remember: bool,
+    /// Peers that are up wait for our newest record since then.
+    greet: Option<Mono>,
+    /// `ready` was not said yet; say it by then.
+    ready_by: Option<Mono>,
+    /// Events that come after `ready`.
+    held: Vec<Event>,
+    /// When the firewall is swept next.
+    sweep: Mono,
+    /// Everybody was told goodbye.
+    stopped: bool,
+}
 
 /// One peer of a party.
 #[derive(Debug)]
-pub struct Node {
+pub struct Node<S = Noise> {
+    me: Me,
+    party: Party,
+    world: World,
+    lan: Lan,
+    peers: Peers<S>,
+    links: Vec<(Link, String)>,
+    knobs: Knobs,
+    seed: Seed,
+    dice: Dice,
+    initiations: Bucket,
+    todo: Todo,
+    effects: VecDeque<Effect>,
     counters: Counters,
+    /// One opened datagram; the packets of games go straight to the sink instead.
+    scratch: Box<[u8; limits::SLOT_BYTES]>,
 }
 
-impl Node {
+impl<S: Session> Node<S> {
     /// A new node. Its first effects (open the links, configure the LAN) are ready to be polled.
     #[must_use]
     pub fn new(setup: Setup, seed: Seed, now: Now) -> Self {
-        let _ = (setup, seed, now);
-        Self { counters: Counters::default() }
+        let keys = NodeKeys::new(&setup.secret);
+        let id = keys.id();
+        let mut dice = seed.dice("node");
+        let links = Self::links(&setup, &seed);
+        let knobs = setup.knobs;
+        let mut node = Self {
+            me: Me {
+                id,
+                name: crate::model::record::tidy_name(&setup.name),
+                seat: Seat(1),
+                seat_since: now.unix.as_secs(),
+                seq: setup.memory.seq,
+                incarnation: now.unix_ms(),
+                run: dice.u32(),
+                frames: 0,
+                keys,
+            },
+            party: Party {
+                id: setup.party.id,
+                keys: PartyKeys::new(setup.party.id, setup.party.epoch, &setup.party.secret),
+                owned_slot: setup.party.owned_slot,
+                subnet: setup.party.subnet,
+                roster: Roster::new(id),
+                invite: setup.invite,
+                rotation: setup.memory.rotation.clone().filter(|r| r.epoch == setup.party.epoch),
+            },
+            world: World::default(),
+            lan: Lan {
+                rules: setup.rules,
+                hash: Hasher::new(dice.u64()),
+                echo: EchoGuard::new(dice.u64(), knobs.echo_window),
+                twin: TwinGuard::new(dice.u64(), knobs.twin_window),
+                firewall: Firewall::new(setup.open),
+                games: Games::default(),
+                buckets: BTreeMap::new(),
+            },
+            peers: Peers { list: Vec::new(), by_index: BTreeMap::new(), by_seat: [None; 256] },
+            links,
+            knobs,
+            seed,
+            dice,
+            initiations: Bucket::new(INITIATIONS, now.mono),
+            todo: Todo {
+                publish: true,
+                remember: true,
+                greet: None,
+                ready_by: Some(now.mono + READY_PATIENCE),
+                held: Vec::new(),
+                sweep: now.mono,
+                stopped: false,
+            },
+            effects: VecDeque::new(),
+            counters: Counters::default(),
+            scratch: Box::new([0; limits::SLOT_BYTES]),
+        };
+        node.remember_peers(&setup.memory, now);
+        node.choose_seat(setup.memory.seat, now);
+        node.configure_lan();
+        node.settle(now);
+        node
+    }
+
+    fn links(setup: &Setup, seed: &Seed) -> Vec<(Link, String)> {
+        let times = LinkTimes {
+            heartbeat: setup.knobs.heartbeat,
+            backoff_first: setup.knobs.backoff_first,
+            backoff_most: setup.knobs.backoff_most,
+        };
+        let link = |(n, l): (usize, &super::effect::LinkSetup)| {
+            (Link::new(times, seed.dice(&format!("link {n}"))), l.control.clone())
+        };
+        setup.links.iter().enumerate().map(link).collect()
+    }
+
+    fn remember_peers(&mut self, memory: &Memory, now: Now) {
+        for envelope in memory.peers.iter().take(limits::PEERS) {
+            // A record of an older epoch, or a damaged one, is simply not remembered.
+            if let Ok((id, _)) = self.party.roster.learn(envelope.clone(), &self.party.keys) {
+                self.meet(id, now);
+            }
+        }
     }
 
     /// Packets of games on this computer.
@@ -33,7 +236,13 @@ impl Node {
         wan: &mut impl WanSink,
         lan: &mut impl LanSink,
     ) {
-        let _ = (batch, now, wan, lan);
+        for (source, slot) in batch.iter_mut() {
+            match source {
+                Source::Tun => self.outward_tun(slot, now, wan, lan),
+                Source::Card(card) => self.outward_card(card, slot, now, wan),
+            }
+        }
+        self.settle(now);
     }
 
     /// Datagrams from the network.
@@ -44,38 +253,63 @@ impl Node {
         wan: &mut impl WanSink,
         lan: &mut impl LanSink,
     ) {
-        let _ = (datagrams, now, wan, lan);
+        let from = datagrams.from;
+        for wire in datagrams.iter() {
+            self.datagram(from, wire, now, wan, lan);
+        }
+        self.settle(now);
     }
 
     /// The deadline has come.
     pub fn handle_timeout(&mut self, now: Now, wan: &mut impl WanSink, lan: &mut impl LanSink) {
-        let _ = (now, wan, lan);
+        let _ = lan;
+        self.run_timers(now, wan);
+        self.settle(now);
     }
 
     /// A control plane says something.
     pub fn handle_control(&mut self, link: LinkId, message: Down, now: Now) {
-        let _ = (link, message, now);
+        self.control(link, message, now);
+        self.settle(now);
     }
 
     /// The world reports something.
     pub fn handle_fact(&mut self, fact: HostFact, now: Now) {
-        let _ = (fact, now);
+        match fact {
+            HostFact::Cards(cards) => self.cards_changed(cards, now),
+            HostFact::Sockets(sockets) => {
+                self.todo.publish |= self.world.sockets != sockets;
+                self.world.sockets = sockets;
+            }
+            HostFact::Rules(rules) => {
+                self.lan.rules = rules;
+                self.lan.buckets.clear();
+                self.peers.list.iter_mut().for_each(|p| p.inbound.buckets.clear());
+                self.todo.publish = true;
+            }
+            HostFact::Unreachable(_) => {}
+        }
+        self.settle(now);
     }
 
     /// Somebody asks for something. Goodbyes go out at once.
     pub fn handle_command(&mut self, command: Command, now: Now, wan: &mut impl WanSink) {
-        let _ = (command, now, wan);
+        match command {
+            Command::Kick(peer) => self.kick(peer, now, wan),
+            Command::Leave => self.leave(now, wan),
+        }
+        self.settle(now);
     }
 
     /// The next thing the node wants; take all of them after each input.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        None
+        self.effects.pop_front()
     }
 
     /// When to call `handle_timeout`, and why.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
-        None
+        self.next_deadline()
     }
 
     /// The counters.
@@ -87,7 +321,35 @@ impl Node {
     /// What people are shown.
     #[must_use]
     pub fn status(&self, now: Now) -> Status {
-        let _ = now;
-        unimplemented!("the node is being built")
+        self.report(now)
+    }
+
+    /// This node's virtual addresses.
+    #[must_use]
+    pub fn addresses(&self) -> (Ipv4Addr, Ipv6Addr) {
+        (self.party.subnet.v4(self.me.seat), self.party.subnet.v6(self.party.id, self.me.seat))
+    }
+
+    fn configure_lan(&mut self) {
+        let (v4, v6) = self.addresses();
+        let config = LanConfig { v4, subnet: self.party.subnet, v6, mtu: limits::MTU };
+        self.effects.push_back(Effect::ConfigureLan(config));
+    }
+
+    fn event(&mut self, event: Event) {
+        if self.todo.ready_by.is_some() && !matches!(event, Event::Error(_)) {
+            // `ready` comes first, and waits until the address in it is settled.
+            self.todo.held.push(event);
+        } else if self.effects.len() < limits::EFFECTS {
+            self.effects.push_back(Effect::Event(event));
+        }
+    }
+
+    fn dropped(&mut self, why: DropReason) {
+        self.counters.drop(why);
+    }
+
+    fn peer_at(&self, seat: Seat) -> Option<usize> {
+        self.peers.by_seat.get(usize::from(seat.0)).copied().flatten().map(usize::from)
     }
 }

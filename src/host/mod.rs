@@ -1,4 +1,19 @@
-//! The real world: the only place for sockets, the clock, the system's dice, threads and files.
+//! The real world: the only place for sockets, clocks, dice, threads and files.
+//!
+//! * `clock`, `entropy`, `threads`: time, one seed, named threads
+//! * `udp`: the tunnel's sockets: batches in, segmented batches out
+//! * `lan`: the games' side: tunnel device, capture and injection on the cards; `cards` lists and watches them
+//! * `control`: carriers of the control planes
+//! * `drive`: the data loop around one `engine::node::Node`
+//! * `store`: the data directory: keys, parties, what is remembered between evenings
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
 
+pub mod cards;
+pub mod clock;
 pub mod control;
+pub mod drive;
+pub mod entropy;
+pub mod lan;
+pub mod store;
+pub mod threads;
+pub mod udp;

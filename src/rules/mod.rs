@@ -2,5 +2,24 @@
 //!
 //! Pure: text in, `Ruleset` out; packets in, verdicts out. Said twice on purpose: `file` is what the TOML says, with
 //! positions; `profile` is what it means. `compile` makes the matcher, `rewrite` changes payloads.
+//!
+//! ```text
+//! text ── file ──► check ──► Profile ──► compile ──► Ruleset: classify, describe, rewrite
+//!                    │                      │
+//!                    └── Diagnostic ◄───────┘
+//! ```
 
+pub mod check;
+pub mod compile;
+mod describe;
+pub mod diagnostic;
+mod file;
+pub mod locate;
+pub mod nearest;
+pub mod pattern;
+pub mod ports;
+pub mod profile;
+mod rewrite;
 pub mod ruleset;
+pub mod sample;
+pub mod shipped;

@@ -1,9 +1,18 @@
 //! The compiled rules of the games that this node runs, and the questions the engine asks of them.
+//!
+//! `classify` is asked for every UDP packet that a game or a peer sends: two look-ups by port give the few rules to try
+//! (usually one), and each is tried cheapest question first: address class, length, bytes. Nothing is interpreted and
+//! nothing is allocated. `describe` and `rewrite` are for packets that matched.
 
+use super::describe::describe;
+use super::pattern::Clause;
+use super::ports::{PortMap, PortRange};
+use super::profile::{Listing, Rewrite};
+use super::rewrite;
 use crate::model::addr::Seat;
 use crate::model::id::ProfileId;
 use crate::wire::frame::Class;
-use crate::wire::packet::PacketView;
+use crate::wire::packet::{PacketView, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -95,61 +104,140 @@ pub struct RewriteTo {
     pub v6: Ipv6Addr,
 }
 
-/// The rules of all profiles that run on this node.
-#[derive(Debug, Default)]
-pub struct Ruleset {}
+/// The rules of all profiles that run on this node. Made by `compile::compile`; the default one knows no game.
+#[derive(Debug, Clone, Default)]
+pub struct Ruleset {
+    pub(super) ids: Vec<ProfileId>,
+    /// What each rule asks of a packet; apart from the actions, so that the packet path touches little memory.
+    pub(super) tests: Vec<Test>,
+    pub(super) actions: Vec<Action>,
+    pub(super) by_port: PortMap,
+    pub(super) by_source: PortMap,
+    pub(super) tcp: PortMap,
+    pub(super) udp: PortMap,
+    pub(super) capture: Vec<PortRange>,
+    pub(super) groups: Vec<IpAddr>,
+}
+
+/// What a rule asks of a packet whose port it names.
+#[derive(Debug, Clone)]
+pub(super) struct Test {
+    pub(super) side: Option<Side>,
+    pub(super) unicast: bool,
+    pub(super) limited: bool,
+    pub(super) directed: bool,
+    pub(super) groups: Box<[IpAddr]>,
+    pub(super) length: RangeInclusive<u16>,
+    /// Only for rules found by their destination port.
+    pub(super) from_ports: Box<[PortRange]>,
+    pub(super) clauses: Box<[Clause]>,
+}
+
+/// What is done with a packet that fits.
+#[derive(Debug, Clone)]
+pub(super) struct Action {
+    pub(super) facts: RuleFacts,
+    pub(super) join: Transport,
+    pub(super) lists: Option<Listing>,
+    pub(super) rewrites: Box<[Rewrite]>,
+    pub(super) group: Option<IpAddr>,
+}
+
+impl Test {
+    fn fits(&self, view: &PacketView<'_>, class: Class, side: Side) -> bool {
+        let addressed = match class {
+            Class::Unicast => self.unicast,
+            Class::Limited => self.limited,
+            Class::Directed => self.directed,
+            Class::Multicast => self.groups.contains(&view.dst),
+        };
+        let payload = view.payload();
+        addressed
+            && self.side.is_none_or(|only| only == side)
+            && u16::try_from(payload.len()).is_ok_and(|len| self.length.contains(&len))
+            && (self.from_ports.is_empty() || self.from_ports.iter().any(|r| r.contains(&view.src_port)))
+            && self.clauses.iter().all(|clause| clause.fits(payload))
+    }
+}
 
 impl Ruleset {
     /// The profiles' ids, in the order of `ProfileIx`.
     #[must_use]
     pub fn profiles(&self) -> &[ProfileId] {
-        &[]
+        &self.ids
     }
 
     /// The first rule that fits a UDP packet, in the order of the profiles; `None` is "not a game's discovery": deny.
     #[must_use]
     pub fn classify(&self, view: &PacketView<'_>, class: Class, side: Side) -> Option<RuleIx> {
-        let _ = (view, class, side);
-        None
+        if view.proto != proto::UDP || view.fragment {
+            return None;
+        }
+        let first = |rules: &[u16]| {
+            let fits = |ix: &u16| self.tests.get(usize::from(*ix)).is_some_and(|t| t.fits(view, class, side));
+            rules.iter().copied().find(fits)
+        };
+        let by_port = first(self.by_port.at(view.dst_port));
+        let by_source = first(self.by_source.at(view.src_port));
+        match (by_port, by_source) {
+            (Some(a), Some(b)) => Some(RuleIx(a.min(b))),
+            (Some(only), None) | (None, Some(only)) => Some(RuleIx(only)),
+            (None, None) => None,
+        }
+    }
+
+    fn action(&self, rule: RuleIx) -> Option<&Action> {
+        self.actions.get(usize::from(rule.0))
     }
 
     /// The facts of a rule.
     #[must_use]
     pub fn facts(&self, rule: RuleIx) -> Option<&RuleFacts> {
-        let _ = rule;
-        None
+        self.action(rule).map(|action| &action.facts)
+    }
+
+    /// The group that a rule names first: where its packets go when `deliver` says multicast.
+    #[must_use]
+    pub fn group_of(&self, rule: RuleIx) -> Option<IpAddr> {
+        self.action(rule)?.group
     }
 
     /// What an announcement or answer says about its game; `None` when the rule cannot tell.
     #[must_use]
     pub fn describe(&self, rule: RuleIx, view: &PacketView<'_>) -> Option<Described> {
-        let _ = (rule, view);
-        None
+        let action = self.action(rule)?;
+        describe(action.lists.as_ref()?, action.join, view)
     }
 
     /// Applies the rule's rewrites to a packet of `len` bytes that lies at the start of `room`, and fixes lengths and
     /// checksums. Returns the new length; `None` when the result does not fit or the payload is not what it should be.
     pub fn rewrite(&self, rule: RuleIx, room: &mut [u8], len: usize, to: &RewriteTo) -> Option<usize> {
-        let _ = (rule, room, to);
-        Some(len)
+        let rewrites = &self.action(rule)?.rewrites;
+        if rewrites.is_empty() {
+            return (len <= room.len()).then_some(len);
+        }
+        rewrite::apply(rewrites, room, len, to)
     }
 
     /// Whether the profiles' fixed play ports name this port: such packets are let in.
     #[must_use]
     pub fn plays_on(&self, transport: Transport, port: u16) -> Option<ProfileIx> {
-        let _ = (transport, port);
-        None
+        let map = match transport {
+            Transport::Tcp => &self.tcp,
+            Transport::Udp => &self.udp,
+        };
+        map.at(port).first().copied().map(ProfileIx)
     }
 
     /// The UDP destination ports to be captured on cards.
     #[must_use]
     pub fn capture_ports(&self) -> &[RangeInclusive<u16>] {
-        &[]
+        &self.capture
     }
 
     /// The multicast groups that the rules name.
     #[must_use]
     pub fn groups(&self) -> &[IpAddr] {
-        &[]
+        &self.groups
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  0      1      2 3      4       5     6      7      8 ..... 15   16 .. 19
-//!  0x40   kind   length   origin  hops  class  0      number        0
+//!  0x40   kind   length   origin  hops  class  0      number        run
 //! ```
 
 /// Length of the header.
@@ -51,8 +51,10 @@ pub struct Frame {
     pub hops: u8,
     /// For `Lan` frames.
     pub class: Class,
-    /// Sequence of `Lan` frames per origin; number of a ping.
+    /// Sequence of `Lan` frames per origin and run; number of a ping.
     pub number: u64,
+    /// A random number per start of the origin's program, so that a restart is not taken for a repeat.
+    pub run: u32,
 }
 
 impl Frame {
@@ -86,6 +88,7 @@ impl Frame {
             Class::Multicast => 3,
         };
         header[8..16].copy_from_slice(&self.number.to_be_bytes());
+        header[16..20].copy_from_slice(&self.run.to_be_bytes());
         true
     }
 
@@ -112,7 +115,11 @@ impl Frame {
             _ => return None,
         };
         let number = u64::from_be_bytes(header.get(8..16)?.try_into().ok()?);
-        Some((Self { kind, origin: header[4], hops: header[5], class, number }, bytes.get(HEADER..total)?))
+        let run = u32::from_be_bytes(header.get(16..20)?.try_into().ok()?);
+        Some((
+            Self { kind, origin: header[4], hops: header[5], class, number, run },
+            bytes.get(HEADER..total)?,
+        ))
     }
 }
 
@@ -125,7 +132,7 @@ mod tests {
     fn frames_of_every_kind_read_back() {
         for kind in [FrameKind::Lan, FrameKind::Ping, FrameKind::Pong, FrameKind::Message] {
             for class in [Class::Unicast, Class::Limited, Class::Directed, Class::Multicast] {
-                let f = Frame { kind, origin: 7, hops: 0, class, number: u64::MAX - 3 };
+                let f = Frame { kind, origin: 7, hops: 0, class, number: u64::MAX - 3, run: 77 };
                 let mut bytes = [9u8; HEADER + 5];
                 assert!(f.write(&mut bytes, 5));
                 assert_eq!(Frame::read(&bytes), Some((f, &[9u8; 5][..])));
@@ -136,7 +143,7 @@ mod tests {
     #[test]
     fn a_frame_is_never_an_ip_packet() {
         let mut bytes = [0u8; HEADER];
-        Frame { kind: FrameKind::Ping, origin: 1, hops: 0, class: Class::Unicast, number: 1 }
+        Frame { kind: FrameKind::Ping, origin: 1, hops: 0, class: Class::Unicast, number: 1, run: 0 }
             .write(&mut bytes, 0);
         assert!(crate::wire::packet::PacketView::parse(&bytes).is_err());
     }

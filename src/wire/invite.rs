@@ -1,8 +1,27 @@
 //! The invite: a text that lets a peer into a party, and that names the group in which it was mistyped.
+//!
+//! `groups` turns bytes into groups of five characters and back and finds the mistakes; this file says what the bytes
+//! mean (`docs/invite.md` has the table). Whoever holds an invite can join, so it has no `Display`: it is shown only where
+//! somebody asked for it (`to_text`, `to_link`, `to_qr`). Reading trusts nothing: every length is capped, every text checked.
+
+mod groups;
+mod mistake;
 
 use crate::model::addr::Subnet;
 use crate::model::id::{PartyId, PeerId};
 use crate::model::key::PartySecret;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+pub use mistake::InviteError;
+
+/// The control planes that one invite can name; a party rarely has two.
+pub const HINTS: usize = 4;
+/// Bytes of one control plane's text: a folder's path or a URL that people would still pass on.
+pub const HINT_BYTES: usize = 160;
+/// Bytes of all of them, so that the groups can be counted in seven bits.
+const HINTS_BYTES: usize = 250;
+/// What a link begins with.
+pub const LINK: &str = "lanrage://join/";
 
 /// Where to find a party's control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,5 +54,194 @@ impl Invite {
     #[must_use]
     pub fn party(&self) -> PartyId {
         PartyId::of(self.owner, self.slot)
+    }
+
+    /// The text in groups: `k3v9w-7kq2m-…`, lower case. Control planes that do not fit are left out: see `left_out`.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        groups::write(&self.to_bytes())
+    }
+
+    /// The same as a link.
+    #[must_use]
+    pub fn to_link(&self) -> String {
+        format!("{LINK}{}", self.to_text())
+    }
+
+    /// The same for a QR code: upper case and without dashes, so that the code stays small (alphanumeric mode).
+    #[must_use]
+    pub fn to_qr(&self) -> String {
+        self.to_link().replace('-', "").to_ascii_uppercase()
+    }
+
+    /// The control planes that are too long for an invite: whoever joins must be told them in another way.
+    #[must_use]
+    pub fn left_out(&self) -> Vec<&ControlHint> {
+        let kept = self.fitting();
+        self.control.iter().filter(|h| !kept.contains(h)).collect()
+    }
+
+    /// Reads an invite as people paste, type or scan it.
+    ///
+    /// # Errors
+    /// Says which group is wrong and how.
+    pub fn parse(text: &str) -> Result<Self, InviteError> {
+        Self::from_bytes(&groups::read(text)?).ok_or(InviteError::Meaning)
+    }
+
+    fn fitting(&self) -> Vec<&ControlHint> {
+        let (mut kept, mut used) = (Vec::new(), 0);
+        for hint in &self.control {
+            let size = hint_bytes(hint).map_or(usize::MAX, |b| b.len());
+            if kept.len() < HINTS && size <= HINTS_BYTES - used {
+                used += size;
+                kept.push(hint);
+            }
+        }
+        kept
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = self.secret.0.to_vec();
+        out.extend_from_slice(&self.owner.0);
+        out.push(self.slot);
+        let mut epoch = self.epoch;
+        while epoch >= 0x80 {
+            out.push((epoch & 0x7f) as u8 | 0x80);
+            epoch >>= 7;
+        }
+        out.push((epoch & 0x7f) as u8);
+        out.extend_from_slice(&self.subnet.0);
+        self.fitting().into_iter().filter_map(hint_bytes).for_each(|b| out.extend_from_slice(&b));
+        out
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let secret = PartySecret(reader.array()?);
+        let owner = PeerId(reader.array()?);
+        let slot = reader.byte()?;
+        let epoch = reader.varint()?;
+        let [a, b, c] = reader.array()?;
+        // The same rules as for a typed subnet: no multicast, no loopback.
+        let subnet = format!("{a}.{b}.{c}.0/24").parse().ok()?;
+        let mut control = Vec::new();
+        while let Some(kind) = reader.byte().filter(|kind| *kind != END) {
+            control.extend(reader.hint(kind)?);
+            if control.len() > HINTS {
+                return None;
+            }
+        }
+        Some(Self { owner, slot, epoch, secret, subnet, control })
+    }
+}
+
+// Kinds of hints. None is counted: the padding behind the last one reads as `END`. From `TEXTS` on, a length byte follows, so that an older program can step over newer kinds.
+const END: u8 = 0;
+const HTTP_V4: u8 = 1;
+const HTTPS_V4: u8 = 2;
+const TEXTS: u8 = 16;
+const FOLDER: u8 = 16;
+const HTTP: u8 = 17;
+const HTTPS: u8 = 18;
+const URL: u8 = 19;
+
+/// A hint as bytes; `None` when it is too long or nothing that may stand in an invite.
+fn hint_bytes(hint: &ControlHint) -> Option<Vec<u8>> {
+    let (kind, text) = match hint {
+        ControlHint::Folder(path) => (FOLDER, path.as_str()),
+        ControlHint::Server(url) => split_scheme(url),
+    };
+    if let Some(short) = short_server(kind, text) {
+        return Some(short);
+    }
+    if !is_plain(text) {
+        return None;
+    }
+    let mut out = vec![kind, u8::try_from(text.len()).ok()?];
+    out.extend_from_slice(text.as_bytes());
+    Some(out)
+}
+
+fn split_scheme(url: &str) -> (u8, &str) {
+    let http = url.strip_prefix("http://").map(|rest| (HTTP, rest));
+    let https = url.strip_prefix("https://").map(|rest| (HTTPS, rest));
+    http.or(https).unwrap_or((URL, url))
+}
+
+/// Seven bytes for what most invites carry: a server named by IPv4 address and port, written the one usual way.
+fn short_server(kind: u8, text: &str) -> Option<Vec<u8>> {
+    let kind = match kind {
+        HTTP => HTTP_V4,
+        HTTPS => HTTPS_V4,
+        _ => return None,
+    };
+    let addr: SocketAddrV4 = text.parse().ok().filter(|a: &SocketAddrV4| a.to_string() == text)?;
+    Some([&[kind][..], &addr.ip().octets(), &addr.port().to_be_bytes()].concat())
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.len() <= HINT_BYTES && !text.chars().any(char::is_control)
+}
+
+/// Takes bytes from the front; `None` when there are too few.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*head)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.array().map(|[b]| b)
+    }
+
+    fn varint(&mut self) -> Option<u32> {
+        let mut value = 0u64;
+        for shift in [0, 7, 14, 21, 28] {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return u32::try_from(value).ok();
+            }
+        }
+        None
+    }
+
+    fn slice(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(head)
+    }
+
+    /// A hint; `Some(None)` for a kind that a later program writes.
+    fn hint(&mut self, kind: u8) -> Option<Option<ControlHint>> {
+        if kind < TEXTS {
+            let scheme = match kind {
+                HTTP_V4 => "http",
+                HTTPS_V4 => "https",
+                _ => return None,
+            };
+            let ip = Ipv4Addr::from(self.array::<4>()?);
+            let port = u16::from_be_bytes(self.array()?);
+            return Some(Some(ControlHint::Server(format!("{scheme}://{ip}:{port}"))));
+        }
+        let len = usize::from(self.byte()?);
+        let bytes = self.slice(len)?;
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return Some(None);
+        };
+        if !is_plain(text) {
+            return if kind <= URL { None } else { Some(None) };
+        }
+        Some(match kind {
+            FOLDER => Some(ControlHint::Folder(text.to_owned())),
+            HTTP => Some(ControlHint::Server(format!("http://{text}"))),
+            HTTPS => Some(ControlHint::Server(format!("https://{text}"))),
+            URL => Some(ControlHint::Server(text.to_owned())),
+            _ => None,
+        })
     }
 }

@@ -209,7 +209,7 @@ fn checksum(pieces: &[&[u8]]) -> u16 {
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    !(sum as u16)
+    !u16::try_from(sum).unwrap_or(u16::MAX)
 }
 
 /// Sets source, destination and TTL (hop limit) of a packet in place and makes all its checksums right again.
@@ -276,7 +276,7 @@ pub fn fix_checksums(packet: &mut [u8]) -> bool {
         _ => return true,
     };
     put(packet, at, &[0, 0]);
-    let segment_len = (len - transport) as u32;
+    let segment_len = u32::try_from(len - transport).unwrap_or(u32::MAX);
     let addresses = if v4 { packet.get(12..20) } else { packet.get(8..40) };
     let mut pseudo = [0u8; 8];
     pseudo[..4].copy_from_slice(&segment_len.to_be_bytes());

@@ -1,0 +1,343 @@
+//! Runs a node: chooses the party, starts the data thread and everything slow around it, and hands out the ends that
+//! the command line and a running node's socket use.
+//!
+//! `party` decides which party is opened and with which network; `tasks` are the slow tasks; `handle` is what comes out.
+//! Everything that can fail for reasons that people can change fails here, before anything was made, with words that
+//! say what to try. The device itself is made by the data thread; when that fails, `NodeHandle::stopped` says so.
+
+mod handle;
+mod party;
+mod tasks;
+
+pub use handle::NodeHandle;
+
+use crate::engine::effect::{Knobs, LinkSetup, Setup};
+use crate::host::clock::{self, HostClock};
+use crate::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
+use crate::host::drive::{self, Device, LinkDoor, Outside, Parts, ToLink};
+use crate::host::lan::{LanOptions, clean_leftovers};
+use crate::host::store::Store;
+use crate::host::udp::Bound;
+use crate::host::{cards, entropy, udp};
+use crate::model::addr::{Card, Subnet};
+use crate::model::dice::Seed;
+use crate::model::id::{LinkId, PartyId, PeerId};
+use crate::model::key::NodeKeys;
+use crate::model::status::{Event, Mode, NatStatus, Status, Trouble};
+use crate::rules::ruleset::Ruleset;
+use crate::rules::{compile, shipped};
+use crate::wire::invite::Invite;
+use handle::Shown;
+use party::{Opened, Wish};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tasks::{Game, Keeper};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+/// The last write to a slow disk may take this long before the program ends without it.
+const LAST_WRITE: Duration = Duration::from_secs(5);
+
+/// Starts a node. To be called with the runtime for everything slow; returns as soon as the node runs.
+///
+/// # Errors
+/// Everything about the wishes, the files and the ports that people can change.
+pub fn run(config: RunConfig, slow: &Handle) -> Result<NodeHandle, Trouble> {
+    let _inside = slow.enter();
+    let seed = entropy::seed()?;
+    let mut ground = Ground::prepare(&config, &seed)?;
+    let opened = ground.open_party(&config, &seed)?;
+    let controls = parse_controls(&opened.kept.control)?;
+    let bound = ground.bind(&config)?;
+    let memory = ground.store.memory(opened.kept.id())?;
+    ground.warnings.extend(ground.store.take_warnings());
+
+    let invite = opened.invite();
+    let setup = Setup {
+        secret: ground.secret.clone(),
+        name: config.name.clone(),
+        party: opened.setup(),
+        links: controls.iter().map(|c| LinkSetup { control: c.to_string() }).collect(),
+        rules: Arc::clone(&ground.rules),
+        memory,
+        invite: invite.to_text(),
+        open: config.open,
+        knobs: config.knobs.clone(),
+    };
+    let (mut doors, out) = drive::doors(first_status(&setup, ground.me), invite.to_text());
+    doors.links = carriers(controls, setup.party.id, ground.me, &out.control);
+    let parts = Parts {
+        setup,
+        seed: seed.fork("node"),
+        clock: HostClock::new(),
+        bound,
+        lan: Device(LanOptions {
+            adapter: config.adapter.clone(),
+            cards: config.cards.clone(),
+            data_dir: config.data_dir.clone(),
+        }),
+        cards: std::mem::take(&mut ground.cards),
+        invite,
+        doors,
+    };
+    ground.finish(config, &opened, parts, out)
+}
+
+/// What is there before the node is.
+struct Ground {
+    store: Store,
+    parties: crate::host::store::Parties,
+    secret: crate::model::key::NodeSecret,
+    me: PeerId,
+    cards: Vec<Card>,
+    rules: Arc<Ruleset>,
+    warnings: Vec<Trouble>,
+}
+
+impl Ground {
+    fn prepare(config: &RunConfig, seed: &Seed) -> Result<Self, Trouble> {
+        if config.mode == ModeWish::Proxy {
+            let what = "proxy mode is not in this version of lanrage";
+            let hint = "use --mode lan, which needs the right to make a tunnel device (run with sudo)";
+            return Err(Trouble::new("no_proxy_mode", what, hint));
+        }
+        let mut warnings = Vec::new();
+        let rules = Arc::new(rules(config, &mut warnings)?);
+        let mut store = Store::open(&config.data_dir)?;
+        let secret = store.node_secret(|| seed.dice("node secret").bytes())?;
+        let parties = store.parties()?;
+        let leftovers = clean_leftovers(&config.data_dir);
+        warnings.extend(leftovers.into_iter().map(|what| Trouble::new("leftovers", what, "")));
+        let cards = cards::list(&config.adapter);
+        warnings.extend(unknown_cards(config, &cards));
+        let me = NodeKeys::new(&secret).id();
+        Ok(Self { store, parties, secret, me, cards, rules, warnings })
+    }
+
+    fn open_party(&mut self, config: &RunConfig, seed: &Seed) -> Result<Opened, Trouble> {
+        let wish = Wish {
+            me: self.me,
+            join: config.join.as_ref(),
+            fresh: config.fresh,
+            subnet: config.subnet,
+            control: config.control.iter().map(control_text).collect(),
+            cards: &self.cards,
+            unix: clock::unix().as_secs(),
+        };
+        let mut opened = party::open(&mut self.parties, wish, &mut seed.dice("party"))?;
+        self.store.keep_parties(&self.parties)?;
+        self.warnings.append(&mut opened.warnings);
+        let left_out = opened.invite().left_out().len();
+        if left_out > 0 {
+            let what = format!("{left_out} control planes do not fit into the invite");
+            let hint = "tell the others which --control to use, or use shorter names";
+            self.warnings.push(Trouble::new("invite_too_small", what, hint));
+        }
+        Ok(opened)
+    }
+
+    fn bind(&mut self, config: &RunConfig) -> Result<Bound, Trouble> {
+        let last = self.store.last_port()?;
+        let bound = udp::bind(&config.listen, last)?;
+        if let (true, Some(port)) = (config.listen.is_empty(), bound.port().filter(|p| Some(*p) != last)) {
+            self.store.keep_port(port)?;
+        }
+        Ok(bound)
+    }
+
+    /// Starts the threads and tasks.
+    fn finish(
+        self,
+        config: RunConfig,
+        opened: &Opened,
+        parts: Parts<Device>,
+        out: Outside,
+    ) -> Result<NodeHandle, Trouble> {
+        for warning in self.warnings {
+            let _ = out.event_door.try_send(Event::Warning(warning));
+        }
+        let Outside { control, facts, commands, events, event_door, status, invite, keep, ready, abort } =
+            out;
+        // Only the carriers hold this end now: when it closes, they have said their goodbyes.
+        drop(control);
+        let data = drive::spawn(parts)?;
+        let keeper = Keeper {
+            store: self.store,
+            parties: self.parties,
+            party: opened.kept.id(),
+            owned: opened.owned,
+            events: event_door.clone(),
+        };
+        let kept = tokio::spawn(keeper.run(keep));
+        let cards = tokio::spawn(tasks::watch_cards(config.adapter, facts, event_door));
+        tokio::spawn(tasks::watch_signals(commands.clone(), abort.clone()));
+        let failure = Arc::new(OnceLock::new());
+        if !config.command.is_empty() {
+            let (command, json) = (config.command, config.json);
+            let game = Game { command, json, commands: commands.clone(), failure: Arc::clone(&failure) };
+            tokio::spawn(game.run(ready));
+        }
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(async move {
+            let trouble = data.await.unwrap_or_else(|_| Some(lost()));
+            cards.abort();
+            let _ = tokio::time::timeout(LAST_WRITE, kept).await;
+            let _ = stop.send(trouble.or_else(|| failure.get().cloned()));
+        });
+        Ok(NodeHandle::new(commands, Shown { events, status, invite }, stopped, abort))
+    }
+}
+
+fn lost() -> Trouble {
+    Trouble::new("internal", "the data thread ended without a word", "please report it; starting again helps")
+}
+
+fn rules(config: &RunConfig, warnings: &mut Vec<Trouble>) -> Result<Ruleset, Trouble> {
+    let catalog = shipped::Catalog::new(config.profiles.iter().cloned());
+    for wrong in &catalog.wrong {
+        let hint =
+            "correct it (`lanrage games check FILE`); the profile that comes with lanrage is used instead";
+        warnings.push(Trouble::new("profile_wrong", wrong.to_string(), hint));
+    }
+    let mut chosen: Vec<crate::rules::profile::Profile> = Vec::new();
+    for game in &config.games {
+        let profile = catalog.find(game).map_err(|e| {
+            Trouble::new("unknown_game", e.to_string(), "`lanrage games list` shows all games")
+        })?;
+        if chosen.iter().all(|have| have.id != profile.id) {
+            chosen.push(profile.clone());
+        }
+    }
+    compile::compile(&chosen).map_err(|wrong| {
+        let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        Trouble::new("games_clash", texts.join("; "), "run these games one after the other")
+    })
+}
+
+fn unknown_cards(config: &RunConfig, cards: &[Card]) -> Vec<Trouble> {
+    let names: Vec<&str> = cards.iter().map(|c| c.name.as_str()).collect();
+    let wished = config.cards.iter().flatten();
+    wished
+        .filter(|wish| !names.contains(&wish.as_str()))
+        .map(|wish| {
+            let what = format!("no card called `{wish}` is up; those that are: {}", names.join(", "));
+            Trouble::new(
+                "no_such_card",
+                what,
+                "correct --cards; when the card comes up later, it is used then",
+            )
+        })
+        .collect()
+}
+
+/// The folder as a whole path: the invite must mean the same wherever it is read on this computer.
+fn control_text(choice: &ControlChoice) -> String {
+    match choice {
+        ControlChoice::Folder(dir) => {
+            let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+            ControlChoice::Folder(whole).to_string()
+        }
+        ControlChoice::Server(_) => choice.to_string(),
+    }
+}
+
+fn parse_controls(texts: &[String]) -> Result<Vec<ControlChoice>, Trouble> {
+    let parse = |text: &String| {
+        text.parse::<ControlChoice>().map_err(|e| {
+            Trouble::new("bad_control", e.to_string(), "name another with --control file:DIR or server:URL")
+        })
+    };
+    texts.iter().take(usize::from(u8::MAX)).map(parse).collect()
+}
+
+fn carriers(
+    choices: Vec<ControlChoice>,
+    party: PartyId,
+    me: PeerId,
+    out: &mpsc::Sender<(LinkId, crate::wire::control::Down)>,
+) -> Vec<LinkDoor> {
+    let door = |(n, choice)| -> LinkDoor {
+        let setup = CarrierSetup { link: LinkId(n), choice, party, me };
+        let carrier = control::spawn(setup, out.clone());
+        Box::new(move |word| {
+            let word = match word {
+                ToLink::Open => ToCarrier::Open,
+                ToLink::Close => ToCarrier::Close,
+                ToLink::Send(message) => ToCarrier::Send(message),
+            };
+            carrier.try_send(word).is_ok()
+        })
+    };
+    (0..).zip(choices).map(door).collect()
+}
+
+/// What is shown until the node has something to show.
+fn first_status(setup: &Setup, me: PeerId) -> Status {
+    Status {
+        party: setup.party.id,
+        peer: me,
+        name: setup.name.clone(),
+        address: setup.party.subnet.network(),
+        mode: Mode::Lan,
+        nat: NatStatus::default(),
+        playing: setup.rules.profiles().to_vec(),
+        control: Vec::new(),
+        peers: Vec::new(),
+        games: Vec::new(),
+        counters: BTreeMap::new(),
+    }
+}
+
+// To be replaced by `app::config` when that is merged.
+
+/// How the player wants the game's packets to travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModeWish {
+    /// A device where one may be made.
+    Auto,
+    /// A device, or an error.
+    Lan,
+    /// No device.
+    Proxy,
+}
+
+/// Everything `run` needs, checked.
+#[derive(Debug, Clone)]
+pub struct RunConfig {
+    /// The games, by id or alias as typed; at least one.
+    pub games: Vec<String>,
+    /// The party to join.
+    pub join: Option<Invite>,
+    /// What the others call this player.
+    pub name: String,
+    /// How packets get in and out.
+    pub mode: ModeWish,
+    /// The control planes.
+    pub control: Vec<ControlChoice>,
+    /// Addresses of the tunnel; empty: any free port of every card.
+    pub listen: Vec<SocketAddr>,
+    /// Cards to listen on; `None`: all that are up.
+    pub cards: Option<Vec<String>>,
+    /// The network of a new party.
+    pub subnet: Option<Subnet>,
+    /// Name of the device.
+    pub adapter: String,
+    /// Let all ports in.
+    pub open: bool,
+    /// Events as JSON.
+    pub json: bool,
+    /// The game to start.
+    pub command: Vec<OsString>,
+    /// Where the node keeps its things.
+    pub data_dir: PathBuf,
+    /// Timeouts.
+    pub knobs: Knobs,
+    /// The player's own profiles: file name and text.
+    pub profiles: Vec<(String, String)>,
+    /// A fresh party instead of the own one.
+    pub fresh: bool,
+}

@@ -1,0 +1,358 @@
+//! From what was typed, set and written to what is meant.
+//!
+//! `layers` folds config file, environment and flags (all texts, each with its origin); `file` reads the config file with positions;
+//! `keys` names every setting once. The checks here make a `RunConfig` or `ServeConfig`, which cannot be wrong: whoever gets one
+//! asks no more questions.
+
+pub mod keys;
+pub mod layers;
+
+mod file;
+mod player;
+mod timing;
+
+use crate::app::failure::Failure;
+use crate::app::stand_in::ControlChoice;
+use crate::engine::effect::Knobs;
+use crate::model::addr::Subnet;
+use crate::model::limits;
+use crate::ui::cli::args::{GlobalArgs, RunArgs, ServerArgs};
+use crate::wire::invite::{ControlHint, Invite};
+use layers::{Layers, Variables};
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where a `lanrage server` listens when nobody says.
+const SERVER_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
+/// The device's name when nobody says.
+const ADAPTER: &str = "lanrage0";
+/// Characters of a device's name (IFNAMSIZ on Linux, with its NUL).
+const ADAPTER_CHARS: usize = 15;
+/// Profiles of one folder; the shipped ones are a dozen.
+const PROFILES: usize = 500;
+/// Bytes of one profile.
+pub const PROFILE_BYTES: u64 = 256 * 1024;
+
+/// How the player wants the game's packets to travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModeWish {
+    /// A device where one may be made.
+    Auto,
+    /// A device, or an error.
+    Lan,
+    /// No device.
+    Proxy,
+}
+
+/// Everything `run` needs, checked.
+#[derive(Debug, Clone)]
+pub struct RunConfig {
+    /// The games, by id or alias as typed; at least one.
+    pub games: Vec<String>,
+    /// The party to join.
+    pub join: Option<Invite>,
+    /// What the others call this player.
+    pub name: String,
+    /// How packets get in and out.
+    pub mode: ModeWish,
+    /// The control planes; at least one.
+    pub control: Vec<ControlChoice>,
+    /// Addresses of the tunnel; empty: any free port of every card.
+    pub listen: Vec<SocketAddr>,
+    /// Cards to listen on; `None`: all that are up.
+    pub cards: Option<Vec<String>>,
+    /// The network of a new party.
+    pub subnet: Option<Subnet>,
+    /// Name of the device.
+    pub adapter: String,
+    /// Let all ports in.
+    pub open: bool,
+    /// Events as JSON.
+    pub json: bool,
+    /// The game to start.
+    pub command: Vec<OsString>,
+    /// Where the node keeps its things.
+    pub data_dir: PathBuf,
+    /// Timeouts.
+    pub knobs: Knobs,
+    /// The player's own profiles: file name and text.
+    pub profiles: Vec<(String, String)>,
+    /// A fresh party instead of the own one.
+    pub fresh: bool,
+}
+
+/// Everything `server` needs, checked.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Where it keeps parties.
+    pub data_dir: PathBuf,
+    /// Between two sweeps of silent peers.
+    pub sweep: Duration,
+    /// Timeouts that both ends must agree on.
+    pub knobs: Knobs,
+}
+
+/// The layers for commands without options of their own.
+///
+/// # Errors
+/// When the config file cannot be read.
+pub fn common(global: &GlobalArgs, variables: &Variables) -> Result<Layers, Failure> {
+    Layers::fold(global.config.as_deref(), variables, [data_dir_flag(global)])
+}
+
+/// The layers for `run`.
+///
+/// # Errors
+/// When the config file cannot be read.
+pub fn for_run(global: &GlobalArgs, run: &RunArgs, variables: &Variables) -> Result<Layers, Failure> {
+    let one = |text: &Option<String>| text.iter().cloned().collect::<Vec<_>>();
+    let switch = |on: bool| if on { vec!["true".to_owned()] } else { Vec::new() };
+    let flags = [
+        data_dir_flag(global),
+        ("game", run.games.clone()),
+        ("join", one(&run.join)),
+        ("name", one(&run.name)),
+        ("mode", one(&run.mode)),
+        ("control", run.control.clone()),
+        ("listen", run.listen.clone()),
+        ("cards", run.cards.clone()),
+        ("subnet", one(&run.subnet)),
+        ("adapter", one(&run.adapter)),
+        ("open", switch(run.open)),
+        ("json", switch(run.json)),
+    ];
+    Layers::fold(global.config.as_deref(), variables, flags)
+}
+
+/// The layers for `server`.
+///
+/// # Errors
+/// When the config file cannot be read.
+pub fn for_server(global: &GlobalArgs, server: &ServerArgs, variables: &Variables) -> Result<Layers, Failure> {
+    let flags = [
+        data_dir_flag(global),
+        ("server.listen", server.listen.clone()),
+        ("server.store", server.store.iter().cloned().collect()),
+    ];
+    Layers::fold(global.config.as_deref(), variables, flags)
+}
+
+fn data_dir_flag(global: &GlobalArgs) -> (&'static str, Vec<String>) {
+    ("data_dir", global.data_dir.iter().map(|d| d.to_string_lossy().into_owned()).collect())
+}
+
+/// Where a node keeps its things.
+///
+/// # Errors
+/// When nobody says and the system has no usual place.
+pub fn data_dir(global: &GlobalArgs, layers: &Layers) -> Result<PathBuf, Failure> {
+    // The option as it was typed: a path need not be text.
+    if let Some(dir) = &global.data_dir {
+        return Ok(dir.clone());
+    }
+    if let Some(dir) = layers.text("data_dir") {
+        return Ok(PathBuf::from(dir));
+    }
+    let dirs = directories::ProjectDirs::from("", "", "lanrage").ok_or_else(|| {
+        let what = "this system names no home folder to keep the node's key in";
+        Failure::new("no_data_dir", what, "name a folder with --data-dir DIR")
+    })?;
+    Ok(dirs.data_dir().to_path_buf())
+}
+
+impl RunConfig {
+    /// What is meant.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its origin.
+    pub fn check(global: &GlobalArgs, run: &RunArgs, layers: &Layers) -> Result<Self, Failure> {
+        let data_dir = data_dir(global, layers)?;
+        let games = layers.each("game", "`lanrage games list` shows all games", plain)?;
+        if games.is_empty() {
+            let what = "no game was named";
+            return Err(Failure::usage("no_game", what, "--game minecraft; `lanrage games list` shows all"));
+        }
+        if games.len() > limits::GAMES {
+            let what = format!("{} games at once are more than the {} that a peer runs", games.len(), limits::GAMES);
+            return Err(Failure::usage("too_many_games", what, "name fewer games"));
+        }
+        let join = invite(layers)?;
+        Ok(Self {
+            games,
+            name: player::name(layers)?,
+            mode: layers.one("mode", "auto, lan or proxy", mode)?.unwrap_or(ModeWish::Auto),
+            control: control(layers, join.as_ref())?,
+            listen: layers.each("listen", "write IP:PORT, such as 0.0.0.0:41641 or [::]:41641", address)?,
+            cards: layers.raw("cards").map(|raw| raw.values.clone()),
+            subnet: subnet(layers, join.is_some())?,
+            adapter: layers.one("adapter", "such as lanrage0 or eth9", adapter)?.unwrap_or_else(|| ADAPTER.into()),
+            open: layers.switch("open")?,
+            json: layers.switch("json")?,
+            command: run.command.clone(),
+            knobs: timing::knobs(layers)?,
+            profiles: profiles(layers, &data_dir)?,
+            data_dir,
+            fresh: run.fresh,
+            join,
+        })
+    }
+}
+
+impl ServeConfig {
+    /// What is meant.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its origin.
+    pub fn check(global: &GlobalArgs, layers: &Layers) -> Result<Self, Failure> {
+        let redb = |text: &str| match text {
+            "redb" => Ok(()),
+            other => Err(format!("a store of kind `{}` is not in this version", other.escape_debug())),
+        };
+        layers.one("server.store", "redb", redb)?;
+        let hint = "write IP:PORT, such as 0.0.0.0:8667";
+        let listen = layers.each("server.listen", hint, address)?;
+        Ok(Self {
+            listen: if listen.is_empty() { vec![SERVER_LISTEN] } else { listen },
+            data_dir: data_dir(global, layers)?,
+            sweep: layers.seconds("timing.sweep")?.unwrap_or(limits::SWEEP),
+            knobs: timing::knobs(layers)?,
+        })
+    }
+}
+
+/// The player's own profiles: all `*.toml` of the named folders, or of `games` in the data folder.
+///
+/// # Errors
+/// When a named folder or a profile cannot be read.
+pub fn profiles(layers: &Layers, data_dir: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let Some(raw) = layers.raw("profiles") else {
+        let usual = data_dir.join("games");
+        return if usual.is_dir() { profiles_of(&usual) } else { Ok(Vec::new()) };
+    };
+    let mut all = Vec::new();
+    for dir in &raw.values {
+        all.extend(profiles_of(Path::new(dir))?);
+    }
+    Ok(all)
+}
+
+fn profiles_of(dir: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let failed = |path: &Path, why: String| {
+        let what = format!("the profile {} cannot be read: {why}", path.display());
+        Failure::new("profile_unreadable", what, "correct or remove it")
+    };
+    let entries = std::fs::read_dir(dir).map_err(|e| failed(dir, e.to_string()))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.retain(|p| p.extension().is_some_and(|e| e == "toml"));
+    // The system's order differs from PC to PC; profiles are matched in order.
+    paths.sort();
+    if paths.len() > PROFILES {
+        return Err(failed(dir, format!("more than {PROFILES} profiles in one folder")));
+    }
+    let read = |path: &PathBuf| {
+        let size = std::fs::metadata(path).map_err(|e| failed(path, e.to_string()))?.len();
+        if size > PROFILE_BYTES {
+            return Err(failed(path, format!("it is larger than {} KiB", PROFILE_BYTES / 1024)));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| failed(path, e.to_string()))?;
+        Ok((path.display().to_string(), text))
+    };
+    paths.iter().map(read).collect()
+}
+
+fn invite(layers: &Layers) -> Result<Option<Invite>, Failure> {
+    let (Some(raw), Some(text)) = (layers.raw("join"), layers.text("join")) else { return Ok(None) };
+    // Not wrong usage, even on the command line: the person who typed it cannot know what is right.
+    let wrong = |e: crate::wire::invite::InviteError| {
+        Failure::new("bad_invite", format!("the invite ({}): {e}", raw.origin), e.hint())
+    };
+    Invite::parse(text).map(Some).map_err(wrong)
+}
+
+/// Flags and variables decide; else an invite's own control planes; else the config file's.
+fn control(layers: &Layers, join: Option<&Invite>) -> Result<Vec<ControlChoice>, Failure> {
+    let hint = "write file:DIR, or server:http://HOST:8667 for a `lanrage server`";
+    let read = |text: &str| match text {
+        "auto" => Ok(None),
+        "direct" => Err("`direct` is not in this version of lanrage".to_owned()),
+        other => other.parse::<ControlChoice>().map(Some).map_err(|e| e.to_string()),
+    };
+    let given: Vec<_> = layers.each("control", hint, read)?.into_iter().flatten().collect();
+    let of_now = layers.raw("control").is_some_and(layers::Raw::is_of_now);
+    let invited = match join {
+        Some(invite) if given.is_empty() || !of_now => of_invite(invite)?,
+        Some(_) | None => Vec::new(),
+    };
+    let chosen = if invited.is_empty() { given } else { invited };
+    if !chosen.is_empty() {
+        return Ok(chosen);
+    }
+    let what = match join {
+        Some(_) => "the invite does not say how the peers of its party find each other",
+        None => "the peers of a new party need a place to find each other, and none was named",
+    };
+    let hint = "--control server:http://HOST:8667 (somebody runs `lanrage server` there) or --control file:DIR (a shared folder)";
+    Err(Failure::usage("no_control", what, hint))
+}
+
+fn of_invite(invite: &Invite) -> Result<Vec<ControlChoice>, Failure> {
+    let read = |hint: &ControlHint| match hint {
+        ControlHint::Folder(dir) => Ok(ControlChoice::Folder(PathBuf::from(dir))),
+        ControlHint::Server(url) => format!("server:{url}").parse::<ControlChoice>(),
+    };
+    let (good, bad): (Vec<_>, Vec<_>) = invite.control.iter().map(read).partition(Result::is_ok);
+    match bad.into_iter().find_map(Result::err) {
+        Some(why) if good.is_empty() => {
+            let what = format!("the invite names a meeting place that this lanrage cannot use: {why}");
+            Err(Failure::new("bad_invite", what, "ask its host for another one, or name one with --control"))
+        }
+        Some(_) | None => Ok(good.into_iter().flatten().collect()),
+    }
+}
+
+fn subnet(layers: &Layers, joins: bool) -> Result<Option<Subnet>, Failure> {
+    let subnet = layers.one("subnet", "such as 10.83.7.0/24", str::parse::<Subnet>)?;
+    match layers.raw("subnet") {
+        Some(raw) if joins && raw.is_of_now() => {
+            Err(raw.wrong("the invite brings the party's network", "leave it away, or make a party of your own"))
+        }
+        Some(_) if joins => Ok(None),
+        Some(_) | None => Ok(subnet),
+    }
+}
+
+fn mode(text: &str) -> Result<ModeWish, String> {
+    match text {
+        "auto" => Ok(ModeWish::Auto),
+        "lan" => Ok(ModeWish::Lan),
+        "proxy" => Ok(ModeWish::Proxy),
+        other => Err(format!("`{}` is no mode", other.escape_debug())),
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{}` is no address with a port", text.escape_debug()))
+}
+
+fn adapter(text: &str) -> Result<String, String> {
+    let fits = (1..=ADAPTER_CHARS).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic() && c != '/');
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("`{}` is no name for a device: 1 to {ADAPTER_CHARS} letters and digits", text.escape_debug()))
+    }
+}
+
+fn plain(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
+        return Err(format!("`{}` is no game", text.chars().take(64).collect::<String>().escape_debug()));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

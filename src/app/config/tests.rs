@@ -1,0 +1,143 @@
+//! What is typed, set and written becomes what is meant, or an error with its origin.
+
+use super::*;
+use crate::model::id::PeerId;
+use crate::model::key::PartySecret;
+use crate::ui::cli::args::{Command, parse};
+
+fn run_args(line: &str) -> (GlobalArgs, RunArgs) {
+    let typed = format!("lanrage run --data-dir /nowhere --config /dev/null {line}");
+    let low = parse(typed.split_whitespace().map(OsString::from)).unwrap();
+    let Command::Run(run) = low.command else { panic!("run") };
+    (low.global, run)
+}
+
+fn checked(line: &str, variables: &[(&str, &str)]) -> Result<RunConfig, Failure> {
+    let (global, run) = run_args(line);
+    let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    RunConfig::check(&global, &run, &for_run(&global, &run, &variables)?)
+}
+
+fn invite(control: Vec<ControlHint>) -> String {
+    let (owner, secret) = (PeerId([1; 10]), PartySecret([2; 16]));
+    Invite { owner, slot: 0, epoch: 0, secret, subnet: Subnet([10, 1, 2]), control }.to_text()
+}
+
+fn wrong(line: &str) -> (u8, String) {
+    let failure = checked(line, &[]).unwrap_err();
+    (failure.exit, failure.text())
+}
+
+#[test]
+fn everything_typed_arrives() {
+    let config = checked(
+        "--game minecraft --game doom --name Ana --mode lan --control file:/srv/p --listen 0.0.0.0:5 --cards a,b \
+         --subnet 10.9.8.0/24 --adapter eth9 --open --json --new -- game --full",
+        &[("LANRAGE_HEARTBEAT", "0.5")],
+    )
+    .unwrap();
+    assert_eq!(config.games, ["minecraft", "doom"]);
+    assert_eq!((config.name.as_str(), config.mode, config.adapter.as_str()), ("Ana", ModeWish::Lan, "eth9"));
+    assert_eq!(config.control, [ControlChoice::Folder("/srv/p".into())]);
+    assert_eq!(config.listen, ["0.0.0.0:5".parse().unwrap()]);
+    assert_eq!(config.cards, Some(vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(config.subnet, Some(Subnet([10, 9, 8])));
+    assert!(config.open && config.json && config.fresh && config.join.is_none());
+    assert_eq!(config.command, ["game", "--full"]);
+    assert_eq!(config.knobs.heartbeat, Duration::from_millis(500));
+    assert_eq!(config.data_dir, Path::new("/nowhere"));
+}
+
+#[test]
+fn little_typed_means_the_defaults() {
+    let config = checked("--game minecraft --control file:/srv/p", &[]).unwrap();
+    assert_eq!((config.mode, config.adapter.as_str(), config.cards), (ModeWish::Auto, "lanrage0", None));
+    assert!(!config.name.is_empty() && config.listen.is_empty() && config.subnet.is_none());
+    assert!(!config.open && !config.json && !config.fresh && config.command.is_empty());
+}
+
+#[test]
+fn a_new_party_needs_a_place_to_meet_and_is_told_which() {
+    let (exit, text) = wrong("--game minecraft");
+    assert_eq!(exit, 2);
+    assert!(text.contains("--control server:http://HOST:8667") && text.contains("--control file:DIR"), "{text}");
+    assert_eq!(wrong("--control file:/srv/p").0, 2, "no game");
+}
+
+#[test]
+fn an_invite_brings_its_control_planes_unless_others_are_asked_for() {
+    let text = invite(vec![ControlHint::Server("http://1.2.3.4:8667".into())]);
+    let joined = checked(&format!("--game a --join {text}"), &[]).unwrap();
+    assert_eq!(joined.control, [ControlChoice::Server("http://1.2.3.4:8667".into())]);
+    let other = checked(&format!("--game a --control file:/x --join {text}"), &[]).unwrap();
+    assert_eq!(other.control, [ControlChoice::Folder("/x".into())]);
+    let auto = checked(&format!("--game a --control auto --join {text}"), &[]).unwrap();
+    assert_eq!(auto.control, joined.control);
+
+    let (exit, words) = wrong(&format!("--game a --join {}", invite(Vec::new())));
+    assert_eq!(exit, 2);
+    assert!(words.contains("the invite does not say"), "{words}");
+}
+
+#[test]
+fn a_config_file_does_not_override_an_invite() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "control = \"server:http://mine:8667\"\nsubnet = \"10.7.7.0/24\"\n").unwrap();
+    let (mut global, mut run) = run_args("--game a");
+    global.config = Some(file);
+    let check = |run: &RunArgs| RunConfig::check(&global, run, &for_run(&global, run, &Variables::new()).unwrap());
+    let own = check(&run).unwrap();
+    assert_eq!(own.control, [ControlChoice::Server("http://mine:8667".into())]);
+    assert_eq!(own.subnet, Some(Subnet([10, 7, 7])));
+    run.join = Some(invite(vec![ControlHint::Folder("/theirs".into())]));
+    let joined = check(&run).unwrap();
+    assert_eq!(joined.control, [ControlChoice::Folder("/theirs".into())]);
+    assert_eq!(joined.subnet, None);
+    run.join = Some(invite(Vec::new()));
+    assert_eq!(check(&run).unwrap().control, own.control);
+}
+
+#[test]
+fn each_mistake_names_its_option_and_the_right_exit_code() {
+    let long = "x".repeat(33);
+    for (line, exit, part) in [
+        ("--game a --control nonsense", 2, "--control: "),
+        ("--game a --control direct", 2, "--control: `direct` is not in this version"),
+        ("--game a --control file:/x --listen here", 2, "--listen: `here` is no address with a port"),
+        ("--game a --control file:/x --subnet 10.0.0.0/16", 2, "--subnet: `10.0.0.0/16` is not a network"),
+        ("--game a --control file:/x --adapter a/b", 2, "--adapter: `a/b` is no name"),
+        ("--game a --join hello", 1, "the invite (--join): this is not an invite"),
+        (&format!("--game a --control file:/x --name {long}"), 2, "--name: "),
+    ] {
+        let (got, text) = wrong(line);
+        assert!(text.contains(part), "{line}: {text}");
+        assert_eq!(got, exit, "{line}");
+    }
+    let text = invite(vec![ControlHint::Folder("/x".into())]);
+    let (exit, words) = wrong(&format!("--game a --subnet 10.1.1.0/24 --join {text}"));
+    assert!(exit == 2 && words.contains("the invite brings the party's network"), "{words}");
+}
+
+#[test]
+fn times_that_contradict_each_other_are_refused() {
+    let failure = checked("--game a --control file:/x", &[("LANRAGE_AWAY_AFTER", "10")]).unwrap_err();
+    assert!(failure.text().contains("away_after must be longer than heartbeat"), "{failure:?}");
+    let failure = checked("--game a --control file:/x", &[("LANRAGE_KEEPALIVE", "26")]).unwrap_err();
+    assert!(failure.text().contains("LANRAGE_KEEPALIVE: keepalive must be at most 25"), "{failure:?}");
+}
+
+#[test]
+fn own_profiles_are_read_in_order_and_never_too_large() {
+    let dir = tempfile::tempdir().unwrap();
+    let games = dir.path().join("games");
+    std::fs::create_dir(&games).unwrap();
+    for (name, text) in [("b.toml", "2"), ("a.toml", "1"), ("notes.txt", "x")] {
+        std::fs::write(games.join(name), text).unwrap();
+    }
+    let found = profiles(&Layers::default(), dir.path()).unwrap();
+    let texts: Vec<_> = found.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(texts, ["1", "2"]);
+    std::fs::write(games.join("c.toml"), vec![b'#'; 300_000]).unwrap();
+    assert!(profiles(&Layers::default(), dir.path()).unwrap_err().text().contains("c.toml"));
+}

@@ -1,0 +1,54 @@
+//! How a command fails: what people and scripts are told, and the exit code.
+
+use crate::model::status::Trouble;
+use std::fmt::Write;
+
+/// A command that did not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// 1 failed, 2 wrong usage.
+    pub exit: u8,
+    /// What happened, where, what to try.
+    pub trouble: Trouble,
+}
+
+impl Failure {
+    /// Something did not work.
+    pub fn new(code: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Trouble::new(code, message, hint).into()
+    }
+
+    /// The command line is wrong.
+    pub fn usage(code: &str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { exit: 2, trouble: Trouble::new(code, message, hint) }
+    }
+
+    /// For standard error.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = format!("error: {}\n", self.trouble.message.trim_end());
+        if !self.trouble.hint.is_empty() {
+            let _ = writeln!(out, "  try: {}", self.trouble.hint);
+        }
+        out
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self { exit: 1, trouble }
+    }
+}
+
+/// The last resort, for errors that carry no hint of their own.
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new("failed", format!("{error:#}"), "")
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new("io", error.to_string(), "")
+    }
+}

@@ -1,0 +1,187 @@
+//! Default deny both ways: only the ports of the running games, and answers to what went out.
+//!
+//! A port is open when a profile names it, or when a game's own announcement carried it (for the announcement's life). A
+//! flow that was allowed once stays allowed both ways while it is used. A query that went out lets UDP answers to its
+//! source port in for a while, from any port of any peer: some games answer from a new one.
+
+use crate::model::addr::Seat;
+use crate::model::limits::FLOWS;
+use crate::model::time::Mono;
+use crate::rules::ruleset::{Ruleset, Transport};
+use crate::wire::packet::{PacketView, proto};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Idle UDP flows are forgotten after this.
+const UDP_LIFE: Duration = Duration::from_secs(120);
+/// Idle TCP connections are forgotten after this.
+const TCP_LIFE: Duration = Duration::from_secs(1800);
+
+/// Which way a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From a peer to this computer.
+    In,
+    /// From this computer to a peer.
+    Out,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Flow {
+    transport: Transport,
+    local: u16,
+    seat: Seat,
+    remote: u16,
+}
+
+/// Who may open a port for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lease {
+    /// A game on this computer announced that it plays there.
+    Mine(Transport, u16),
+    /// A game of that peer announced that it plays there.
+    Theirs(Seat, Transport, u16),
+    /// A query left this computer from this UDP port: answers may come from anyone.
+    AnswersIn(u16),
+    /// A query came from this UDP port of that peer: answers may go there.
+    AnswersOut(Seat, u16),
+}
+
+/// The firewall of one node.
+#[derive(Debug)]
+pub struct Firewall {
+    open: bool,
+    flows: BTreeMap<Flow, Mono>,
+    leases: BTreeMap<Lease, Mono>,
+}
+
+impl Firewall {
+    /// A firewall; `open` lets everything through.
+    #[must_use]
+    pub const fn new(open: bool) -> Self {
+        Self { open, flows: BTreeMap::new(), leases: BTreeMap::new() }
+    }
+
+    fn lease(&mut self, lease: Lease, life: Duration, now: Mono) {
+        if self.leases.len() >= FLOWS && !self.leases.contains_key(&lease) {
+            self.sweep(now);
+            if self.leases.len() >= FLOWS {
+                return;
+            }
+        }
+        let until = self.leases.entry(lease).or_insert(now);
+        *until = (*until).max(now + life);
+    }
+
+    /// A game on this computer announced a port of its own.
+    pub fn announced_here(&mut self, transport: Transport, port: u16, life: Duration, now: Mono) {
+        self.lease(Lease::Mine(transport, port), life, now);
+    }
+
+    /// A game of a peer announced a port of its own.
+    pub fn announced_there(
+        &mut self,
+        seat: Seat,
+        transport: Transport,
+        port: u16,
+        life: Duration,
+        now: Mono,
+    ) {
+        self.lease(Lease::Theirs(seat, transport, port), life, now);
+    }
+
+    /// A query left from this UDP port.
+    pub fn asked(&mut self, local: u16, life: Duration, now: Mono) {
+        self.lease(Lease::AnswersIn(local), life, now);
+    }
+
+    /// A query came from this UDP port of a peer.
+    pub fn was_asked(&mut self, seat: Seat, remote: u16, life: Duration, now: Mono) {
+        self.lease(Lease::AnswersOut(seat, remote), life, now);
+    }
+
+    fn leased(&self, lease: Lease, now: Mono) -> bool {
+        self.leases.get(&lease).is_some_and(|until| *until > now)
+    }
+
+    /// Whether a unicast packet may pass between this computer and the peer at `seat`; notes the flow if so.
+    pub fn admit(&mut self, way: Way, view: &PacketView<'_>, seat: Seat, rules: &Ruleset, now: Mono) -> bool {
+        let transport = match view.proto {
+            proto::TCP => Transport::Tcp,
+            proto::UDP => Transport::Udp,
+            proto::ICMP => return self.open || is_icmp_error(view, &[3, 11, 12]),
+            proto::ICMPV6 => return self.open || is_icmp_error(view, &[1, 2, 3, 4]),
+            _ => return self.open,
+        };
+        if view.fragment {
+            // A fragment has no ports to judge by; games keep below the MTU, and the tunnel's says so.
+            return self.open;
+        }
+        let (local, remote) = match way {
+            Way::In => (view.dst_port, view.src_port),
+            Way::Out => (view.src_port, view.dst_port),
+        };
+        let flow = Flow { transport, local, seat, remote };
+        let life = if transport == Transport::Tcp { TCP_LIFE } else { UDP_LIFE };
+        if let Some(until) = self.flows.get_mut(&flow)
+            && *until > now
+        {
+            *until = now + life;
+            return true;
+        }
+        if !(self.open || self.may_begin(way, flow, rules, now)) {
+            return false;
+        }
+        self.note(flow, life, now);
+        true
+    }
+
+    fn may_begin(&self, way: Way, flow: Flow, rules: &Ruleset, now: Mono) -> bool {
+        let Flow { transport, local, seat, remote } = flow;
+        let udp = transport == Transport::Udp;
+        match way {
+            Way::In => {
+                rules.plays_on(transport, local).is_some()
+                    || self.leased(Lease::Mine(transport, local), now)
+                    || (udp && self.leased(Lease::AnswersIn(local), now))
+            }
+            Way::Out => {
+                rules.plays_on(transport, remote).is_some()
+                    || self.leased(Lease::Theirs(seat, transport, remote), now)
+                    || (udp && self.leased(Lease::AnswersOut(seat, remote), now))
+            }
+        }
+    }
+
+    fn note(&mut self, flow: Flow, life: Duration, now: Mono) {
+        if self.flows.len() >= FLOWS {
+            self.sweep(now);
+        }
+        if self.flows.len() >= FLOWS {
+            // Full of live flows: the one that was used longest ago leaves.
+            if let Some(oldest) = self.flows.iter().min_by_key(|(_, until)| **until).map(|(f, _)| *f) {
+                self.flows.remove(&oldest);
+            }
+        }
+        self.flows.insert(flow, now + life);
+    }
+
+    /// Forgets what has run out; call now and then.
+    pub fn sweep(&mut self, now: Mono) {
+        self.flows.retain(|_, until| *until > now);
+        self.leases.retain(|_, until| *until > now);
+    }
+
+    /// Forgets everything about a peer (it is gone, or its seat changed hands).
+    pub fn forget(&mut self, seat: Seat) {
+        self.flows.retain(|flow, _| flow.seat != seat);
+        self.leases.retain(|lease, _| match lease {
+            Lease::Theirs(s, ..) | Lease::AnswersOut(s, _) => *s != seat,
+            Lease::Mine(..) | Lease::AnswersIn(_) => true,
+        });
+    }
+}
+
+fn is_icmp_error(view: &PacketView<'_>, types: &[u8]) -> bool {
+    view.payload().first().is_some_and(|t| types.contains(t))
+}

@@ -1,0 +1,248 @@
+//! Party to game: check, guard, rewrite, inject. The receiver decides: its own rules must accept what a peer sends.
+
+use super::Node;
+use crate::engine::counters::{Count, DropReason};
+use crate::engine::lan::firewall::Way;
+use crate::engine::lan::pace::Bucket;
+use crate::engine::sink::{Delivery, LanSink};
+use crate::engine::tunnel::session::Session;
+use crate::model::addr::Seat;
+use crate::model::limits;
+use crate::model::status::Event;
+use crate::model::time::Now;
+use crate::rules::ruleset::{ProfileIx, RewriteTo, RuleFacts, RuleIx, RuleKind, Side, Transport};
+use crate::wire::frame::{Class, Frame, HEADER};
+use crate::wire::packet::{PacketView, clamp_mss, proto, readdress};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// How much longer than an announcement's life its port stays open: a client that saw it last moment can still join.
+pub(super) const JOIN_GRACE: Duration = Duration::from_secs(60);
+
+impl<S: Session> Node<S> {
+    /// A plain IP packet of a peer lies in `room`. Its length after checks and rewrites, if it is to be delivered.
+    pub(super) fn inward_packet(
+        &mut self,
+        at: usize,
+        room: &mut [u8],
+        len: usize,
+        now: Now,
+    ) -> Option<usize> {
+        let seat = self.peers.list.get(at).and_then(|p| p.seat);
+        let Some(Ok(view)) = room.get(..len).map(PacketView::parse) else {
+            return self.refuse(DropReason::Malformed);
+        };
+        let Some(seat) = seat.filter(|seat| self.is_of_seat(view.src, *seat)) else {
+            return self.refuse(DropReason::ForgedSource);
+        };
+        let (v4, v6) = self.addresses();
+        if view.dst != IpAddr::V4(v4) && view.dst != IpAddr::V6(v6) {
+            return self.refuse(DropReason::NotForUs);
+        }
+        let rules = std::sync::Arc::clone(&self.lan.rules);
+        if !self.lan.firewall.admit(Way::In, &view, seat, &rules, now.mono) {
+            return self.refuse(DropReason::PortClosedIn);
+        }
+        self.counters.add(Count::LanOut);
+        if view.proto == proto::TCP {
+            let whole = view.bytes.len();
+            clamp_mss(room.get_mut(..whole)?, limits::MTU);
+            return Some(whole);
+        }
+        let whole = view.bytes.len();
+        let rule = (view.proto == proto::UDP && !view.fragment)
+            .then(|| rules.classify(&view, Class::Unicast, Side::FromPeer))
+            .flatten();
+        let Some((rule, facts)) = rule.and_then(|rule| Some((rule, rules.facts(rule)?))) else {
+            return Some(whole);
+        };
+        self.note_game(at, seat, rule, facts, &view, now);
+        let rewritten = self.rewrite(rule, facts, room, whole, seat);
+        rewritten.or_else(|| self.refuse(DropReason::RewriteFailed))
+    }
+
+    fn refuse<T>(&mut self, why: DropReason) -> Option<T> {
+        self.dropped(why);
+        None
+    }
+
+    fn is_of_seat(&self, address: IpAddr, seat: Seat) -> bool {
+        match address {
+            IpAddr::V4(a) => self.party.subnet.v4(seat) == a,
+            IpAddr::V6(a) => self.party.subnet.v6(self.party.id, seat) == a,
+        }
+    }
+
+    fn rewrite(
+        &mut self,
+        rule: RuleIx,
+        facts: &RuleFacts,
+        room: &mut [u8],
+        len: usize,
+        seat: Seat,
+    ) -> Option<usize> {
+        if !facts.rewrites {
+            return Some(len);
+        }
+        let to =
+            RewriteTo { seat, v4: self.party.subnet.v4(seat), v6: self.party.subnet.v6(self.party.id, seat) };
+        let rules = std::sync::Arc::clone(&self.lan.rules);
+        let len = rules.rewrite(rule, room, len, &to)?;
+        self.counters.add(Count::Rewritten);
+        Some(len)
+    }
+
+    /// A discovery frame of a peer lies in `scratch`.
+    pub(super) fn inward_frame(
+        &mut self,
+        at: usize,
+        frame: Frame,
+        len: usize,
+        now: Now,
+        lan: &mut impl LanSink,
+    ) {
+        if let Err(why) = self.try_inward_frame(at, frame, len, now, lan) {
+            self.dropped(why);
+        }
+    }
+
+    fn try_inward_frame(
+        &mut self,
+        at: usize,
+        frame: Frame,
+        len: usize,
+        now: Now,
+        lan: &mut impl LanSink,
+    ) -> Result<(), DropReason> {
+        let peer = self.peers.list.get_mut(at).ok_or(DropReason::NoSuchPeer)?;
+        let seat = peer.seat.filter(|s| s.0 == frame.origin).ok_or(DropReason::ForgedSource)?;
+        if frame.hops != 0 {
+            return Err(DropReason::HopLimit);
+        }
+        let mut scratch = *self.scratch;
+        let packet = scratch.get_mut(HEADER..len).ok_or(DropReason::BadFrame)?;
+        let view = PacketView::parse(packet).map_err(|_| DropReason::Malformed)?;
+        let rules = std::sync::Arc::clone(&self.lan.rules);
+        let rule = rules.classify(&view, frame.class, Side::FromPeer).ok_or(DropReason::NotAGame)?;
+        let facts = rules.facts(rule).ok_or(DropReason::NotAGame)?;
+        if !peer.inbound.window.accept(frame.run, frame.number) {
+            return Err(DropReason::Duplicate);
+        }
+        let bucket = peer.inbound.buckets.entry(rule).or_insert_with(|| Bucket::new(facts.pace, now.mono));
+        if !bucket.take(facts.pace, now.mono) {
+            return Err(DropReason::Pace);
+        }
+        if !self.is_of_seat(view.src, seat) {
+            return Err(DropReason::ForgedSource);
+        }
+        if facts.kind == RuleKind::Query {
+            self.lan.firewall.was_asked(seat, view.src_port, facts.answers_within, now.mono);
+        }
+        self.note_game(at, seat, rule, facts, &view, now);
+        let whole = view.bytes.len();
+        let deliver = facts.deliver.unwrap_or(frame.class);
+        let room_at = HEADER;
+        let room = scratch.get_mut(room_at..).ok_or(DropReason::BadFrame)?;
+        let len = self.rewrite(rule, facts, room, whole, seat).ok_or(DropReason::RewriteFailed)?;
+        let packet = room.get_mut(..len).ok_or(DropReason::BadFrame)?;
+        let group = rules.group_of(rule).filter(|_| deliver == Class::Multicast);
+        self.inject(packet, deliver, group, now, lan)
+    }
+
+    /// Addresses a discovery packet in this computer's own terms and hands it over.
+    fn inject(
+        &mut self,
+        packet: &mut [u8],
+        class: Class,
+        group: Option<IpAddr>,
+        now: Now,
+        lan: &mut impl LanSink,
+    ) -> Result<(), DropReason> {
+        let view = PacketView::parse(packet).map_err(|_| DropReason::Malformed)?;
+        let port = view.dst_port;
+        let (v4, v6) = self.addresses();
+        let group = Some(view.dst)
+            .filter(IpAddr::is_multicast)
+            .or(group)
+            .filter(|g| g.is_ipv4() == view.src.is_ipv4());
+        let (to, how) = match (class, view.src, group) {
+            (Class::Multicast, _, Some(group)) => (group, Delivery::Group),
+            (Class::Directed, IpAddr::V4(_), _) => (IpAddr::V4(self.party.subnet.broadcast()), Delivery::Tun),
+            (Class::Limited | Class::Multicast, IpAddr::V4(_), _) => {
+                (IpAddr::V4(Ipv4Addr::BROADCAST), Delivery::Tun)
+            }
+            (Class::Unicast, IpAddr::V4(_), _) => (IpAddr::V4(v4), Delivery::Tun),
+            (Class::Directed | Class::Limited | Class::Multicast | Class::Unicast, IpAddr::V6(_), _) => {
+                (IpAddr::V6(v6), Delivery::Tun)
+            }
+        };
+        if !readdress(packet, None, Some(SocketAddr::new(to, port)), Some(1)) {
+            return Err(DropReason::Malformed);
+        }
+        let view = PacketView::parse(packet).map_err(|_| DropReason::Malformed)?;
+        let room = lan.reserve(view.bytes.len()).and_then(|r| r.get_mut(..view.bytes.len()));
+        room.ok_or(DropReason::LanFull)?.copy_from_slice(view.bytes);
+        lan.commit(view.bytes.len(), how);
+        self.lan.echo.injected(&view, now.mono);
+        self.counters.add(Count::DiscoveryInjected);
+        Ok(())
+    }
+
+    /// An announcement or answer of a peer: remember its game and let this computer join it.
+    fn note_game(
+        &mut self,
+        at: usize,
+        seat: Seat,
+        rule: RuleIx,
+        facts: &RuleFacts,
+        view: &PacketView<'_>,
+        now: Now,
+    ) {
+        if facts.kind == RuleKind::Query {
+            return;
+        }
+        let Some(peer) = self.peers.list.get(at).map(|p| p.id) else { return };
+        let (sighting, words) = ((peer, rule, view.src_port), self.lan.hash.bytes(view.payload()).finish());
+        if let Some((_, _, transport, port)) =
+            self.lan.games.heard_again(sighting, words, facts.life, now.mono)
+        {
+            return self.lan.firewall.announced_there(
+                seat,
+                transport,
+                port,
+                facts.life + JOIN_GRACE,
+                now.mono,
+            );
+        }
+        let rules = std::sync::Arc::clone(&self.lan.rules);
+        let Some(game) = rules.describe(rule, view) else { return };
+        let (transport, port) = (game.transport, game.port);
+        self.lan.games.sighted(sighting, words, (peer, facts.profile, transport, port));
+        self.lan.firewall.announced_there(seat, transport, port, facts.life + JOIN_GRACE, now.mono);
+        if self.lan.games.heard(peer, facts.profile, game.clone(), facts.life, now.mono)
+            && let Some(id) = rules.profiles().get(usize::from(facts.profile.0))
+        {
+            let address = SocketAddr::new(IpAddr::V4(self.party.subnet.v4(seat)), port);
+            self.event(Event::GameFound { game: id.clone(), peer, title: game.title, address, local: None });
+        }
+    }
+
+    /// The port of a game on this computer, from its own announcement or answer: let the party in.
+    pub(super) fn note_own_game(
+        &mut self,
+        rule: RuleIx,
+        facts: &RuleFacts,
+        view: &PacketView<'_>,
+        now: Now,
+    ) -> Option<(Transport, u16)> {
+        let rules = std::sync::Arc::clone(&self.lan.rules);
+        let game = rules.describe(rule, view)?;
+        self.lan.firewall.announced_here(game.transport, game.port, facts.life + JOIN_GRACE, now.mono);
+        Some((game.transport, game.port))
+    }
+
+    /// The id of a compiled profile.
+    pub(super) fn profile_id(&self, profile: ProfileIx) -> Option<crate::model::id::ProfileId> {
+        self.lan.rules.profiles().get(usize::from(profile.0)).cloned()
+    }
+}

@@ -1,0 +1,251 @@
+//! Deadlines: sessions, paths, who is away, what fell silent. Also what happens when a path comes up.
+
+use super::Node;
+use crate::engine::counters::Count;
+use crate::engine::effect::Knobs;
+use crate::engine::lan::games::{HeardGame, HeardKey};
+use crate::engine::path::agent::{Action, Report};
+use crate::engine::path::score::card_of;
+use crate::engine::sink::WanSink;
+use crate::engine::tunnel::peer::{Peer, Presence};
+use crate::engine::tunnel::session::{LEAST_ROOM, Session, Tick};
+use crate::model::status::{Event, PathKind, Trouble};
+use crate::model::time::{Deadline, Mono, Now};
+use crate::wire::control::PeerMessage;
+use crate::wire::frame::FrameKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Between sweeps of the firewall.
+const SWEEP: Duration = Duration::from_secs(10);
+
+impl<S: Session> Node<S> {
+    pub(super) fn run_timers(&mut self, now: Now, wan: &mut impl WanSink) {
+        if self.todo.stopped {
+            return;
+        }
+        self.todo.greet = None;
+        for (link, _) in &mut self.links {
+            link.handle_timeout(now.mono);
+        }
+        for at in 0..self.peers.list.len() {
+            self.tick_session(at, now, wan);
+            self.run_agent(at, now, wan);
+            self.check_presence(at, now);
+        }
+        for (key, game) in self.lan.games.expired(now.mono) {
+            self.say_lost(key, game, "no sign of life from it any more");
+        }
+        if self.todo.sweep <= now.mono {
+            self.todo.sweep = now.mono + SWEEP;
+            self.lan.firewall.sweep(now.mono);
+        }
+        if self.todo.ready_by.is_some_and(|by| by <= now.mono) {
+            self.say_ready();
+        }
+    }
+
+    fn tick_session(&mut self, at: usize, now: Now, wan: &mut impl WanSink) {
+        let Some(peer) = self.peers.list.get_mut(at) else { return };
+        if peer.session.deadline().is_none_or(|d| d.at > now.mono) {
+            return;
+        }
+        let mut room = [0u8; LEAST_ROOM];
+        let outcome = peer.session.tick(&mut room, now);
+        let established = peer.session.established();
+        if peer.outbound.up && !established {
+            peer.outbound.up = false;
+            peer.agent.session(false, now.mono);
+        }
+        if let Tick::Send(len) = outcome {
+            let message = room.get(..len).unwrap_or(&[]);
+            match peer.agent.primary().filter(|_| established) {
+                Some(to) => self.send_raw(to, message, wan),
+                None => self.send_everywhere(at, message, wan),
+            }
+        }
+    }
+
+    fn send_everywhere(&mut self, at: usize, message: &[u8], wan: &mut impl WanSink) {
+        let Some(peer) = self.peers.list.get(at) else { return };
+        let all: Vec<SocketAddr> = peer.agent.addresses().collect();
+        for to in all {
+            self.send_raw(to, message, wan);
+        }
+    }
+
+    /// Does what a peer's path finder wants.
+    pub(super) fn run_agent(&mut self, at: usize, now: Now, wan: &mut impl WanSink) {
+        while let Some(action) = self.peers.list.get_mut(at).and_then(|p| p.agent.poll(now.mono)) {
+            match action {
+                Action::Handshake => self.handshake(at, now, wan),
+                Action::Ping(to, number) => {
+                    let frame = self.own_frame(FrameKind::Ping, number);
+                    self.counters.add(Count::Pings);
+                    self.send_frame(at, Some(to), frame, &[], now, wan);
+                }
+                Action::Changed(report) => self.path_changed(at, report, now),
+                Action::Lost => self.path_lost(at),
+            }
+        }
+        self.greet(at, now, wan);
+    }
+
+    fn handshake(&mut self, at: usize, now: Now, wan: &mut impl WanSink) {
+        let Some(peer) = self.peers.list.get_mut(at) else { return };
+        let mut room = [0u8; LEAST_ROOM];
+        if let Some(len) = peer.session.initiate(&mut room, true, now) {
+            self.send_everywhere(at, room.get(..len).unwrap_or(&[]), wan);
+        }
+    }
+
+    /// Once a session is up, the peer gets our record; once a path is proven, our running games.
+    fn greet(&mut self, at: usize, now: Now, wan: &mut impl WanSink) {
+        let Some(peer) = self.peers.list.get(at).filter(|p| p.outbound.up) else { return };
+        let (greet, replay) = (!peer.outbound.greeted, !peer.outbound.replayed && peer.agent.is_proven());
+        if greet && peer.agent.primary().is_some() {
+            let record = PeerMessage::Record(self.own_envelope());
+            let sent = self.send_message(at, &record, now, wan);
+            if let Some(peer) = self.peers.list.get_mut(at) {
+                peer.outbound.greeted = sent;
+            }
+        }
+        if replay {
+            self.replay_to(at, now, wan);
+        }
+    }
+
+    fn path_changed(&mut self, at: usize, report: Report, now: Now) {
+        let Some(peer) = self.peers.list.get_mut(at) else { return };
+        peer.native =
+            (report.kind == PathKind::Lan).then(|| card_of(report.remote.ip(), &self.world.cards)).flatten();
+        let id = peer.id;
+        self.counters.add(Count::PathChanges);
+        if peer.presence != Presence::Here {
+            self.peer_is_here(at, now);
+        }
+        self.event(Event::Path {
+            peer: id,
+            kind: report.kind,
+            remote: report.remote,
+            rtt_ms: report.rtt.as_secs_f64() * 1000.0,
+            why: report.why,
+        });
+    }
+
+    fn path_lost(&mut self, at: usize) {
+        let Some(peer) = self.peers.list.get_mut(at) else { return };
+        peer.native = None;
+        peer.outbound.replayed = false;
+        let id = peer.id;
+        let name = self.name_of(id);
+        self.event(Event::Warning(Trouble::new(
+            "path_lost",
+            format!("no way to {name} works at the moment"),
+            "it is tried again by itself; check both internet connections",
+        )));
+    }
+
+    pub(super) fn name_of(&self, id: crate::model::id::PeerId) -> String {
+        self.party.roster.get(id).map_or_else(|| id.to_string(), |m| m.record.name.clone())
+    }
+
+    // ---- who is here -----------------------------------------------------------------------------------------
+
+    pub(super) fn peer_is_here(&mut self, at: usize, now: Now) {
+        let Some(peer) = self.peers.list.get_mut(at) else { return };
+        let was = std::mem::replace(&mut peer.presence, Presence::Here);
+        peer.since = now.mono;
+        let id = peer.id;
+        if was == Presence::Dormant {
+            self.say_joined(id);
+        }
+    }
+
+    pub(super) fn peer_is_gone(&mut self, at: usize, why: &str, now: Now) {
+        let Some(peer) = self.peers.list.get_mut(at) else { return };
+        let shown = peer.is_shown();
+        peer.presence = Presence::Dormant;
+        // Long ago, so that an old record of it does not show it again.
+        peer.since = now.mono - self.knobs.gone_after;
+        peer.outbound.greeted = false;
+        peer.outbound.replayed = false;
+        let id = peer.id;
+        for (key, game) in self.lan.games.of_gone(id) {
+            self.say_lost(key, game, "its player is gone");
+        }
+        if shown {
+            self.event(Event::PeerLeft { peer: id, why: why.to_owned() });
+        }
+    }
+
+    pub(super) fn say_lost(&mut self, key: HeardKey, game: HeardGame, why: &str) {
+        let (peer, profile, _, _) = key;
+        if let Some(id) = self.profile_id(profile) {
+            self.event(Event::GameLost { game: id, peer, title: game.title, why: why.to_owned() });
+        }
+    }
+
+    fn check_presence(&mut self, at: usize, now: Now) {
+        let Some(peer) = self.peers.list.get(at).filter(|p| p.is_shown()) else { return };
+        let silent = now.mono.since(last_sign(peer));
+        if silent >= self.knobs.gone_after {
+            let minutes = self.knobs.gone_after.as_secs() / 60;
+            return self.peer_is_gone(at, &format!("not heard of for {minutes} min"), now);
+        }
+        if silent < self.knobs.away_after || peer.presence != Presence::Here {
+            return;
+        }
+        let id = peer.id;
+        if let Some(peer) = self.peers.list.get_mut(at) {
+            peer.presence = Presence::Away;
+        }
+        for (key, game) in self.lan.games.of_gone(id) {
+            self.say_lost(key, game, "its player is away");
+        }
+        let name = self.name_of(id);
+        let seconds = self.knobs.away_after.as_secs();
+        self.event(Event::Warning(Trouble::new(
+            "peer_away",
+            format!("{name} has not been heard of for {seconds} s"),
+            "the place is kept; lanrage reconnects by itself when the other PC is back",
+        )));
+    }
+
+    // ---- deadlines -------------------------------------------------------------------------------------------
+
+    pub(super) fn next_deadline(&self) -> Option<Deadline> {
+        if self.todo.stopped {
+            return None;
+        }
+        let mut first = self.lan.games.deadline();
+        let ready = self.todo.ready_by.map(|by| Deadline::new(by, "ready"));
+        first = Deadline::earlier(first, ready);
+        first = Deadline::earlier(first, self.todo.greet.map(|at| Deadline::new(at, "greet")));
+        first = Deadline::earlier(first, Some(Deadline::new(self.todo.sweep, "sweep")));
+        for (link, _) in &self.links {
+            first = Deadline::earlier(first, link.deadline());
+        }
+        for peer in &self.peers.list {
+            first = Deadline::earlier(first, peer_deadline(peer, &self.knobs));
+        }
+        first
+    }
+}
+
+/// When a peer was last heard of, or first known.
+fn last_sign<S>(peer: &Peer<S>) -> Mono {
+    peer.agent.last_heard().map_or(peer.since, |heard| heard.max(peer.since))
+}
+
+fn peer_deadline<S: Session>(peer: &Peer<S>, knobs: &Knobs) -> Option<Deadline> {
+    let machines = Deadline::earlier(peer.session.deadline(), peer.agent.deadline());
+    let presence = match peer.presence {
+        Presence::Dormant => None,
+        Presence::Here => Some(Deadline::new(last_sign(peer) + knobs.away_after, "away")),
+        Presence::Connecting | Presence::Away => {
+            Some(Deadline::new(last_sign(peer) + knobs.gone_after, "gone"))
+        }
+    };
+    Deadline::earlier(machines, presence)
+}

@@ -1,0 +1,527 @@
+//! One peer's path finder: which of its addresses to use, found out by asking all of them.
+//!
+//! *Bootstrap.* Without a session, a handshake initiation is sent to every known address at once; the first that answers
+//! carries data from then on. The peer with the lower name tries first, the other a moment later, so that
+//! the two rarely cross. Tries come every second at first and thin out to one in 30 s.
+//!
+//! *Probing.* With a session, every address is pinged inside it. A pong proves its address and gives a round-trip time.
+//! Proof only promotes: a better tier, or a clearly better time, takes over.
+//!
+//! *Doubt.* When something was sent and nothing authentic came back for three seconds, the primary and all others are
+//! pinged quickly. Three silent pings demote it; the best proven other takes over, or the bootstrap starts again while
+//! the session is kept. A live path is never dropped for a hope.
+//!
+//! Inputs: candidates, cards, authentic datagrams, pongs, sends. Outputs: `poll`. Deadlines: `deadline`.
+
+use super::pair::{DOUBT_WAIT, Pair, spare_wait};
+use super::score::{is_better, kind_of};
+use crate::model::addr::{Candidate, Card};
+use crate::model::limits::CANDIDATES;
+use crate::model::status::PathKind;
+use crate::model::time::{Deadline, Mono};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// After this silence upon a send, the primary is in doubt.
+const DOUBT_AFTER: Duration = Duration::from_secs(3);
+/// Silent pings in doubt that demote a primary.
+const DEMOTE_AFTER: u32 = 3;
+/// Silent pings that demote a primary even while something is heard.
+const DEMOTE_ANYWAY: u32 = 5;
+/// How long the peer with the higher name waits before it tries a handshake itself.
+const POLITE_WAIT: Duration = Duration::from_millis(700);
+/// A proof this fresh is worth more than a primary that has been silent for as long.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// What the agent wants.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Send a handshake initiation to all of `addresses`.
+    Handshake,
+    /// Send a ping with this number to this address.
+    Ping(SocketAddr, u64),
+    /// The primary path is new or changed, and proven.
+    Changed(Report),
+    /// No path is left.
+    Lost,
+}
+
+/// A path, for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Its tier.
+    pub kind: PathKind,
+    /// Where.
+    pub remote: SocketAddr,
+    /// Round-trip time.
+    pub rtt: Duration,
+    /// Share of lost pings in thousandths.
+    pub loss: u32,
+    /// Why this one.
+    pub why: String,
+}
+
+/// One peer's path finder.
+#[derive(Debug)]
+pub struct Agent {
+    pairs: Vec<Pair>,
+    primary: Option<SocketAddr>,
+    reported: Option<SocketAddr>,
+    why: String,
+    keepalive: Duration,
+    session: bool,
+    next_try: Option<Mono>,
+    tries: u32,
+    heard: Option<Mono>,
+    unheard_since: Option<Mono>,
+    numbers: u64,
+    lost: bool,
+    news: bool,
+}
+
+impl Agent {
+    /// A path finder that knows no address yet. `eager` is true at one of the two ends; `numbers` is random, so that
+    /// pongs of an earlier run fit nothing.
+    #[must_use]
+    pub fn new(eager: bool, keepalive: Duration, numbers: u64, now: Mono) -> Self {
+        Self {
+            pairs: Vec::new(),
+            primary: None,
+            reported: None,
+            why: String::new(),
+            keepalive,
+            session: false,
+            next_try: Some(if eager { now } else { now + POLITE_WAIT }),
+            tries: 0,
+            heard: None,
+            unheard_since: None,
+            numbers,
+            lost: false,
+            news: true,
+        }
+    }
+
+    /// The peer's record names these addresses (already filtered). Others that it named before are forgotten unless in use.
+    pub fn set_candidates(&mut self, candidates: &[Candidate], cards: &[Card], now: Mono) {
+        for pair in &mut self.pairs {
+            pair.named = candidates.iter().any(|c| c.addr == pair.remote);
+        }
+        let mut news = false;
+        for c in candidates.iter().take(CANDIDATES) {
+            if self.pairs.iter().all(|p| p.remote != c.addr) {
+                self.pairs.push(Pair::new(c.addr, kind_of(c.addr.ip(), cards), true, now));
+                news = true;
+            }
+        }
+        let primary = self.primary;
+        self.pairs.retain(|p| p.named || Some(p.remote) == primary || p.proven.is_some());
+        if news && !self.session {
+            self.tries = 0;
+            self.next_try = Some(self.next_try.map_or(now, |t| t.min(now + POLITE_WAIT)));
+        }
+    }
+
+    /// This computer's cards changed, or the peer's network did: every proof is in doubt.
+    pub fn network_changed(&mut self, cards: &[Card], now: Mono) {
+        for pair in &mut self.pairs {
+            pair.kind = kind_of(pair.remote.ip(), cards);
+            pair.doubt(now);
+        }
+        if self.primary.is_some() && self.unheard_since.is_none() {
+            self.unheard_since = Some(now - DOUBT_AFTER);
+        }
+        if !self.session {
+            self.tries = 0;
+            self.next_try = Some(now);
+        }
+    }
+
+    /// The session came up (or went).
+    pub fn session(&mut self, established: bool, now: Mono) {
+        self.news = true;
+        if established && !self.session {
+            self.tries = 0;
+            self.next_try = None;
+            for pair in &mut self.pairs {
+                pair.doubt(now);
+            }
+        }
+        if !established && self.session {
+            self.next_try = Some(now);
+        }
+        self.session = established;
+    }
+
+    /// An authentic datagram came from this address.
+    pub fn heard(&mut self, from: SocketAddr, cards: &[Card], now: Mono) {
+        self.heard = Some(now);
+        self.unheard_since = None;
+        if self.primary == Some(from) {
+            return;
+        }
+        self.news = true;
+        if self.pairs.iter().all(|p| p.remote != from) {
+            if self.pairs.len() >= CANDIDATES * 2 {
+                self.pairs.retain(|p| p.named || p.proven.is_some());
+            }
+            self.pairs.push(Pair::new(from, kind_of(from.ip(), cards), false, now));
+        }
+        if self.primary.is_none() {
+            self.primary = Some(from);
+            self.why = "the first address that answered".to_owned();
+        }
+    }
+
+    /// A data packet is being sent to the peer.
+    pub fn sent(&mut self, now: Mono) {
+        if self.unheard_since.is_none() {
+            self.unheard_since = Some(now);
+        }
+    }
+
+    /// Something waits for a session: try now, if no try is under way.
+    pub fn wanted(&mut self, now: Mono) {
+        if !self.session && self.tries == 0 {
+            self.next_try = Some(now);
+        }
+    }
+
+    /// An authentic pong with this number.
+    pub fn pong(&mut self, number: u64, now: Mono) {
+        self.news = true;
+        let (primary, keepalive) = (self.primary, self.keepalive);
+        let wait = |p: &Pair| if Some(p.remote) == primary { keepalive } else { spare_wait() };
+        let Some(pair) = self.pairs.iter_mut().find_map(|p| {
+            let wait = wait(p);
+            p.ponged(number, now, wait).then_some(p)
+        }) else {
+            return;
+        };
+        let (new, new_remote) = ((pair.kind, pair.rtt), pair.remote);
+        let old = self.pairs.iter().find(|p| Some(p.remote) == primary);
+        let take = match old {
+            None => Some(first_words(new.0)),
+            Some(old) if old.remote == new_remote => None,
+            Some(old) => match old.proven {
+                None => Some(first_words(new.0)),
+                Some(_) if is_better(new, (old.kind, old.rtt)) => Some(better_words(new.0, old)),
+                Some(proven) if old.silent >= 2 && now.since(proven) > FRESH => {
+                    Some(format!("{} fell silent and this one answered", old.remote))
+                }
+                Some(_) => None,
+            },
+        };
+        if let Some(why) = take {
+            self.primary = Some(new_remote);
+            self.why = why;
+            if let Some(p) = self.pairs.iter_mut().find(|p| p.remote == new_remote) {
+                p.next = now + keepalive;
+            }
+        } else if Some(new_remote) == self.primary && self.reported.is_none() && new.0 == PathKind::Lan {
+            self.why = first_words(new.0);
+        }
+        self.lost = false;
+    }
+
+    /// Whether something happened since the last `poll` that it should look at before its deadline.
+    #[must_use]
+    pub const fn has_news(&self) -> bool {
+        self.news
+    }
+
+    /// Whether the primary path is proven.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.pairs.iter().any(|p| Some(p.remote) == self.primary && p.proven.is_some())
+    }
+
+    /// The addresses for a handshake: the primary alone is not enough when there is no session.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.pairs.iter().map(|p| p.remote)
+    }
+
+    /// Where data goes.
+    #[must_use]
+    pub const fn primary(&self) -> Option<SocketAddr> {
+        self.primary
+    }
+
+    /// When something authentic last came from the peer.
+    #[must_use]
+    pub const fn last_heard(&self) -> Option<Mono> {
+        self.heard
+    }
+
+    /// The primary path, for people; `None` until it is proven.
+    #[must_use]
+    pub fn report(&self) -> Option<Report> {
+        let pair = self.pairs.iter().find(|p| Some(p.remote) == self.primary && p.proven.is_some())?;
+        Some(Report {
+            kind: pair.kind,
+            remote: pair.remote,
+            rtt: pair.rtt,
+            loss: pair.loss,
+            why: self.why.clone(),
+        })
+    }
+
+    fn in_doubt(&self, now: Mono) -> bool {
+        self.unheard_since.is_some_and(|since| now.since(since) >= DOUBT_AFTER)
+    }
+
+    /// The next thing to do at this time; call until `None`.
+    pub fn poll(&mut self, now: Mono) -> Option<Action> {
+        self.news = false;
+        if self.reported != self.primary
+            && let Some(report) = self.report()
+        {
+            self.reported = Some(report.remote);
+            return Some(Action::Changed(report));
+        }
+        if !self.session {
+            return self.poll_bootstrap(now);
+        }
+        self.demote(now);
+        if self.primary.is_none() && self.heard.is_some() && !self.lost {
+            self.lost = true;
+            self.reported = None;
+            return Some(Action::Lost);
+        }
+        let doubt = self.in_doubt(now);
+        if doubt && self.primary.is_none() && self.next_try.is_none_or(|t| t <= now) {
+            // The session may be dead at the other end (a restart): offer a new one beside the pings.
+            self.next_try = Some(now + Duration::from_secs(5));
+            return Some(Action::Handshake);
+        }
+        let primary = self.primary;
+        let due = |p: &Pair| p.next <= now || (doubt && Some(p.remote) == primary && !p.waits());
+        let pair = self.pairs.iter_mut().find(|p| due(p))?;
+        let is_primary = Some(pair.remote) == primary;
+        self.numbers += 1;
+        let wait = (is_primary && doubt).then_some(DOUBT_WAIT);
+        pair.pinged(self.numbers, now, wait);
+        Some(Action::Ping(pair.remote, self.numbers))
+    }
+
+    fn poll_bootstrap(&mut self, now: Mono) -> Option<Action> {
+        if self.pairs.is_empty() || self.next_try.is_none_or(|t| t > now) {
+            return None;
+        }
+        self.tries += 1;
+        let wait = match self.tries {
+            0..=10 => 1,
+            11..=20 => 3,
+            21..=30 => 10,
+            _ => 30,
+        };
+        self.next_try = Some(now + Duration::from_secs(wait));
+        Some(Action::Handshake)
+    }
+
+    fn demote(&mut self, now: Mono) {
+        let Some(old) = self.pairs.iter().find(|p| Some(p.remote) == self.primary) else { return };
+        // Data may still come in by another way, so enough silent pings count without doubt too.
+        if old.silent < DEMOTE_AFTER || !(self.in_doubt(now) || old.silent >= DEMOTE_ANYWAY) {
+            return;
+        }
+        let gone = old.remote;
+        let best = self
+            .pairs
+            .iter()
+            .filter(|p| p.remote != gone && p.silent == 0)
+            .filter(|p| p.proven.is_some_and(|at| now.since(at) <= spare_wait() * 2))
+            .min_by_key(|p| (p.kind, p.rtt));
+        let next = best.map(|p| p.remote);
+        self.primary = next;
+        self.why = format!("{gone} fell silent");
+        for pair in &mut self.pairs {
+            if pair.remote == gone {
+                pair.proven = None;
+            } else if Some(pair.remote) != next {
+                pair.next = pair.next.min(now);
+            }
+        }
+        if next.is_none() {
+            self.next_try = Some(now);
+            for pair in &mut self.pairs {
+                pair.doubt(now);
+            }
+        }
+    }
+
+    /// When `poll` has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        if !self.session {
+            return self.next_try.filter(|_| !self.pairs.is_empty()).map(|at| Deadline::new(at, "handshake"));
+        }
+        let ping = self.pairs.iter().map(|p| p.next).min().map(|at| Deadline::new(at, "ping"));
+        let primary_waits = self.pairs.iter().any(|p| Some(p.remote) == self.primary && p.waits());
+        let doubt = self
+            .unheard_since
+            .filter(|_| !primary_waits && self.primary.is_some())
+            .map(|since| Deadline::new(since + DOUBT_AFTER, "doubt"));
+        Deadline::earlier(ping, doubt)
+    }
+}
+
+fn first_words(kind: PathKind) -> String {
+    match kind {
+        PathKind::Lan => "you are on the same network",
+        PathKind::Direct => "the first address that answered",
+        PathKind::Relay => "no direct address has answered yet",
+    }
+    .to_owned()
+}
+
+fn better_words(kind: PathKind, old: &Pair) -> String {
+    if kind == old.kind {
+        return format!("it is faster than {}", old.remote);
+    }
+    match kind {
+        PathKind::Lan => "you are on the same network".to_owned(),
+        PathKind::Direct | PathKind::Relay => "a direct address answered".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::addr::{CandidateKind, Net};
+    use crate::model::id::CardId;
+
+    const KEEPALIVE: Duration = Duration::from_secs(15);
+
+    fn at(ms: u64) -> Mono {
+        Mono(Duration::from_millis(ms))
+    }
+
+    fn candidates(list: &[&str]) -> Vec<Candidate> {
+        list.iter().map(|a| Candidate { addr: a.parse().unwrap(), kind: CandidateKind::Host }).collect()
+    }
+
+    fn cards() -> Vec<Card> {
+        let net = Net { addr: "192.168.1.5".parse().unwrap(), prefix: 24 };
+        vec![Card { id: CardId(2), name: "eth0".into(), nets: vec![net], default_route: true }]
+    }
+
+    fn drain(agent: &mut Agent, now: Mono) -> Vec<Action> {
+        std::iter::from_fn(|| agent.poll(now)).collect()
+    }
+
+    /// An agent with a session and both addresses known.
+    fn ready(list: &[&str]) -> Agent {
+        let mut a = Agent::new(true, KEEPALIVE, 100, at(0));
+        a.set_candidates(&candidates(list), &cards(), at(0));
+        assert_eq!(drain(&mut a, at(0)), [Action::Handshake]);
+        a.heard(list[0].parse().unwrap(), &cards(), at(10));
+        a.session(true, at(10));
+        a
+    }
+
+    fn answer(agent: &mut Agent, to: &str, actions: &[Action], now: Mono) {
+        for action in actions {
+            if let Action::Ping(remote, number) = action
+                && *remote == to.parse().unwrap()
+            {
+                agent.heard(*remote, &cards(), now);
+                agent.pong(*number, now);
+            }
+        }
+    }
+
+    #[test]
+    fn the_polite_end_waits_before_it_tries() {
+        let mut a = Agent::new(false, KEEPALIVE, 0, at(0));
+        a.set_candidates(&candidates(&["203.0.113.1:1"]), &cards(), at(0));
+        assert_eq!(drain(&mut a, at(0)), []);
+        assert_eq!(a.deadline().unwrap().at, at(700));
+        assert_eq!(drain(&mut a, at(700)), [Action::Handshake]);
+    }
+
+    #[test]
+    fn the_first_answer_carries_data_and_is_reported_with_its_time_once_proven() {
+        let mut a = ready(&["203.0.113.1:1", "203.0.113.2:1"]);
+        assert_eq!(a.primary(), Some("203.0.113.1:1".parse().unwrap()));
+        let pings = drain(&mut a, at(10));
+        assert_eq!(pings.len(), 2);
+        answer(&mut a, "203.0.113.1:1", &pings, at(30));
+        let reports = drain(&mut a, at(30));
+        assert!(
+            matches!(&reports[..], [Action::Changed(r)] if r.rtt == Duration::from_millis(20) && r.kind == PathKind::Direct)
+        );
+        assert!(drain(&mut a, at(31)).is_empty());
+    }
+
+    #[test]
+    fn the_same_network_takes_over_from_a_detour() {
+        let mut a = ready(&["203.0.113.1:1", "192.168.1.9:1"]);
+        let pings = drain(&mut a, at(10));
+        answer(&mut a, "203.0.113.1:1", &pings, at(12));
+        answer(&mut a, "192.168.1.9:1", &pings, at(60));
+        let last = drain(&mut a, at(60)).pop().unwrap();
+        assert!(
+            matches!(last, Action::Changed(r) if r.kind == PathKind::Lan && r.why.contains("same network"))
+        );
+    }
+
+    #[test]
+    fn a_silent_primary_gives_way_to_the_other_and_neither_is_dropped_for_a_hope() {
+        let mut a = ready(&["203.0.113.1:1", "203.0.113.2:1"]);
+        let pings = drain(&mut a, at(10));
+        answer(&mut a, "203.0.113.1:1", &pings, at(20));
+        answer(&mut a, "203.0.113.2:1", &pings, at(25));
+        drain(&mut a, at(25));
+        a.sent(at(1000));
+        let mut now = 1000;
+        while a.primary() == Some("203.0.113.1:1".parse().unwrap()) && now < 20_000 {
+            now += 50;
+            let actions = drain(&mut a, at(now));
+            answer_quietly(&mut a, "203.0.113.2:1", &actions, at(now + 5));
+        }
+        assert_eq!(a.primary(), Some("203.0.113.2:1".parse().unwrap()));
+        assert!(now < 7000, "took until {now} ms");
+    }
+
+    /// A pong that proves its pair without clearing the doubt about the primary (as if it came late).
+    fn answer_quietly(agent: &mut Agent, to: &str, actions: &[Action], now: Mono) {
+        for action in actions {
+            if let Action::Ping(remote, number) = action
+                && *remote == to.parse().unwrap()
+            {
+                agent.pong(*number, now);
+            }
+        }
+    }
+
+    #[test]
+    fn losing_every_path_is_said_once_and_recovers() {
+        let mut a = ready(&["203.0.113.1:1"]);
+        let pings = drain(&mut a, at(10));
+        answer(&mut a, "203.0.113.1:1", &pings, at(20));
+        drain(&mut a, at(20));
+        a.sent(at(1000));
+        let mut lost = 0;
+        for ms in (1000..30_000).step_by(50) {
+            lost += drain(&mut a, at(ms)).iter().filter(|x| **x == Action::Lost).count();
+        }
+        assert_eq!(lost, 1);
+        a.heard("203.0.113.1:1".parse().unwrap(), &cards(), at(30_000));
+        a.network_changed(&cards(), at(30_000));
+        let pings = drain(&mut a, at(30_000));
+        answer(&mut a, "203.0.113.1:1", &pings, at(30_010));
+        assert!(drain(&mut a, at(30_010)).iter().any(|x| matches!(x, Action::Changed(_))));
+    }
+
+    #[test]
+    fn an_idle_path_is_pinged_at_the_keepalive_and_no_more() {
+        let mut a = ready(&["203.0.113.1:1"]);
+        let mut pings = 0;
+        for ms in (10..60_010).step_by(10) {
+            let actions = drain(&mut a, at(ms));
+            pings += actions.iter().filter(|x| matches!(x, Action::Ping(..))).count();
+            answer(&mut a, "203.0.113.1:1", &actions, at(ms + 5));
+        }
+        assert!((4..=5).contains(&pings), "{pings}");
+    }
+}

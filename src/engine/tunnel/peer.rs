@@ -1,0 +1,140 @@
+//! Everything that belongs to one peer: its session, its path, what waits for it and what was told about it.
+
+use super::session::{Session, SessionSetup};
+use crate::engine::lan::guard::SeqWindow;
+use crate::engine::lan::pace::Bucket;
+use crate::engine::path::agent::Agent;
+use crate::engine::roster::Member;
+use crate::model::addr::Seat;
+use crate::model::id::{CardId, PeerId};
+use crate::model::key::{PeerKey, TunnelKey};
+use crate::model::limits::WAITING;
+use crate::model::time::{Mono, Now};
+use crate::rules::ruleset::RuleIx;
+use std::collections::{BTreeMap, VecDeque};
+
+/// How a peer looks from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Presence {
+    /// Remembered or gone: not shown, answered if it comes.
+    Dormant,
+    /// Named by a control plane, no answer yet.
+    Connecting,
+    /// Heard from lately.
+    Here,
+    /// Silent for longer than `away_after`.
+    Away,
+}
+
+impl Presence {
+    /// The word that `status` shows.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Dormant => "gone",
+            Self::Connecting => "connecting",
+            Self::Here => "here",
+            Self::Away => "away",
+        }
+    }
+}
+
+/// One peer.
+#[derive(Debug)]
+pub struct Peer<S> {
+    /// Who.
+    pub id: PeerId,
+    /// Its identity.
+    pub key: PeerKey,
+    /// Its tunnel key.
+    pub tunnel: TunnelKey,
+    /// The seat that its packets must come from; `None` while another peer's older claim holds it.
+    pub seat: Option<Seat>,
+    /// The session.
+    pub session: S,
+    /// The path finder.
+    pub agent: Agent,
+    /// Our receiver index of the session.
+    pub index: u32,
+    /// What was told about it.
+    pub presence: Presence,
+    /// Since when it is known, or was last heard of by a control plane.
+    pub since: Mono,
+    /// The card on whose network it is reached, if it is: then it hears our broadcasts there by itself.
+    pub native: Option<CardId>,
+    /// Guards and rates of what comes from it.
+    pub inbound: Inbound,
+    /// What was sent to it in this session, and what waits.
+    pub outbound: Outbound,
+}
+
+/// Guards and rates of what comes from a peer.
+#[derive(Debug, Default)]
+pub struct Inbound {
+    /// Numbers of its discovery frames.
+    pub window: SeqWindow,
+    /// Pace of its messages.
+    pub messages: Option<Bucket>,
+    /// Pace per rule.
+    pub buckets: BTreeMap<RuleIx, Bucket>,
+}
+
+/// What goes to a peer.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    /// Packets that wait for a session; the oldest leaves.
+    pub waiting: VecDeque<Vec<u8>>,
+    /// Whether this session saw our record yet.
+    pub greeted: bool,
+    /// Whether the path that is up had our running games yet.
+    pub replayed: bool,
+    /// Whether the session was up when we last looked.
+    pub up: bool,
+}
+
+impl<S: Session> Peer<S> {
+    /// A peer that is known from its record.
+    #[must_use]
+    pub fn new(member: &Member, setup: SessionSetup, agent: Agent, now: Now) -> Self {
+        Self {
+            id: member.key.id(),
+            key: member.key,
+            tunnel: member.record.tunnel,
+            seat: None,
+            index: setup.index,
+            session: S::new(setup, now),
+            agent,
+            presence: Presence::Dormant,
+            since: now.mono,
+            native: None,
+            inbound: Inbound::default(),
+            outbound: Outbound::default(),
+        }
+    }
+
+    /// Starts over with a new session (the party was re-keyed, or the peer's tunnel key changed).
+    pub fn renew(&mut self, setup: SessionSetup, now: Now) {
+        self.index = setup.index;
+        self.tunnel = setup.peer;
+        self.session = S::new(setup, now);
+        self.outbound.greeted = false;
+        self.outbound.up = false;
+        self.agent.session(false, now.mono);
+    }
+
+    /// Puts a packet into the waiting room; true when the oldest had to leave.
+    pub fn wait(&mut self, packet: &[u8]) -> bool {
+        let full = self.outbound.waiting.len() >= WAITING;
+        if full {
+            self.outbound.waiting.pop_front();
+        }
+        self.outbound.waiting.push_back(packet.to_vec());
+        full
+    }
+
+    /// Whether it is shown to people.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.presence > Presence::Dormant
+    }
+}

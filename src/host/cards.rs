@@ -1,0 +1,247 @@
+//! This computer's network cards, and the news that something about them changed.
+//!
+//! "Card" is every device by which games and peers may be reached: wired, wireless, bridges, other VPNs. Not the
+//! loopback, not parts of a bridge or bond (their addresses are on the bridge), not lanrage's own TUN devices. The card
+//! of the default route is the one that games use for broadcasts when they do not choose.
+//!
+//! Linux asks and listens by rtnetlink; elsewhere the list holds the one card that the default route uses (found by
+//! asking for the source address of a connection that is never made), and changes are looked for every five seconds.
+
+use crate::model::addr::Card;
+
+#[cfg(target_os = "linux")]
+pub use linux::{CardWatch, list};
+#[cfg(not(target_os = "linux"))]
+pub use polled::{CardWatch, list};
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::future::pending;
+    use std::io;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    use std::os::fd::OwnedFd;
+    use std::time::Duration;
+
+    use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+    use tokio::time::Instant;
+
+    use super::Card;
+    use crate::host::lan::marker;
+    use crate::host::lan::netlink::{Link, Netlink};
+    use crate::host::lan::ready::readiness;
+    use crate::model::addr::Net;
+    use crate::model::id::CardId;
+
+    /// Addresses from the documentation ranges (RFC 5737, RFC 3849): no network routes them specially, so the way to
+    /// them is the default route, with policy rules and split defaults (0.0.0.0/1 and 128.0.0.0/1) taken into account.
+    const FAR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
+    const FAR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+    /// A cable or a Wi-Fi roam brings a dozen messages within some tens of milliseconds; one look after they settle.
+    const SETTLE: Duration = Duration::from_millis(200);
+    /// Bits of `nl_groups` (linux/rtnetlink.h).
+    const LINK: u32 = 0x1;
+    const IPV4_ADDRESS: u32 = 0x10;
+    const IPV4_ROUTE: u32 = 0x40;
+    const IPV6_ADDRESS: u32 = 0x100;
+    const IPV6_ROUTE: u32 = 0x400;
+
+    /// The cards that are up. Empty (and a warning) when the kernel cannot be asked.
+    #[must_use]
+    pub fn list(own_adapter: &str) -> Vec<Card> {
+        read(own_adapter).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the network cards could not be listed");
+            Vec::new()
+        })
+    }
+
+    fn read(own_adapter: &str) -> io::Result<Vec<Card>> {
+        let mut netlink = Netlink::open()?;
+        let links = netlink.links()?;
+        let addresses = netlink.addresses()?;
+        let default = netlink.way_to(FAR_V4).or_else(|| netlink.way_to(FAR_V6));
+        let is_card = |l: &&Link| {
+            l.running
+                && !l.loopback
+                && !l.enslaved
+                && l.name != own_adapter
+                && !(l.tun && marker::is_ours(&l.alias))
+        };
+        let nets =
+            |index| -> Vec<Net> { addresses.iter().filter(|a| a.index == index).map(|a| a.net).collect() };
+        Ok(links
+            .iter()
+            .filter(is_card)
+            .map(|l| Card {
+                id: CardId(l.index),
+                name: l.name.clone(),
+                nets: nets(l.index),
+                default_route: default == Some(l.index),
+            })
+            .collect())
+    }
+
+    /// News about cards, addresses and routes.
+    pub struct CardWatch {
+        socket: Socket,
+        ready: AsyncFd<OwnedFd>,
+        settled: Option<Instant>,
+    }
+
+    impl std::fmt::Debug for CardWatch {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_struct("CardWatch").field("settled", &self.settled).finish_non_exhaustive()
+        }
+    }
+
+    impl CardWatch {
+        /// Starts to listen. Must be called inside a tokio runtime.
+        ///
+        /// # Errors
+        /// When the kernel gives no such socket.
+        pub fn new() -> io::Result<Self> {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            let groups = LINK | IPV4_ADDRESS | IPV4_ROUTE | IPV6_ADDRESS | IPV6_ROUTE;
+            socket.bind(&SocketAddr::new(0, groups))?;
+            socket.set_non_blocking(true)?;
+            let ready = readiness(&socket)?;
+            Ok(Self { socket, ready, settled: None })
+        }
+
+        /// Returns when something changed and nothing more came for 200 ms after the first word of it. May be dropped
+        /// and called again: no news is lost.
+        pub async fn changed(&mut self) {
+            if self.settled.is_none() {
+                self.first_word().await;
+                self.settled = Some(Instant::now() + SETTLE);
+            }
+            if let Some(at) = self.settled {
+                tokio::time::sleep_until(at).await;
+            }
+            self.drain();
+            self.settled = None;
+        }
+
+        async fn first_word(&mut self) {
+            loop {
+                // An error of the reactor is for ever: better no news than a loop that spins.
+                let Ok(mut ready) = self.ready.readable().await else { return pending().await };
+                match ready.try_io(|_| self.socket.recv(&mut Vec::with_capacity(64), 0)) {
+                    // ENOBUFS says that news were lost, which is news.
+                    Ok(_) => return,
+                    Err(_would_block) => {}
+                }
+            }
+        }
+
+        fn drain(&mut self) {
+            let mut scrap = Vec::with_capacity(64);
+            // Bounded, so that a flood of route changes cannot hold the caller here.
+            for _ in 0..4096 {
+                scrap.clear();
+                match self.ready.try_io(Interest::READABLE, |_| self.socket.recv(&mut scrap, 0)) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+    }
+}
+
+#[cfg(any(not(target_os = "linux"), test))]
+#[cfg_attr(target_os = "linux", expect(dead_code, reason = "built here only to be tested"))]
+mod polled {
+    use std::io;
+    use std::net::{IpAddr, UdpSocket};
+    use std::time::Duration;
+
+    use super::Card;
+    use crate::model::addr::Net;
+    use crate::model::id::CardId;
+
+    /// How often the addresses are looked at.
+    const EVERY: Duration = Duration::from_secs(5);
+
+    /// The card of the default route, with the addresses it would send from. Its true network is not known here, so the
+    /// prefix is the whole address: it claims nothing about its neighbours.
+    #[must_use]
+    pub fn list(own_adapter: &str) -> Vec<Card> {
+        let _ = own_adapter;
+        let nets: Vec<Net> = [("0.0.0.0:0", "198.51.100.1:9"), ("[::]:0", "[2001:db8::1]:9")]
+            .iter()
+            .filter_map(|(from, to)| source_for(from, to))
+            .map(|addr| Net { addr, prefix: if addr.is_ipv4() { 32 } else { 128 } })
+            .collect();
+        if nets.is_empty() {
+            return Vec::new();
+        }
+        vec![Card { id: CardId(1), name: "default".to_owned(), nets, default_route: true }]
+    }
+
+    /// Connecting a UDP socket sends nothing; it only fixes the source address.
+    fn source_for(from: &str, to: &str) -> Option<IpAddr> {
+        let socket = UdpSocket::bind(from).ok()?;
+        socket.connect(to).ok()?;
+        socket.local_addr().ok().map(|a| a.ip()).filter(|a| !a.is_unspecified() && !a.is_loopback())
+    }
+
+    /// News about cards, by looking every five seconds.
+    #[derive(Debug)]
+    pub struct CardWatch {
+        seen: Vec<Card>,
+    }
+
+    impl CardWatch {
+        /// Starts to look.
+        ///
+        /// # Errors
+        /// None here; other systems have some.
+        pub fn new() -> io::Result<Self> {
+            Ok(Self { seen: list("") })
+        }
+
+        /// Returns when the list of cards differs from the last one seen.
+        pub async fn changed(&mut self) {
+            loop {
+                tokio::time::sleep(EVERY).await;
+                let now = list("");
+                if now != self.seen {
+                    self.seen = now;
+                    return;
+                }
+            }
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn the_default_card_has_real_addresses_or_is_not_there() {
+            for card in list("lanrage0") {
+                assert!(card.default_route && !card.nets.is_empty());
+                assert!(card.nets.iter().all(|n| !n.addr.is_unspecified() && !n.addr.is_loopback()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_the_loopback_nor_the_own_adapter_is_a_card() {
+        let all = list("lanrage0");
+        assert!(all.iter().all(|c| c.name != "lo" && c.name != "lanrage0"));
+        assert!(all.iter().filter(|c| c.default_route).count() <= 1);
+        if let Some(first) = all.first().filter(|_| cfg!(target_os = "linux")) {
+            assert!(
+                list(&first.name).iter().all(|c| c.id != first.id),
+                "the own adapter is left out by its name"
+            );
+        }
+    }
+}

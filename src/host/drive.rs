@@ -1,0 +1,206 @@
+//! The data loop: one thread that owns one `Node`, the tunnel's sockets and the LAN side, and keeps the contract of the
+//! engine: one input, send what it wrote, take every effect out, next input.
+//!
+//! A turn serves every source in a fixed order (timeouts, network, LAN, control planes, facts, commands), each until it
+//! is empty or its share of the turn is used up, so that no flood starves another source. When everything is empty
+//! the thread sleeps until something happens or the node's deadline comes. There is no queue between capture and wire.
+//!
+//! The loop ends with `Effect::Stop`, with `Inside::abort`, or with trouble of the LAN side. A panic ends the thread and
+//! is reported as trouble; dropping the LAN side on the way removes the device.
+
+mod doors;
+mod lan;
+mod rig;
+
+pub use doors::{DEPTH, EVENTS, Inside, LinkDoor, Outside, ToKeep, ToLink, doors};
+pub use lan::{Device, LanMaker, LanPortLike};
+
+use super::clock::HostClock;
+use super::threads;
+use super::udp::{Bound, Receiver, Sockets};
+use crate::buf::batch::Batch;
+use crate::engine::effect::{HostFact, Setup};
+use crate::model::addr::Card;
+use crate::model::dice::Seed;
+use crate::model::id::LinkId;
+use crate::model::status::Trouble;
+use crate::wire::control::Down;
+use crate::wire::invite::Invite;
+use rig::{Input, Rig};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Reads of one socket in one turn: 8 × 32 buffers.
+const WAN_READS: usize = 8;
+/// Reads of the LAN side in one turn: 4 × 64 packets.
+const LAN_READS: usize = 4;
+/// Messages of each slow door in one turn.
+const MESSAGES: usize = 32;
+/// The longest sleep. The runtime's timer stands still while a laptop sleeps and the node's deadlines do not, so
+/// this bounds how late they are noticed after waking up; it is also the rhythm in which counters reach `status`.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How long carriers may take to say goodbye to their control planes after the node has stopped.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Everything a driver is made of.
+#[allow(missing_debug_implementations, reason = "the doors to carriers are closures")]
+pub struct Parts<M> {
+    /// What the node is born with.
+    pub setup: Setup,
+    /// The node's dice.
+    pub seed: Seed,
+    /// The clock.
+    pub clock: HostClock,
+    /// The tunnel's sockets.
+    pub bound: Bound,
+    /// Makes the LAN side.
+    pub lan: M,
+    /// The physical cards at the start.
+    pub cards: Vec<Card>,
+    /// The invite, whose secret the node may change.
+    pub invite: Invite,
+    /// The channels.
+    pub doors: Inside,
+}
+
+/// Starts the data thread. The receiver hears what stopped it: `None` after a `Leave`.
+///
+/// # Errors
+/// `no_thread`.
+pub fn spawn<M>(parts: Parts<M>) -> Result<oneshot::Receiver<Option<Trouble>>, Trouble>
+where
+    M: LanMaker + Send + 'static,
+{
+    let (stopped, hear) = oneshot::channel();
+    threads::named("data", move || {
+        let run = AssertUnwindSafe(|| threads::data_runtime()?.block_on(drive(parts)));
+        let trouble = match catch_unwind(run) {
+            Ok(outcome) => outcome.err(),
+            Err(panic) => Some(Trouble::new(
+                "internal",
+                format!("the data thread broke: {}", threads::panic_text(&*panic)),
+                "this is a mistake in lanrage; please report it with the text above; starting again helps",
+            )),
+        };
+        let _ = stopped.send(trouble);
+    })?;
+    Ok(hear)
+}
+
+/// Runs a node until it stops, then gives the carriers a moment to say goodbye. To be called inside a current-thread
+/// runtime.
+///
+/// # Errors
+/// What stopped it, when that was not a `Leave`.
+pub async fn drive<M: LanMaker>(parts: Parts<M>) -> Result<(), Trouble> {
+    let cards = parts.cards.clone();
+    let mut driver = Driver::new(parts)?;
+    driver.rig.start(driver.sockets.local_addrs(), cards);
+    while driver.rig.runs() {
+        if driver.turn() {
+            driver.rig.count_overrun();
+            // Lets the runtime look at sockets and timers; the next turn finds what is there.
+            tokio::task::yield_now().await;
+        } else if driver.rig.runs() {
+            let input = driver.wait().await;
+            driver.rig.take(input);
+        }
+    }
+    let Driver { rig, .. } = driver;
+    let (outcome, mut control, abort) = rig.finish();
+    // The LAN side is gone. What is left is the carriers' goodbyes; the last of them closes the channel.
+    let closed = async { while control.recv().await.is_some() {} };
+    tokio::select! {
+        () = closed => {}
+        () = abort.cancelled() => {}
+        () = tokio::time::sleep(FAREWELL) => {}
+    }
+    outcome
+}
+
+struct Driver<M: LanMaker> {
+    sockets: Rc<Sockets>,
+    receiver: Receiver,
+    batch: Batch,
+    rig: Rig<M>,
+}
+
+impl<M: LanMaker> Driver<M> {
+    fn new(mut parts: Parts<M>) -> Result<Self, Trouble> {
+        let bound = std::mem::take(&mut parts.bound);
+        let sockets = Sockets::open(bound).map_err(|e| {
+            let what = format!("the runtime cannot watch the UDP socket: {e}");
+            Trouble::new("no_socket", what, "raise the limit of open files (`ulimit -n`)")
+        })?;
+        Ok(Self {
+            receiver: Receiver::new(sockets.iter()),
+            batch: Batch::default(),
+            rig: Rig::new(parts, sockets.clone()),
+            sockets,
+        })
+    }
+
+    /// Serves every source once. True when one of them had more than its share.
+    fn turn(&mut self) -> bool {
+        let mut more = self.rig.serve_timeout();
+        more |= self.serve_wan();
+        more |= self.serve_lan();
+        more |= self.serve_doors();
+        self.rig.show(false);
+        more
+    }
+
+    fn serve_wan(&mut self) -> bool {
+        let Self { sockets, receiver, rig, .. } = self;
+        let mut more = false;
+        for socket in sockets.iter() {
+            more |= (0..WAN_READS).all(|_| {
+                let again = receiver.read(socket);
+                rig.take_datagrams(receiver.datagrams());
+                again && rig.runs()
+            });
+        }
+        more
+    }
+
+    fn serve_lan(&mut self) -> bool {
+        let Self { batch, rig, .. } = self;
+        (0..LAN_READS).all(|_| {
+            batch.clear();
+            rig.read_lan(batch) && rig.runs()
+        })
+    }
+
+    fn serve_doors(&mut self) -> bool {
+        let mut more = self.rig.take_all(MESSAGES, |d| d.control.try_recv().ok().map(Input::from));
+        more |= self.rig.take_all(MESSAGES, |d| d.facts.try_recv().ok().map(Input::Fact));
+        more |= self.rig.take_all(MESSAGES, |d| d.commands.try_recv().ok().map(Input::Command));
+        more
+    }
+
+    async fn wait(&mut self) -> Input {
+        let nap = self.rig.nap(LONGEST_SLEEP);
+        let (lan, doors) = self.rig.waitable();
+        tokio::select! {
+            biased;
+            () = doors.abort.cancelled() => Input::Abort,
+            () = self.sockets.readable() => Input::Packets,
+            () = lan.readable() => Input::Packets,
+            Some(message) = doors.control.recv() => Input::from(message),
+            Some(fact) = doors.facts.recv() => Input::Fact(fact),
+            Some(command) = doors.commands.recv() => Input::Command(command),
+            () = tokio::time::sleep(nap) => Input::Packets,
+        }
+    }
+}
+
+/// What stopped the node, the channel on which carriers were heard, and who may cut the waiting for them short.
+type Finished = (Result<(), Trouble>, mpsc::Receiver<(LinkId, Down)>, CancellationToken);
+
+/// The local addresses and the cards, as the node hears them first.
+fn first_facts(sockets: Vec<std::net::SocketAddr>, cards: Vec<Card>) -> [Input; 2] {
+    [Input::Fact(HostFact::Sockets(sockets)), Input::Fact(HostFact::Cards(cards))]
+}

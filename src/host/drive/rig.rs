@@ -1,0 +1,365 @@
+//! A node with everything it acts on: where its packets go, who performs its effects, what people are shown.
+
+use super::doors::{Events, Inside, ToLink};
+use super::lan::{LanMaker, LanPortLike, Slot};
+use super::{Finished, Parts, first_facts};
+use crate::buf::batch::{Batch, Datagrams};
+use crate::engine::effect::{Effect, HostFact, LanConfig};
+use crate::engine::node::Node;
+use crate::host::clock::HostClock;
+use crate::host::udp::{SendBatches, Sockets};
+use crate::model::addr::Card;
+use crate::model::command::Command;
+use crate::model::id::LinkId;
+use crate::model::key::PartySecret;
+use crate::model::status::{Event, Trouble};
+use crate::model::time::{Mono, Now};
+use crate::rules::ruleset::Ruleset;
+use crate::wire::control::Down;
+use crate::wire::invite::Invite;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two statuses when something changed: 4 a second.
+const STATUS_PACE: Duration = Duration::from_millis(250);
+/// Between two statuses when nothing but numbers changed.
+const COUNTERS_PACE: Duration = Duration::from_secs(1);
+/// Inputs that one input may cause on this side (unreachable addresses, full carriers) before the rest is forgotten.
+const FOLLOW_UPS: usize = 64;
+
+/// One input that is no packet.
+#[derive(Debug)]
+pub(super) enum Input {
+    Control(LinkId, Down),
+    Fact(HostFact),
+    Command(Command),
+    /// Stop without goodbyes.
+    Abort,
+    /// Packets or a deadline; the next turn finds them.
+    Packets,
+}
+
+impl From<(LinkId, Down)> for Input {
+    fn from((link, message): (LinkId, Down)) -> Self {
+        Self::Control(link, message)
+    }
+}
+
+pub(super) struct Rig<M: LanMaker> {
+    node: Node,
+    clock: HostClock,
+    now: Now,
+    sends: SendBatches<Rc<Sockets>>,
+    lan: Slot<M::Port>,
+    maker: M,
+    cards: Vec<Card>,
+    rules: Arc<Ruleset>,
+    doors: Inside,
+    events: Events,
+    invite: Invite,
+    show: Show,
+    overruns: u64,
+    follow_ups: VecDeque<Input>,
+    end: End,
+}
+
+#[derive(Debug)]
+struct Show {
+    changed: bool,
+    last: Option<Mono>,
+}
+
+#[derive(Debug)]
+enum End {
+    /// Not yet.
+    Runs,
+    /// Saying goodbye because of this.
+    Failing(Trouble),
+    /// Now.
+    Stopped(Option<Trouble>),
+}
+
+impl<M: LanMaker> Rig<M> {
+    pub(super) fn new(parts: Parts<M>, sockets: Rc<Sockets>) -> Self {
+        let now = parts.clock.now();
+        let rules = parts.setup.rules.clone();
+        parts.doors.invite.send_replace(parts.invite.to_text());
+        Self {
+            node: Node::new(parts.setup, parts.seed, now),
+            clock: parts.clock,
+            now,
+            sends: SendBatches::new(sockets),
+            lan: Slot(None),
+            maker: parts.lan,
+            cards: parts.cards,
+            rules,
+            events: Events::new(parts.doors.events.clone()),
+            doors: parts.doors,
+            invite: parts.invite,
+            show: Show { changed: true, last: None },
+            overruns: 0,
+            follow_ups: VecDeque::new(),
+            end: End::Runs,
+        }
+    }
+
+    /// The first effects, then the first facts.
+    pub(super) fn start(&mut self, sockets: Vec<SocketAddr>, cards: Vec<Card>) {
+        self.settle();
+        first_facts(sockets, cards).into_iter().for_each(|fact| self.take(fact));
+    }
+
+    pub(super) const fn runs(&self) -> bool {
+        matches!(self.end, End::Runs)
+    }
+
+    pub(super) const fn count_overrun(&mut self) {
+        self.overruns += 1;
+    }
+
+    /// How long the thread may sleep.
+    pub(super) fn nap(&self, longest: Duration) -> Duration {
+        let deadline = self.node.deadline().map_or(longest, |d| d.at.since(self.now.mono));
+        let pace = if self.show.changed { STATUS_PACE } else { longest };
+        deadline.min(longest).min(pace)
+    }
+
+    /// What the thread waits on.
+    pub(super) const fn waitable(&mut self) -> (&mut Slot<M::Port>, &mut Inside) {
+        (&mut self.lan, &mut self.doors)
+    }
+
+    /// True when the next deadline has come already.
+    pub(super) fn serve_timeout(&mut self) -> bool {
+        let now = self.tick();
+        let due = |node: &Node| node.deadline().is_some_and(|d| d.at <= now.mono);
+        if !due(&self.node) {
+            return false;
+        }
+        self.node.handle_timeout(now, &mut self.sends, &mut self.lan);
+        self.settle();
+        due(&self.node) && self.runs()
+    }
+
+    pub(super) fn take_datagrams<'a>(&mut self, read: impl Iterator<Item = Datagrams<'a>>) {
+        let mut any = false;
+        for datagrams in read {
+            if !any {
+                self.tick();
+                any = true;
+            }
+            self.node.handle_wan(datagrams, self.now, &mut self.sends, &mut self.lan);
+            self.lan.flush();
+            self.drain();
+        }
+        if any {
+            self.settle();
+        }
+    }
+
+    /// One read of the LAN side; false when there was nothing.
+    pub(super) fn read_lan(&mut self, batch: &mut Batch) -> bool {
+        if self.lan.0.as_mut().map_or(0, |port| port.try_read(batch)) == 0 {
+            return false;
+        }
+        let now = self.tick();
+        self.node.handle_lan(batch, now, &mut self.sends, &mut self.lan);
+        self.settle();
+        true
+    }
+
+    /// Takes up to `most` inputs from a door; true when that was not all.
+    pub(super) fn take_all(&mut self, most: usize, next: impl Fn(&mut Inside) -> Option<Input>) -> bool {
+        for _ in 0..most {
+            if !self.runs() {
+                return false;
+            }
+            let Some(input) = next(&mut self.doors) else { return false };
+            self.take(input);
+        }
+        true
+    }
+
+    /// One input, then everything out.
+    pub(super) fn take(&mut self, input: Input) {
+        self.tick();
+        self.give(input);
+        self.settle();
+    }
+
+    fn tick(&mut self) -> Now {
+        self.now = self.clock.now();
+        self.now
+    }
+
+    fn give(&mut self, input: Input) {
+        match input {
+            Input::Control(link, message) => self.node.handle_control(link, message, self.now),
+            Input::Fact(fact) => {
+                self.heed(&fact);
+                self.node.handle_fact(fact, self.now);
+            }
+            Input::Command(command) => self.node.handle_command(command, self.now, &mut self.sends),
+            Input::Abort => self.end = End::Stopped(None),
+            Input::Packets => {}
+        }
+    }
+
+    /// What facts mean to the LAN side.
+    fn heed(&mut self, fact: &HostFact) {
+        match fact {
+            HostFact::Cards(cards) => {
+                self.cards.clone_from(cards);
+                if let Some(port) = &mut self.lan.0 {
+                    port.set_cards(cards);
+                }
+            }
+            HostFact::Rules(rules) => {
+                self.rules = rules.clone();
+                if let Some(port) = &mut self.lan.0 {
+                    port.set_rules(rules);
+                }
+            }
+            HostFact::Sockets(_) | HostFact::Unreachable(_) => {}
+        }
+    }
+
+    /// Sends, performs, and feeds back what that caused, until nothing is left.
+    fn settle(&mut self) {
+        for _ in 0..FOLLOW_UPS {
+            self.sends.flush();
+            self.lan.flush();
+            while let Some(to) = self.sends.pop_failed() {
+                self.follow_ups.push_back(Input::Fact(HostFact::Unreachable(to)));
+            }
+            self.drain();
+            let Some(input) = self.follow_ups.pop_front() else { return };
+            self.give(input);
+        }
+        self.sends.flush();
+        self.drain();
+        self.follow_ups.clear();
+    }
+
+    fn drain(&mut self) {
+        while let Some(effect) = self.node.poll_effect() {
+            self.perform(effect);
+        }
+        // The goodbyes that a failure caused are out now, whether or not the node asked to be stopped.
+        if self.follow_ups.is_empty()
+            && let End::Failing(trouble) = &self.end
+        {
+            self.end = End::Stopped(Some(trouble.clone()));
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::OpenLink(link) => self.tell_link(link, ToLink::Open),
+            Effect::CloseLink(link) => self.tell_link(link, ToLink::Close),
+            Effect::Control(link, message) => self.tell_link(link, ToLink::Send(message)),
+            Effect::ConfigureLan(config) => self.configure(&config),
+            Effect::Event(event) => self.tell_people(event),
+            Effect::Remember(memory) => {
+                self.doors.keep.send_modify(|keep| keep.memory = Some(Arc::new(memory)));
+            }
+            Effect::Rekeyed { epoch, secret } => self.rekeyed(epoch, secret),
+            Effect::Stop { trouble } => self.stop(trouble),
+        }
+    }
+
+    fn stop(&mut self, trouble: Option<Trouble>) {
+        let trouble = match &self.end {
+            End::Runs => trouble,
+            End::Failing(first) => Some(first.clone()),
+            End::Stopped(_) => return,
+        };
+        self.end = End::Stopped(trouble);
+    }
+
+    /// A carrier that takes nothing any more is the same as a connection that broke.
+    fn tell_link(&mut self, link: LinkId, word: ToLink) {
+        let told = self.doors.links.get_mut(usize::from(link.0)).is_some_and(|door| door(word));
+        if !told {
+            let why = "the connection's own task does not keep up or has ended".to_owned();
+            self.follow_ups.push_back(Input::Control(link, Down::Closed { why }));
+        }
+    }
+
+    fn configure(&mut self, config: &LanConfig) {
+        let done = match &mut self.lan.0 {
+            Some(port) => port.reconfigure(config),
+            None => self.maker.open(config).map(|mut port| {
+                port.set_rules(&self.rules);
+                port.set_cards(&self.cards);
+                self.lan.0 = Some(port);
+            }),
+        };
+        if let Err(trouble) = done
+            && self.runs()
+        {
+            self.end = End::Failing(trouble);
+            self.follow_ups.push_back(Input::Command(Command::Leave));
+        }
+        self.show.changed = true;
+    }
+
+    fn tell_people(&mut self, mut event: Event) {
+        // After a re-keying the engine's invite is stale: it knows the secret but not where the control planes are.
+        if let Event::Ready { invite, .. } = &mut event {
+            *invite = self.invite.to_text();
+            self.doors.ready.send_replace(true);
+        }
+        self.events.tell(event);
+        self.show.changed = true;
+    }
+
+    fn rekeyed(&mut self, epoch: u32, secret: PartySecret) {
+        self.invite.epoch = epoch;
+        self.invite.secret = secret.clone();
+        self.doors.invite.send_replace(self.invite.to_text());
+        self.doors.keep.send_modify(|keep| keep.rekeyed = Some((epoch, secret)));
+        self.show.changed = true;
+    }
+
+    /// Shows how things are, when it is time.
+    pub(super) fn show(&mut self, at_once: bool) {
+        let pace = if self.show.changed { STATUS_PACE } else { COUNTERS_PACE };
+        if !at_once && self.show.last.is_some_and(|last| self.now.mono.since(last) < pace) {
+            return;
+        }
+        self.show = Show { changed: false, last: Some(self.now.mono) };
+        let mut status = self.node.status(self.now);
+        let counts = self.sends.counts();
+        let own = [
+            ("wan.calls", counts.calls),
+            ("wan.sent", counts.sent),
+            ("drop.wan_queue_full", counts.full),
+            ("drop.wan_too_big", counts.too_big),
+            ("drop.wan_failed", counts.failed),
+            ("drop.events", self.events.lost()),
+            ("loop.overruns", self.overruns),
+        ];
+        let numbers = own.into_iter().filter(|(name, n)| *n > 0 || !name.starts_with("drop."));
+        status.counters.extend(numbers);
+        if let Some(port) = &self.lan.0 {
+            status.counters.extend(port.counters());
+        }
+        self.doors.status.send_replace(Arc::new(status));
+    }
+
+    /// Closes the LAN side and lets go of the carriers.
+    pub(super) fn finish(mut self) -> Finished {
+        self.show(true);
+        self.lan.0 = None;
+        let trouble = match self.end {
+            End::Runs => None,
+            End::Failing(trouble) => Some(trouble),
+            End::Stopped(trouble) => trouble,
+        };
+        (trouble.map_or(Ok(()), Err), self.doors.control, self.doors.abort)
+    }
+}

@@ -1,0 +1,223 @@
+//! The tunnel device: made with tun-rs, set up by rtnetlink, read until empty, written at once.
+//!
+//! Never persistent: the device, its addresses and its routes live as long as our file descriptor, so they vanish even
+//! when the process is killed. No offload headers yet: games send small packets, and merging is for bulk traffic.
+//!
+//! tun-rs's synchronous device with readiness of our own: its asynchronous one refuses to write before the reactor has
+//! looked at it once, and locks per read to notice a device that was deleted, which we see as a change of the cards.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::task::{Context, Poll};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tun_rs::{DeviceBuilder, SyncDevice};
+
+use super::LanError;
+use super::marker::{self, Process};
+use super::netlink::{Link, Netlink};
+use super::ready::readiness;
+use crate::engine::effect::LanConfig;
+
+/// Packets that may wait for us to read them. The kernel's own default for TUN is 500; a 64-peer burst and a slow turn
+/// of the data loop fit twice into 1,000.
+const QUEUE: u32 = 1000;
+/// The party's network is a /24 and a /64.
+pub(super) const PREFIX_V4: u8 = 24;
+const PREFIX_V6: u8 = 64;
+
+/// The device.
+pub(super) struct Tun {
+    device: SyncDevice,
+    ready: AsyncFd<OwnedFd>,
+    index: u32,
+    name: String,
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+    mtu: u16,
+}
+
+impl Tun {
+    /// Makes the device and sets it up.
+    pub(super) fn make(
+        name: &str,
+        owner: Process,
+        config: &LanConfig,
+        netlink: &mut Netlink,
+    ) -> Result<Self, LanError> {
+        check_name(name)?;
+        let refused = |doing| move |source| LanError::refused(doing, name, source);
+        // tun-rs would make the device node if it could, which nobody would ever remove.
+        if !Path::new("/dev/net/tun").exists() {
+            return Err(LanError::NoTun);
+        }
+        let links = netlink.links().map_err(refused("list network devices"))?;
+        if let Some(there) = links.iter().find(|l| l.name == name) {
+            return Err(name_taken(there, &links));
+        }
+        let device = DeviceBuilder::new()
+            .name(name)
+            .mtu(config.mtu)
+            .tx_queue_len(QUEUE)
+            .enable(false)
+            .build_sync()
+            .map_err(refused("make a tunnel device"))?;
+        device.set_nonblocking(true).map_err(refused("read the tunnel device without waiting"))?;
+        let ready = readiness(&device).map_err(refused("wait for the tunnel device"))?;
+        let index = device.if_index().map_err(refused("find the tunnel device"))?;
+        let mut tun =
+            Self { device, ready, index, name: name.to_owned(), v4: None, v6: None, mtu: config.mtu };
+        calm(name);
+        netlink.set_up(index, &owner.note()).map_err(refused("set the tunnel device up"))?;
+        tun.readdress(config, netlink)?;
+        Ok(tun)
+    }
+
+    /// Gives the device the addresses and MTU of `config` and takes the old ones away.
+    pub(super) fn readdress(&mut self, config: &LanConfig, netlink: &mut Netlink) -> Result<(), LanError> {
+        let Self { device, index, name, v4, v6, mtu, .. } = self;
+        let index = *index;
+        if *mtu != config.mtu {
+            device.set_mtu(config.mtu).map_err(|e| LanError::refused("set the MTU", name, e))?;
+            *mtu = config.mtu;
+        }
+        if *v4 != Some(config.v4) {
+            refuse_taken(netlink, index, config.v4.into())?;
+            // The old one first: a second address of the same network would be a secondary one, and the kernel removes
+            // those together with the first.
+            let old = v4.take();
+            if let Some(old) = old {
+                forget(netlink, index, old.into(), PREFIX_V4);
+            }
+            if let Err(error) = netlink.add_v4(index, config.v4, PREFIX_V4) {
+                *v4 = old.filter(|old| netlink.add_v4(index, *old, PREFIX_V4).is_ok());
+                return Err(LanError::refused("set the IPv4 address", name, error));
+            }
+            *v4 = Some(config.v4);
+        }
+        if *v6 != Some(config.v6) {
+            // Systems without IPv6 refuse with various errors; the party works without it.
+            match netlink.add_v6(index, config.v6, PREFIX_V6) {
+                Ok(()) => {
+                    if let Some(old) = v6.replace(config.v6) {
+                        forget(netlink, index, old.into(), PREFIX_V6);
+                    }
+                }
+                Err(error) => tracing::info!(%error, "the adapter has no IPv6 address: IPv6 is off here"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Interface index.
+    pub(super) const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Whether it has an IPv6 address.
+    pub(super) const fn has_v6(&self) -> bool {
+        self.v6.is_some()
+    }
+
+    /// Whether there is something to read.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.ready.poll_read_ready(cx).map(drop)
+    }
+
+    /// Reads one packet; `WouldBlock` when there is none.
+    pub(super) fn read(&self, room: &mut [u8]) -> io::Result<usize> {
+        self.ready.try_io(Interest::READABLE, |_| self.device.recv(room))
+    }
+
+    /// Hands a packet to the system as if it had come in by the device.
+    pub(super) fn write(&self, packet: &[u8]) -> io::Result<()> {
+        self.device.send(packet).map(drop)
+    }
+
+    /// Whether the device is still there; somebody may have deleted it.
+    pub(super) fn is_there(&self) -> bool {
+        self.device.name().is_ok_and(|name| name == self.name)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), LanError> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    // The kernel takes % as a pattern and refuses / : and spaces; "." and ".." are folders of /proc/sys.
+    if (1..=15).contains(&name.len()) && name.chars().all(fine) && name != "." && name != ".." {
+        Ok(())
+    } else {
+        Err(LanError::BadName { name: name.to_owned() })
+    }
+}
+
+fn name_taken(there: &Link, links: &[Link]) -> LanError {
+    let whose = if there.tun && marker::is_ours(&there.alias) {
+        "another lanrage on this computer uses it"
+    } else {
+        "it is not lanrage's"
+    };
+    let free = |name: &String| links.iter().all(|l| l.name != *name);
+    let other = (0u32..).map(|n| format!("lanrage{n}")).find(free).unwrap_or_default();
+    LanError::NameTaken { name: there.name.clone(), whose, other }
+}
+
+fn refuse_taken(netlink: &mut Netlink, own: u32, address: IpAddr) -> Result<(), LanError> {
+    let taken = netlink
+        .addresses()
+        .unwrap_or_default()
+        .into_iter()
+        .find(|a| a.net.addr == address && a.index != own)
+        .map(|a| a.index);
+    let Some(index) = taken else { return Ok(()) };
+    let card = netlink.links().unwrap_or_default().into_iter().find(|l| l.index == index);
+    Err(LanError::AddressTaken { address, card: card.map_or_else(|| index.to_string(), |l| l.name) })
+}
+
+fn forget(netlink: &mut Netlink, index: u32, address: IpAddr, prefix: u8) {
+    if let Err(error) = netlink.remove_address(index, address, prefix) {
+        tracing::warn!(%error, %address, "the adapter's old address could not be removed");
+    }
+}
+
+/// Turns off what the kernel would do on an ordinary network: asking for routers and making up link-local addresses,
+/// and, where it is strict, refusing packets whose source is routed elsewhere. These files belong to our device only.
+fn calm(name: &str) {
+    for (file, value) in
+        [("accept_ra", "0"), ("autoconf", "0"), ("router_solicitations", "0"), ("addr_gen_mode", "1")]
+    {
+        set(&format!("/proc/sys/net/ipv6/conf/{name}/{file}"), value);
+    }
+    // The stricter of "all" and the device's own holds; 2 (loose) beats 1 (strict) because it is the larger number.
+    let strictness = |scope: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{scope}/rp_filter"));
+        text.ok().and_then(|t| t.trim().parse::<u8>().ok()).unwrap_or(0)
+    };
+    if strictness("all").max(strictness(name)) == 1 {
+        set(&format!("/proc/sys/net/ipv4/conf/{name}/rp_filter"), "2");
+    }
+}
+
+fn set(file: &str, value: &str) {
+    if let Err(error) = std::fs::write(file, value) {
+        // Missing where IPv6 is off, read-only in some containers; the device works without.
+        tracing::debug!(%error, file, "a setting of the adapter could not be made");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_no_device_can_have_are_refused() {
+        for good in ["lanrage0", "eth1", "wlan-x.5", "a"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "lan%d", "a b", "sixteen-letters-", "län"] {
+            assert!(matches!(check_name(bad), Err(LanError::BadName { .. })), "{bad}");
+        }
+    }
+}

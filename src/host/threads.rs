@@ -1,0 +1,73 @@
+//! Named threads and the two kinds of runtime: one current-thread runtime for the data thread, and a small
+//! multi-thread one for everything slow (control planes, files, signals, people).
+
+use crate::model::status::Trouble;
+use std::thread::JoinHandle;
+use tokio::runtime::{Builder, Runtime};
+
+/// Workers of the slow runtime: one may be busy with a file while the other keeps sockets alive.
+pub const SLOW_WORKERS: usize = 2;
+
+/// Starts a thread that shows under this name in `top -H` and debuggers.
+///
+/// # Errors
+/// `no_thread` when the system refuses another thread.
+pub fn named<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Trouble> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|e| no_thread(name, &e))
+}
+
+/// The runtime of the data thread: it runs on the thread that blocks on it and starts none of its own.
+///
+/// # Errors
+/// `no_thread` when the system refuses what it needs.
+pub fn data_runtime() -> Result<Runtime, Trouble> {
+    Builder::new_current_thread().enable_all().build().map_err(|e| no_thread("data", &e))
+}
+
+/// The runtime for everything that is not packets.
+///
+/// # Errors
+/// `no_thread` when the system refuses what it needs.
+pub fn slow_runtime() -> Result<Runtime, Trouble> {
+    Builder::new_multi_thread()
+        .worker_threads(SLOW_WORKERS)
+        .max_blocking_threads(8)
+        .thread_name("slow")
+        .enable_all()
+        .build()
+        .map_err(|e| no_thread("slow", &e))
+}
+
+/// What a panic said, for people.
+#[must_use]
+pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no reason given")
+}
+
+fn no_thread(name: &str, error: &std::io::Error) -> Trouble {
+    Trouble::new(
+        "no_thread",
+        format!("the system refused the thread `{name}`: {error}"),
+        "close other programs, or raise the limit of processes (`ulimit -u`)",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_carry_their_name_and_panics_their_text() {
+        let named_thread = named("tested", || std::thread::current().name().map(str::to_owned)).unwrap();
+        assert_eq!(named_thread.join().unwrap().as_deref(), Some("tested"));
+        let panicked = named("panics", || panic!("number {}", 7)).unwrap().join().unwrap_err();
+        assert_eq!(panic_text(&*panicked), "number 7");
+    }
+}

@@ -1,0 +1,390 @@
+//! What the engine sends: 64 KiB of room per destination, in which datagrams of equal size lie end to end and leave in
+//! one segmented send (GSO). Flushed at the end of each input: nothing ever waits for a batch to fill.
+//!
+//! A *run* is what one send can carry: datagrams of one size, of which only the last may be shorter. A longer
+//! datagram, or any after a shorter one, sends the run and starts the next behind it, so the order per destination is
+//! kept and nothing is copied. Where the system or a card refuses segmentation (`quinn-udp` lowers `max_segments` when
+//! it sees that), the same bytes go out one by one. A full socket queue drops what is left of the input, counted.
+
+use crate::engine::sink::WanSink;
+use crate::model::limits::{PEERS, SEGMENTS};
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+/// Room per destination. The largest UDP payload over IPv4 is 65,507; one segmented send must stay below that too.
+const ROOM: usize = 65_507;
+/// Destinations of one input that have room of their own; more of them send early and start over.
+const BATCHES: usize = PEERS + 1;
+/// Failed destinations reported per input.
+const FAILED: usize = 16;
+
+/// A socket, or a test's idea of one.
+pub trait RawSend {
+    /// How many datagrams one call may carry towards `to`; 1 when segmentation is not to be used.
+    fn max_segments(&self, to: SocketAddr) -> usize;
+
+    /// Sends `bytes` as datagrams of `segment` bytes (the last may be shorter), or as one when `segment` is `None`.
+    ///
+    /// # Errors
+    /// `WouldBlock` when the queue is full, and whatever the system says.
+    fn try_send(&mut self, to: SocketAddr, bytes: &[u8], segment: Option<usize>) -> io::Result<()>;
+}
+
+/// What happened to datagrams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SendCounts {
+    /// Calls that sent something.
+    pub calls: u64,
+    /// Datagrams given to the system.
+    pub sent: u64,
+    /// Datagrams dropped because the socket's queue was full.
+    pub full: u64,
+    /// Datagrams larger than the line carries.
+    pub too_big: u64,
+    /// Datagrams that the system refused for another reason.
+    pub failed: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Batch {
+    to: SocketAddr,
+    /// The run that waits: where its bytes lie, the size of its datagrams, how many there are.
+    run: Range<usize>,
+    segment: usize,
+    count: usize,
+    /// A shorter datagram ended the run.
+    ended: bool,
+}
+
+/// The send side of the tunnel's sockets.
+pub struct SendBatches<S> {
+    socket: S,
+    memory: Box<[u8]>,
+    batches: Vec<Batch>,
+    reserved: Option<(usize, usize)>,
+    outcome: Outcome,
+}
+
+/// What happened in this input and so far.
+#[derive(Debug)]
+struct Outcome {
+    /// Queues found full in this input: IPv4, IPv6.
+    full: [bool; 2],
+    failed: Vec<SocketAddr>,
+    counts: SendCounts,
+}
+
+impl<S: std::fmt::Debug> std::fmt::Debug for SendBatches<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SendBatches").field("socket", &self.socket).field("outcome", &self.outcome).finish()
+    }
+}
+
+impl<S: RawSend> SendBatches<S> {
+    /// Batches for this socket; all memory is made here.
+    #[must_use]
+    pub fn new(socket: S) -> Self {
+        Self {
+            socket,
+            memory: vec![0; ROOM * BATCHES].into_boxed_slice(),
+            batches: Vec::with_capacity(BATCHES),
+            reserved: None,
+            outcome: Outcome {
+                full: [false; 2],
+                failed: Vec::with_capacity(FAILED),
+                counts: SendCounts::default(),
+            },
+        }
+    }
+
+    /// Sends everything that waits. Called at the end of each input.
+    pub fn flush(&mut self) {
+        self.flush_waiting();
+        self.outcome.full = [false; 2];
+    }
+
+    /// A destination that could not be reached in the last input.
+    pub fn pop_failed(&mut self) -> Option<SocketAddr> {
+        self.outcome.failed.pop()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counts(&self) -> SendCounts {
+        self.outcome.counts
+    }
+
+    fn flush_waiting(&mut self) {
+        self.reserved = None;
+        for at in 0..self.batches.len() {
+            self.flush_run(at);
+        }
+        self.batches.clear();
+    }
+
+    /// The batch of a destination; makes one, and room for one when all are taken.
+    fn batch_of(&mut self, to: SocketAddr) -> usize {
+        // The last one first: an input mostly writes to one peer.
+        if let Some(at) = self.batches.iter().rposition(|b| b.to == to) {
+            return at;
+        }
+        if self.batches.len() == BATCHES {
+            self.flush_waiting();
+        }
+        self.batches.push(Batch { to, run: 0..0, segment: 0, count: 0, ended: false });
+        self.batches.len() - 1
+    }
+
+    fn flush_run(&mut self, at: usize) {
+        let Some(batch) = self.batches.get_mut(at) else { return };
+        let Batch { to, segment, .. } = *batch;
+        let run = batch.run.clone();
+        batch.run = run.end..run.end;
+        (batch.count, batch.ended) = (0, false);
+        let mut rest = self.memory.get(at * ROOM + run.start..at * ROOM + run.end).unwrap_or_default();
+        while !rest.is_empty() {
+            let many = self.socket.max_segments(to).clamp(1, SEGMENTS);
+            let (now, later) = rest.split_at(rest.len().min(segment * many));
+            let datagrams = now.len().div_ceil(segment.max(1));
+            match self.socket.try_send(to, now, (datagrams > 1).then_some(segment)) {
+                Ok(()) => {
+                    self.outcome.counts.calls += 1;
+                    self.outcome.counts.sent += datagrams as u64;
+                }
+                // Segmentation was just found not to work: the same bytes again, one by one.
+                Err(_) if datagrams > 1 && self.socket.max_segments(to) < many => continue,
+                Err(e) => {
+                    let left = if e.kind() == io::ErrorKind::WouldBlock { rest } else { now };
+                    self.outcome.note(&e, to, left.len().div_ceil(segment.max(1)) as u64);
+                    if e.kind() == io::ErrorKind::WouldBlock {
+                        return;
+                    }
+                }
+            }
+            rest = later;
+        }
+    }
+}
+
+impl Outcome {
+    fn is_full(&self, to: SocketAddr) -> bool {
+        let [v4, v6] = self.full;
+        if to.is_ipv6() { v6 } else { v4 }
+    }
+
+    fn note(&mut self, error: &io::Error, to: SocketAddr, datagrams: u64) {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            self.counts.full += datagrams;
+            self.full[usize::from(to.is_ipv6())] = true;
+            return;
+        }
+        if quinn_udp::is_msg_size_err(error) {
+            self.counts.too_big += datagrams;
+            return;
+        }
+        self.counts.failed += datagrams;
+        tracing::trace!(%to, %error, "send failed");
+        if is_unreachable(error) && self.failed.len() < FAILED && !self.failed.contains(&to) {
+            self.failed.push(to);
+        }
+    }
+}
+
+impl<S: RawSend> WanSink for SendBatches<S> {
+    fn reserve(&mut self, to: SocketAddr, len: usize) -> Option<&mut [u8]> {
+        self.reserved = None;
+        if len > ROOM || self.outcome.is_full(to) {
+            return None;
+        }
+        let at = self.batch_of(to);
+        let batch = self.batches.get(at)?;
+        if batch.ended || batch.count >= SEGMENTS || batch.run.end + len > ROOM {
+            self.flush_run(at);
+        }
+        if self.outcome.is_full(to) {
+            return None;
+        }
+        let batch = self.batches.get_mut(at)?;
+        if batch.run.end + len > ROOM {
+            batch.run = 0..0;
+        }
+        let start = at * ROOM + batch.run.end;
+        self.reserved = Some((at, len));
+        self.memory.get_mut(start..start + len)
+    }
+
+    fn commit(&mut self, len: usize) {
+        let Some((at, room)) = self.reserved.take() else { return };
+        debug_assert!(len <= room, "more was written than was reserved");
+        if len == 0 || len > room {
+            return;
+        }
+        if self.batches.get(at).is_some_and(|b| b.count > 0 && len > b.segment) {
+            self.flush_run(at);
+        }
+        let Some(batch) = self.batches.get_mut(at) else { return };
+        if batch.count == 0 {
+            batch.segment = len;
+        }
+        batch.run.end += len;
+        batch.count += 1;
+        batch.ended = len < batch.segment;
+    }
+}
+
+/// Whether the system says that there is no way to the destination now (as opposed to: no room, or refused).
+fn is_unreachable(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::NetworkUnreachable
+            | K::HostUnreachable
+            | K::NetworkDown
+            | K::AddrNotAvailable
+            | K::PermissionDenied
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket that writes down what it was asked to send.
+    #[derive(Debug, Default)]
+    struct Paper {
+        segments: usize,
+        sent: Vec<(SocketAddr, Vec<u8>)>,
+        calls: usize,
+        refuses_segments: bool,
+        room: Option<usize>,
+        unreachable: bool,
+    }
+
+    impl RawSend for Paper {
+        fn max_segments(&self, _: SocketAddr) -> usize {
+            self.segments
+        }
+
+        fn try_send(&mut self, to: SocketAddr, bytes: &[u8], segment: Option<usize>) -> io::Result<()> {
+            if self.unreachable {
+                return Err(io::ErrorKind::NetworkUnreachable.into());
+            }
+            if self.refuses_segments && segment.is_some() {
+                self.segments = 1;
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            if self.room.is_some_and(|room| self.sent.len() >= room) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.calls += 1;
+            let size = segment.unwrap_or(bytes.len());
+            self.sent.extend(bytes.chunks(size).map(|d| (to, d.to_vec())));
+            Ok(())
+        }
+    }
+
+    fn paper(segments: usize) -> SendBatches<Paper> {
+        SendBatches::new(Paper { segments, ..Paper::default() })
+    }
+
+    fn to(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    fn put(sends: &mut SendBatches<Paper>, port: u16, datagram: &[u8]) -> bool {
+        // The engine asks for the most it may need and commits what it needed.
+        let Some(room) = sends.reserve(to(port), datagram.len() + 40) else { return false };
+        room[..datagram.len()].copy_from_slice(datagram);
+        sends.commit(datagram.len());
+        true
+    }
+
+    fn bodies(sends: &SendBatches<Paper>, port: u16) -> Vec<Vec<u8>> {
+        sends.socket.sent.iter().filter(|(t, _)| *t == to(port)).map(|(_, b)| b.clone()).collect()
+    }
+
+    #[test]
+    fn equal_datagrams_leave_in_one_call_and_the_last_may_be_shorter() {
+        let mut s = paper(64);
+        let all: Vec<Vec<u8>> = (0..10u8).map(|n| vec![n; if n == 9 { 30 } else { 100 }]).collect();
+        all.iter().for_each(|d| assert!(put(&mut s, 1, d)));
+        assert_eq!(s.socket.calls, 0, "nothing leaves before the end of the input");
+        s.flush();
+        assert_eq!((s.socket.calls, bodies(&s, 1)), (1, all));
+        assert_eq!(s.counts(), SendCounts { calls: 1, sent: 10, ..SendCounts::default() });
+    }
+
+    #[test]
+    fn any_mix_of_sizes_and_destinations_arrives_whole_and_in_order() {
+        let mut dice = crate::model::dice::Seed::from_u64(3).dice("sizes");
+        for _ in 0..50 {
+            let mut s = paper(64);
+            let mut expected: Vec<Vec<Vec<u8>>> = vec![Vec::new(); 100];
+            for n in 0..400u32 {
+                let ports = if dice.chance(300) { 100 } else { 3 };
+                let port = dice.below(ports);
+                let size = [60, 60, 60, 100, 1452, 1452][dice.below(6) as usize];
+                let datagram = [&n.to_be_bytes()[..], &vec![7; size]].concat();
+                assert!(put(&mut s, port as u16, &datagram));
+                expected[port as usize].push(datagram);
+            }
+            s.flush();
+            for (port, expected) in expected.into_iter().enumerate() {
+                assert_eq!(bodies(&s, port as u16), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn refused_segmentation_sends_the_same_bytes_one_by_one() {
+        let mut s = paper(64);
+        s.socket.refuses_segments = true;
+        let all: Vec<Vec<u8>> = (0..20u8).map(|n| vec![n; 200]).collect();
+        all.iter().for_each(|d| assert!(put(&mut s, 1, d)));
+        s.flush();
+        assert_eq!(bodies(&s, 1), all);
+        assert_eq!((s.counts().sent, s.counts().failed), (20, 0));
+    }
+
+    #[test]
+    fn a_full_queue_is_counted_and_pushes_back_until_the_next_input() {
+        let mut s = paper(4);
+        s.socket.room = Some(4);
+        (0..10u8).for_each(|n| assert!(put(&mut s, 1, &[n; 50])));
+        assert!(put(&mut s, 2, &[9; 50]));
+        s.flush();
+        assert_eq!((s.counts().sent, s.counts().full), (4, 7));
+        s.socket.room = Some(0);
+        // Runs are sent early when one is complete; from then on the engine is told that there is no room.
+        let refused = (0..200u8).filter(|n| !put(&mut s, 1, &[*n; 50])).count();
+        assert_eq!(refused, 200 - SEGMENTS);
+        s.flush();
+        s.socket.room = None;
+        assert!(put(&mut s, 1, &[1; 50]), "the next input tries again");
+    }
+
+    #[test]
+    fn a_destination_out_of_reach_is_reported_once() {
+        let mut s = paper(4);
+        s.socket.unreachable = true;
+        (0..10u8).for_each(|n| assert!(put(&mut s, 5, &[n; 50])));
+        s.flush();
+        assert_eq!(s.pop_failed(), Some(to(5)));
+        assert_eq!(s.pop_failed(), None);
+        assert_eq!(s.counts().failed, 10);
+    }
+
+    #[test]
+    fn room_that_was_not_committed_is_given_back() {
+        let mut s = paper(64);
+        s.reserve(to(1), 100).unwrap().fill(1);
+        s.reserve(to(1), 100).unwrap().fill(2);
+        s.commit(100);
+        s.commit(100);
+        s.flush();
+        assert_eq!(bodies(&s, 1), vec![vec![2; 100]]);
+        assert!(s.reserve(to(1), ROOM + 1).is_none());
+        assert!(s.reserve(to(1), ROOM).is_some());
+    }
+}

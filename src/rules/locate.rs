@@ -1,0 +1,220 @@
+//! Where in a payload a piece of text or a number lies: a start, steps over what comes first, and a way to find the end.
+//!
+//! Games write their packets in few ways, and a profile names them: NUL-terminated text, text with its length in front,
+//! text between markers, `\key\value` lists, fields of a separated list, numbers at an offset. Everything here reads
+//! hostile bytes: an answer is a range inside the payload or `None`.
+
+use std::ops::Range;
+
+/// A step over something of unknown content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// That many bytes.
+    Bytes(u16),
+    /// A NUL-terminated text with its NUL.
+    Nul,
+    /// A text with its length in front (see `Find::Counted`).
+    Counted,
+    /// A number of one to five bytes, each but the last with its highest bit set.
+    Varint,
+}
+
+/// How the piece is told from what follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Find {
+    /// Up to a NUL or the end of the payload.
+    Nul,
+    /// A length (seven bits a byte, lowest first, highest bit set on all but the last) and that many bytes.
+    Counted,
+    /// Between two markers.
+    Between(Box<[u8]>, Box<[u8]>),
+    /// The value of a key in `\key\value\key\value`, up to the end of the line.
+    Key(Box<[u8]>),
+    /// The field with this number, counted from 0, of a list with this separator.
+    Field(u8, u8),
+}
+
+/// A place in a payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locate {
+    /// The offset to start at.
+    pub at: u16,
+    /// What to step over from there.
+    pub skip: Box<[Step]>,
+    /// How to find the piece.
+    pub find: Find,
+}
+
+impl Locate {
+    /// Where the piece starts to be looked for.
+    #[must_use]
+    pub fn start(&self, payload: &[u8]) -> Option<usize> {
+        let mut at = usize::from(self.at);
+        for step in &self.skip {
+            let rest = payload.get(at..)?;
+            at += match step {
+                Step::Bytes(n) => usize::from(*n),
+                Step::Nul => position(rest, 0)? + 1,
+                Step::Counted => counted(rest)?.end,
+                Step::Varint => varint(rest)?.1,
+            };
+        }
+        (at <= payload.len()).then_some(at)
+    }
+
+    /// Where the piece lies.
+    #[must_use]
+    pub fn find(&self, payload: &[u8]) -> Option<Range<usize>> {
+        let start = self.start(payload)?;
+        let rest = payload.get(start..)?;
+        let piece = match &self.find {
+            Find::Nul => 0..position(rest, 0).unwrap_or(rest.len()),
+            Find::Counted => counted(rest)?,
+            Find::Between(open, close) => {
+                let from = search(rest, open)? + open.len();
+                from..from + search(rest.get(from..)?, close)?
+            }
+            Find::Key(key) => value_of(rest, key)?,
+            Find::Field(number, separator) => field(rest, *number, *separator)?,
+        };
+        Some(start + piece.start..start + piece.end)
+    }
+}
+
+fn position(bytes: &[u8], wanted: u8) -> Option<usize> {
+    bytes.iter().position(|b| *b == wanted)
+}
+
+fn search(bytes: &[u8], marker: &[u8]) -> Option<usize> {
+    bytes.windows(marker.len().max(1)).position(|w| w == marker)
+}
+
+/// A number of seven bits a byte, and its own length; at most five bytes.
+fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0u64;
+    for (i, byte) in bytes.iter().take(5).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * i);
+        if byte & 0x80 == 0 {
+            return Some((usize::try_from(value).ok()?, i + 1));
+        }
+    }
+    None
+}
+
+fn counted(bytes: &[u8]) -> Option<Range<usize>> {
+    let (len, start) = varint(bytes)?;
+    let end = start.checked_add(len)?;
+    (end <= bytes.len()).then_some(start..end)
+}
+
+/// Keys and values take turns, each behind a backslash, so a value that looks like the key is not taken for it.
+fn value_of(bytes: &[u8], wanted: &[u8]) -> Option<Range<usize>> {
+    let end_of = |from: usize| {
+        let rest = bytes.get(from..)?;
+        Some(from + rest.iter().position(|b| matches!(b, b'\\' | b'\n' | 0)).unwrap_or(rest.len()))
+    };
+    let mut at = position(bytes, b'\\')?;
+    while bytes.get(at) == Some(&b'\\') {
+        let key_end = end_of(at + 1)?;
+        if bytes.get(key_end) != Some(&b'\\') {
+            return None;
+        }
+        let value_end = end_of(key_end + 1)?;
+        if bytes.get(at + 1..key_end) == Some(wanted) {
+            return Some(key_end + 1..value_end);
+        }
+        at = value_end;
+    }
+    None
+}
+
+fn field(bytes: &[u8], number: u8, separator: u8) -> Option<Range<usize>> {
+    let mut start = 0;
+    for _ in 0..number {
+        start += position(bytes.get(start..)?, separator)? + 1;
+    }
+    let rest = bytes.get(start..)?;
+    Some(start..start + position(rest, separator).unwrap_or(rest.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn find<'p>(at: u16, skip: &[Step], how: Find, payload: &'p [u8]) -> Option<&'p [u8]> {
+        let range = Locate { at, skip: skip.into(), find: how }.find(payload)?;
+        Some(&payload[range])
+    }
+
+    fn key(name: &str) -> Find {
+        Find::Key(name.as_bytes().into())
+    }
+
+    #[test]
+    fn texts_are_found_in_every_way_that_games_write_them() {
+        let between = || Find::Between(b"<"[..].into(), b"/>"[..].into());
+        for (got, want) in [
+            (find(1, &[], Find::Nul, b"xab\0c"), Some(&b"ab"[..])),
+            (find(1, &[], Find::Nul, b"xab"), Some(b"ab")),
+            (find(1, &[], Find::Nul, b"x"), Some(b"")),
+            (find(2, &[], Find::Nul, b"x"), None),
+            (find(0, &[Step::Nul, Step::Bytes(2)], Find::Nul, b"v1\0..name\0"), Some(b"name")),
+            (find(0, &[Step::Nul], Find::Nul, b"no end"), None),
+            (find(0, &[Step::Varint], Find::Nul, b"\x80\x01hi\0"), Some(b"hi")),
+            (find(0, &[Step::Varint], Find::Nul, b"\x80\x80\x80\x80\x80hi"), None),
+            (find(0, &[Step::Counted], Find::Counted, b"\x01a\x02bc"), Some(b"bc")),
+            (find(0, &[], Find::Counted, b"\x05ab"), None),
+            (find(0, &[], between(), b"x<ab/>y"), Some(b"ab")),
+            (find(0, &[], between(), b"x<ab"), None),
+            (find(0, &[], Find::Field(2, b';'), b"a;b;c;d"), Some(b"c")),
+            (find(0, &[], Find::Field(3, b';'), b"a;b;c;d"), Some(b"d")),
+            (find(0, &[], Find::Field(4, b';'), b"a;b;c;d"), None),
+        ] {
+            assert_eq!(got, want);
+        }
+    }
+
+    #[test]
+    fn a_value_that_looks_like_a_key_is_not_taken_for_it() {
+        let p = b"..\n\\map\\hostname\\hostname\\LANRIG\\last\\one\n\\hidden\\yes";
+        assert_eq!(find(0, &[], key("hostname"), p), Some(&b"LANRIG"[..]));
+        assert_eq!(find(0, &[], key("last"), p), Some(&b"one"[..]));
+        assert_eq!(find(0, &[], key("hidden"), p), None, "the list ends with its line");
+        assert_eq!(find(0, &[], key("x"), b"\\x"), None);
+    }
+
+    fn any_locate() -> impl Strategy<Value = Locate> {
+        let step = prop_oneof![
+            (0u16..40).prop_map(Step::Bytes),
+            Just(Step::Nul),
+            Just(Step::Counted),
+            Just(Step::Varint),
+        ];
+        let bytes = || proptest::collection::vec(0u8..4, 1..3).prop_map(Vec::into_boxed_slice);
+        let how = prop_oneof![
+            Just(Find::Nul),
+            Just(Find::Counted),
+            (bytes(), bytes()).prop_map(|(a, b)| Find::Between(a, b)),
+            bytes().prop_map(Find::Key),
+            (0u8..5, 0u8..4).prop_map(|(n, s)| Find::Field(n, s)),
+        ];
+        (0u16..30, proptest::collection::vec(step, 0..4), how).prop_map(|(at, skip, find)| Locate {
+            at,
+            skip: skip.into(),
+            find,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_lies_inside_the_payload(
+            place in any_locate(),
+            payload in proptest::collection::vec(prop_oneof![0u8..4, Just(b'\\'), any::<u8>()], 0..60),
+        ) {
+            if let Some(range) = place.find(&payload) {
+                prop_assert!(payload.get(range).is_some());
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The profiles that come with the program, and how a person's own profiles replace them.
+
+use super::check::check_text;
+use super::diagnostic::Diagnostic;
+use super::nearest::nearest;
+use super::profile::Profile;
+
+/// Every file of `games/`, by name. `tests/profiles.rs` keeps this list and the folder equal.
+pub const FILES: &[(&str, &str)] = &[
+    ("games/doom.toml", include_str!("../../games/doom.toml")),
+    ("games/freeciv.toml", include_str!("../../games/freeciv.toml")),
+    ("games/minecraft-bedrock.toml", include_str!("../../games/minecraft-bedrock.toml")),
+    ("games/minecraft-java.toml", include_str!("../../games/minecraft-java.toml")),
+    ("games/nexuiz.toml", include_str!("../../games/nexuiz.toml")),
+    ("games/openarena.toml", include_str!("../../games/openarena.toml")),
+    ("games/openttd.toml", include_str!("../../games/openttd.toml")),
+    ("games/quake3.toml", include_str!("../../games/quake3.toml")),
+    ("games/source-engine.toml", include_str!("../../games/source-engine.toml")),
+    ("games/teeworlds.toml", include_str!("../../games/teeworlds.toml")),
+    ("games/terraria.toml", include_str!("../../games/terraria.toml")),
+    ("games/xonotic.toml", include_str!("../../games/xonotic.toml")),
+];
+
+/// A game that no profile is for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no profile is called `{asked}`{}", hint(.nearest.as_deref()))]
+pub struct UnknownGame {
+    /// What was asked for.
+    pub asked: String,
+    /// The id or alias that was probably meant.
+    pub nearest: Option<String>,
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map_or_else(
+        || "; `lanrage games list` shows all".to_owned(),
+        |near| format!("; did you mean `{near}`?"),
+    )
+}
+
+/// All shipped profiles, in the order of their ids.
+#[must_use]
+pub fn all() -> Vec<Profile> {
+    Catalog::new(std::iter::empty::<(String, String)>()).profiles
+}
+
+/// The shipped profile with this id or alias.
+///
+/// # Errors
+/// With the nearest known name, when there is none.
+pub fn find(asked: &str) -> Result<Profile, UnknownGame> {
+    Catalog::new(std::iter::empty::<(String, String)>()).find(asked).cloned()
+}
+
+/// The profiles that there are: shipped ones, and a person's own, which replace shipped ones with the same id.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    /// In the order of their ids.
+    pub profiles: Vec<Profile>,
+    /// What is wrong with files that could not be used; the shipped profile stays in use then.
+    pub wrong: Vec<Diagnostic>,
+}
+
+impl Catalog {
+    /// Takes the names and texts of a person's own profiles.
+    pub fn new(own: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut catalog = Self::default();
+        for (name, text) in FILES {
+            catalog.add(name, text);
+        }
+        for (name, text) in own {
+            catalog.add(&name, &text);
+        }
+        catalog
+    }
+
+    fn add(&mut self, name: &str, text: &str) {
+        match check_text(name, text) {
+            Err(mut wrong) => self.wrong.append(&mut wrong),
+            Ok(profile) => match self.profiles.binary_search_by(|have| have.id.cmp(&profile.id)) {
+                Ok(at) => {
+                    if let Some(old) = self.profiles.get_mut(at) {
+                        *old = profile;
+                    }
+                }
+                Err(at) => self.profiles.insert(at, profile),
+            },
+        }
+    }
+
+    /// The profile with this id or, when no id is like that, this alias.
+    ///
+    /// # Errors
+    /// With the nearest known name, when there is none.
+    pub fn find(&self, asked: &str) -> Result<&Profile, UnknownGame> {
+        let wanted = asked.trim().to_ascii_lowercase();
+        let by_id = self.profiles.iter().find(|p| p.id.0 == wanted);
+        let found = by_id.or_else(|| self.profiles.iter().find(|p| p.aliases.contains(&wanted)));
+        found.ok_or_else(|| {
+            let names = self.profiles.iter().flat_map(|p| std::iter::once(&p.id.0).chain(&p.aliases));
+            let near = nearest(&wanted, names.map(String::as_str));
+            UnknownGame { asked: asked.to_owned(), nearest: near.map(str::to_owned) }
+        })
+    }
+}

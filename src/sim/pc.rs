@@ -1,0 +1,152 @@
+//! A simulated computer: its cards, its clock, what is installed and kept on its disk, and the node while it runs.
+
+use super::game::{Program, Title};
+use super::net::SimCard;
+use crate::engine::effect::{Effect, LanConfig, Memory};
+use crate::engine::node::Node;
+use crate::engine::tunnel::plain::Plain;
+use crate::model::id::{LinkId, PeerId};
+use crate::model::key::{NodeKeys, NodeSecret, PartySecret};
+use crate::model::status::Event;
+use crate::model::time::{Mono, Now};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// The node as the simulator runs it.
+pub type SimNode = Node<Plain>;
+
+/// When the simulated world begins, by an honest wall clock (seconds since 1970).
+pub const EPOCH: u64 = 1_800_000_000;
+
+/// A simulated computer.
+#[derive(Debug)]
+pub struct Pc {
+    /// The player.
+    pub name: String,
+    /// On its disk.
+    pub secret: NodeSecret,
+    /// Its name in the party.
+    pub id: PeerId,
+    /// Its cards; the first has the default route.
+    pub cards: Vec<SimCard>,
+    /// The UDP port of the tunnel.
+    pub port: u16,
+    /// The profiles that its node runs.
+    pub titles: Vec<Title>,
+    /// Its programs, and whether each runs.
+    pub programs: Vec<(Program, bool)>,
+    /// What the node asked to be kept.
+    pub disk: Disk,
+    /// The node, while it runs.
+    pub run: Option<Run>,
+    /// How often it was started.
+    pub starts: u64,
+    /// Milliseconds by which its wall clock is off.
+    pub skew: i64,
+    /// The lid is closed.
+    pub asleep: bool,
+    /// Removed from the party, or gone for good.
+    pub out: bool,
+    /// Every virtual address it ever had, and since when.
+    pub addresses: Vec<(Mono, Ipv4Addr)>,
+}
+
+/// What survives a restart.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// As the node wants it kept.
+    pub memory: Memory,
+    /// The party's epoch.
+    pub epoch: u32,
+    /// The party's secret.
+    pub party: PartySecret,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Run {
+    /// The node.
+    pub node: SimNode,
+    /// The world's time at which the node's own clock stood at zero.
+    pub origin: Mono,
+    /// The moment it is to be woken next, in world time.
+    pub wake: Option<Mono>,
+    /// The reason it was woken for last, when, and how often at that moment.
+    pub woken: (&'static str, Mono, u32),
+    /// What the tunnel device is.
+    pub lan: Option<LanConfig>,
+    /// Its connections to control planes: the number of the present one, and whether it is open.
+    pub links: BTreeMap<LinkId, u64>,
+    /// To whom it has a path, and since when.
+    pub paths: BTreeMap<PeerId, Mono>,
+    /// What it told people.
+    pub events: Vec<(Mono, Event)>,
+    /// Effects not looked at yet.
+    pub effects: Vec<Effect>,
+}
+
+impl Pc {
+    /// A computer that is switched on, with nothing running yet.
+    #[must_use]
+    pub fn new(number: usize, secret: NodeSecret, cards: Vec<SimCard>, disk: Disk) -> Self {
+        Self {
+            name: format!("pc{number}"),
+            id: NodeKeys::new(&secret).id(),
+            secret,
+            cards,
+            port: 41_000,
+            titles: Vec::new(),
+            programs: Vec::new(),
+            disk,
+            run: None,
+            starts: 0,
+            skew: 0,
+            asleep: false,
+            out: false,
+            addresses: Vec::new(),
+        }
+    }
+
+    /// Both clocks of this computer at a moment of the world.
+    #[must_use]
+    pub fn now(&self, world: Mono) -> Now {
+        let origin = self.run.as_ref().map_or(Mono::ZERO, |r| r.origin);
+        let honest = Duration::from_secs(EPOCH) + world.0;
+        let skew = Duration::from_millis(self.skew.unsigned_abs());
+        let unix = if self.skew < 0 { honest.saturating_sub(skew) } else { honest + skew };
+        Now { mono: Mono(world.since(origin)), unix }
+    }
+
+    /// Whether its node runs and can do something.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        self.run.is_some() && !self.asleep
+    }
+
+    /// The card with the default route.
+    #[must_use]
+    pub fn default_card(&self) -> &SimCard {
+        &self.cards[0]
+    }
+
+    /// Its address in the party, while the tunnel device exists.
+    #[must_use]
+    pub fn virtual_address(&self) -> Option<Ipv4Addr> {
+        self.run.as_ref()?.lan.map(|l| l.v4)
+    }
+
+    /// Whether it had this virtual address within the last `window`.
+    #[must_use]
+    pub fn had_address(&self, address: IpAddr, window: Duration, now: Mono) -> bool {
+        let ends = self.addresses.iter().skip(1).map(|a| Some(a.0)).chain([None]);
+        let mut lives = self.addresses.iter().zip(ends);
+        lives.any(|((_, a), end)| IpAddr::V4(*a) == address && end.is_none_or(|e| now.since(e) < window))
+    }
+
+    /// Whether its node runs the profile of this game.
+    #[must_use]
+    pub fn plays(&self, title: Title) -> bool {
+        self.titles.contains(&title)
+    }
+}

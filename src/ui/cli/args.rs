@@ -1,0 +1,229 @@
+//! What was typed. Values stay texts where other layers (config file, environment) can give them too: `app::config` reads all
+//! layers with one parser, so that a mistake gets the same words wherever it was made.
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// LAN games over the internet, through one invite.
+///
+/// `lanrage run --game minecraft` on two PCs, one invite passed between them, and each player's game shows the other's world in
+/// its own LAN list: no account, no port forwarding.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "lanrage", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed (the message says what to try), 2 wrong usage.")]
+pub struct LowArgs {
+    /// For every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "For every command")]
+pub struct GlobalArgs {
+    /// Where this node keeps its key and its parties; one folder for each node on a PC
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Settings file; without it `config.toml` in the usual place, if there is one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Say more on standard error; -vv for details, -vvv for every packet
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Make or join a party and bridge the game
+    Run(RunArgs),
+    /// Be the place where the peers of parties find each other
+    Server(ServerArgs),
+    /// Show what is happening now: peers, paths and why, games found
+    Status {
+        /// One JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the running party's invite again: as text, link and QR code
+    Invite {
+        /// One JSON object instead
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say goodbye to the party and stop the running node
+    Leave,
+    /// Remove a peer from the running party and change its key, so that it cannot come back
+    Kick {
+        /// Its name, its id, or the beginning of its id
+        peer: String,
+    },
+    /// Look at the profiles of games
+    Games {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: GamesCommand,
+    },
+    /// Print completions for a shell
+    #[command(hide = true)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of lanrage, or of one of its commands
+    #[command(hide = true)]
+    Man {
+        /// A command; without it the page of lanrage itself
+        command: Option<String>,
+        /// Write all pages into this folder instead
+        #[arg(long, value_name = "DIR", conflicts_with = "command")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// What to do with profiles.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum GamesCommand {
+    /// All games that `--game` knows
+    List {
+        /// One JSON array instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// The profile of one game
+    Show {
+        /// Its id or an alias
+        id: String,
+    },
+    /// Read a profile and say what is wrong with it, with line and column
+    Check {
+        /// A TOML file
+        file: PathBuf,
+    },
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = RUN_HELP)]
+pub struct RunArgs {
+    /// The game to bridge, by id or alias (see `lanrage games list`); repeatable
+    #[arg(long = "game", value_name = "ID")]
+    pub games: Vec<String>,
+    /// Join a friend's party: the invite as text or link
+    #[arg(long, value_name = "INVITE")]
+    pub join: Option<String>,
+    /// Make a fresh party instead of opening this data folder's own one again
+    #[arg(long = "new", conflicts_with = "join")]
+    pub fresh: bool,
+    /// What the others call you
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// How the game's packets get in and out: `lan` makes a network device
+    #[arg(long, value_name = "MODE", value_parser = ["auto", "lan", "proxy"], hide_possible_values = true)]
+    pub mode: Option<String>,
+    /// How the peers find each other: auto, file:DIR or server:URL; repeatable
+    #[arg(long, value_name = "WHERE")]
+    pub control: Vec<String>,
+    /// Address and UDP port of the tunnel; repeatable
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Vec<String>,
+    /// Network cards on which games are heard; default: all that are up
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub cards: Vec<String>,
+    /// The party's network, when you make the party
+    #[arg(long, value_name = "A.B.C.0/24")]
+    pub subnet: Option<String>,
+    /// Name of the network device
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+    /// Let all ports in between peers, not only the game's
+    #[arg(long)]
+    pub open: bool,
+    /// One JSON object a line on standard output, one for each event
+    #[arg(long)]
+    pub json: bool,
+    /// The game to start; lanrage stops when it ends
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+const RUN_HELP: &str = "\
+Examples:
+  lanrage run --game minecraft --control server:http://play.example.org:8667
+  lanrage run --game minecraft --join 4hedq-mqgxd-…
+  lanrage run --game openttd --join lanrage://join/4hedq-mqgxd-… -- openttd";
+
+/// Options of `server`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServerArgs {
+    /// Address and TCP port to serve on; repeatable [default: 0.0.0.0:8667]
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Vec<String>,
+    /// Where parties are kept
+    #[arg(long, value_name = "KIND", value_parser = ["redb"], hide_possible_values = true)]
+    pub store: Option<String>,
+}
+
+/// The definition, for completions and man pages.
+#[must_use]
+pub fn definition() -> clap::Command {
+    LowArgs::command()
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// What clap says (help and version are "errors" too), in better words for what a later version will have.
+pub fn parse(typed: impl IntoIterator<Item = OsString>) -> Result<LowArgs, clap::Error> {
+    LowArgs::try_parse_from(typed).map_err(super::later::explain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(line: &str) -> Result<LowArgs, clap::Error> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn run_keeps_what_was_typed() {
+        let low =
+            typed("lanrage run --game a --game b --cards eth0,wlan0 --data-dir /d -vv -- mc --full").unwrap();
+        assert_eq!((low.global.verbose, low.global.data_dir), (2, Some("/d".into())));
+        let Command::Run(run) = low.command else { panic!("run") };
+        assert_eq!(run.games, ["a", "b"]);
+        assert_eq!(run.cards, ["eth0", "wlan0"]);
+        assert_eq!(run.command, ["mc", "--full"]);
+    }
+
+    #[test]
+    fn what_comes_later_is_refused_in_its_own_words() {
+        for (line, part) in [
+            ("lanrage doctor", "`lanrage doctor` is not in this version"),
+            ("lanrage plugin list", "`lanrage plugin` is not in this version"),
+            ("lanrage games record", "`lanrage games record` is not in this version"),
+            ("lanrage run --game a --relay turn:h:1", "`--relay` is not in this version"),
+            ("lanrage server --tls-self-signed", "`--tls-self-signed` is not in this version"),
+        ] {
+            let error = typed(line).unwrap_err();
+            assert!(error.to_string().contains(part), "{line}: {error}");
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_corrected_as_usual() {
+        let error = typed("lanrage stauts").unwrap_err().to_string();
+        assert!(error.contains("'status'"), "{error}");
+    }
+}

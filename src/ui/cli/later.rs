@@ -1,0 +1,56 @@
+//! What later versions will understand. It is not listed in any help text; whoever types it is told that it is not a slip of the
+//! finger but a thing to come, and what to do until then.
+
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// A word that will mean something, what to say of it, and what to do until then.
+const LATER: &[(&str, &str, &str)] = &[
+    ("doctor", "`lanrage doctor`", "`lanrage status` shows paths and dropped packets of a running party"),
+    ("plugin", "`lanrage plugin`", "profiles of games can be added: see `lanrage games --help`"),
+    ("ui", "`lanrage ui`", "`lanrage status` shows the same on the terminal"),
+    (
+        "record",
+        "`lanrage games record`",
+        "write a profile by hand: `lanrage games show` prints one to start from",
+    ),
+    (
+        "learn",
+        "`lanrage games learn`",
+        "write a profile by hand: `lanrage games show` prints one to start from",
+    ),
+    (
+        "--relay",
+        "`--relay`",
+        "peers need a direct path to each other: the same LAN, or one reachable UDP port",
+    ),
+    ("--relay-secret", "`--relay-secret`", "leave it away: there are no relays yet"),
+    ("--public-ip", "`--public-ip`", "leave it away: it is for relays, which are not there yet"),
+    (
+        "--tls-cert",
+        "`--tls-cert`",
+        "put the server behind a proxy that speaks TLS; peers encrypt among themselves anyway",
+    ),
+    (
+        "--tls-key",
+        "`--tls-key`",
+        "put the server behind a proxy that speaks TLS; peers encrypt among themselves anyway",
+    ),
+    ("--tls-self-signed", "`--tls-self-signed`", "leave it away: peers encrypt among themselves anyway"),
+];
+
+/// Better words for an error about something that is still to come; any other error unchanged.
+pub(super) fn explain(error: clap::Error) -> clap::Error {
+    let kind = match error.kind() {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        _ => return error,
+    };
+    let Some(ContextValue::String(word)) = error.get(kind) else { return error };
+    let word = word.split('=').next().unwrap_or_default();
+    let Some((_, what, instead)) = LATER.iter().find(|(name, _, _)| *name == word) else { return error };
+    super::args::LowArgs::command().error(
+        ErrorKind::UnknownArgument,
+        format!("{what} is not in this version of lanrage\n\n  tip: {instead}"),
+    )
+}

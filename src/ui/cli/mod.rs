@@ -1,0 +1,21 @@
+//! The command line, both directions.
+//!
+//! * `args`: what was typed, as a record that cannot fail later (`LowArgs`); `later` words for what is not there yet
+//! * `pages`: shell completions and man pages, made from the same definition
+//! * `json`, `plain`, `live`: the three faces of `run`: for scripts, for a file or pipe, for a person at a terminal
+//! * `screen`: the terminal that `live` and the log share
+//! * `status`: the tidy table of `lanrage status`
+//! * `invite`, `qr`: the invite as text, link and code
+//! * `words`: sentences for events, names for peers, plain words for counters
+
+pub mod args;
+pub mod invite;
+pub mod json;
+mod later;
+pub mod live;
+pub mod pages;
+pub mod plain;
+mod qr;
+pub mod screen;
+pub mod status;
+mod words;

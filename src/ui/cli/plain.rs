@@ -1,0 +1,26 @@
+//! `run` without a terminal: a plain line for each event.
+
+use super::words::{Names, sentence};
+use crate::model::status::Event;
+use std::io::{self, Write};
+
+/// Remembers names, writes lines.
+#[derive(Debug, Default)]
+pub struct Plain {
+    names: Names,
+}
+
+impl Plain {
+    /// Writes the line of an event, if it has one.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn write(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()> {
+        self.names.note(event);
+        if let Some(line) = sentence(event, &self.names) {
+            writeln!(out, "{line}")?;
+            out.flush()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,278 @@
+//! `lanrage status` as a tidy table, for 80 columns.
+//!
+//! The answer of a running node may come from another version of the program, so it is read forgivingly: what is missing is left
+//! out, what is unknown is passed over.
+
+use super::screen::{cell, width};
+use super::words::{clean, counter, game_name, round_trip};
+use crate::model::id::ProfileId;
+use crate::model::limits;
+use crate::model::status::Status;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// What is shown of a status.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct View {
+    party: String,
+    peer: String,
+    name: String,
+    address: String,
+    mode: String,
+    nat: Nat,
+    playing: Vec<String>,
+    control: Vec<Link>,
+    peers: Vec<Peer>,
+    games: Vec<Game>,
+    counters: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Nat {
+    r#type: String,
+    public: Option<String>,
+    port_mapping: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Link {
+    control: String,
+    state: String,
+    why: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Peer {
+    peer: String,
+    name: String,
+    address: String,
+    state: String,
+    playing: Vec<String>,
+    path: Option<Path>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Path {
+    kind: String,
+    remote: String,
+    rtt_ms: f64,
+    loss: f64,
+    why: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Game {
+    game: ProfileId,
+    #[serde(default)]
+    peer: String,
+    #[serde(default)]
+    title: String,
+    address: SocketAddr,
+    #[serde(default)]
+    local: Option<SocketAddr>,
+}
+
+impl View {
+    /// Reads the object that `status --json` prints.
+    ///
+    /// # Errors
+    /// When it is no such object.
+    pub fn read(status: &Value) -> Result<Self, serde_json::Error> {
+        Self::deserialize(status)
+    }
+
+    /// The same of a node in this process.
+    #[must_use]
+    pub fn of(status: &Status) -> Self {
+        serde_json::to_value(status).and_then(|v| Self::read(&v)).unwrap_or_default()
+    }
+
+    /// Everything, for `lanrage status`.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut out = self.head();
+        section(
+            &mut out,
+            "Peers",
+            self.peer_lines(true),
+            "nobody else is here yet: `lanrage invite` prints the invite again",
+        );
+        section(&mut out, "Games found", self.game_lines(), "none yet");
+        let (drops, counts): (Vec<_>, Vec<_>) =
+            self.counters.iter().partition(|(name, _)| name.starts_with("drop."));
+        section(&mut out, "Packets", counter_lines(&counts), "none yet");
+        section(&mut out, "Not let through", counter_lines(&drops), "nothing was dropped");
+        out.join("\n") + "\n"
+    }
+
+    /// Who is here and what can be joined, for the live view.
+    #[must_use]
+    pub fn short(&self) -> Vec<String> {
+        let mut out = vec![String::new()];
+        out.extend(
+            self.control.iter().filter(|l| l.state != "online").map(|l| format!("  {}", link_line(l))),
+        );
+        out.extend(self.peer_lines(false));
+        if self.peers.is_empty() {
+            out.push("  nobody else is here yet".to_owned());
+        }
+        out.extend(self.game_lines());
+        out
+    }
+
+    fn head(&self) -> Vec<String> {
+        let name = clean(&self.name, limits::NAME_CHARS);
+        let mut out = vec![
+            format!("Party     {}", self.party),
+            format!("You       {name}, {} (mode {}), id {}", self.address, self.mode, self.peer),
+        ];
+        if !self.playing.is_empty() {
+            out.push(format!("Playing   {}", clean(&self.playing.join(", "), 200)));
+        }
+        if !matches!(self.nat.r#type.as_str(), "" | "unknown") {
+            let seen = self.nat.public.as_deref().map_or(String::new(), |p| format!(", seen as {p}"));
+            out.push(format!("Router    {}{seen}, port mapping: {}", self.nat.r#type, self.nat.port_mapping));
+        }
+        let links = self.control.iter().enumerate();
+        out.extend(
+            links.map(|(i, l)| format!("{:<10}{}", if i == 0 { "Control" } else { "" }, link_line(l))),
+        );
+        out
+    }
+
+    fn peer_lines(&self, whole: bool) -> Vec<String> {
+        let mut out = Vec::new();
+        if whole && !self.peers.is_empty() {
+            out.push(row(["NAME", "ADDRESS", "PATH", "ROUND TRIP", "LOSS", "AT"]));
+        }
+        for peer in &self.peers {
+            let name = self.name_of(&peer.peer);
+            let Some(path) = &peer.path else {
+                out.push(row([&name, &peer.address, &clean(&peer.state, 12), "", "", ""]));
+                continue;
+            };
+            let kind = if peer.state == "away" { "away" } else { path.kind.as_str() };
+            let loss = format!("{:.0} %", (path.loss * 100.0).clamp(0.0, 100.0));
+            let trip = round_trip(path.rtt_ms);
+            out.push(row([&name, &peer.address, &clean(kind, 10), &trip, &loss, &clean(&path.remote, 60)]));
+            if whole {
+                let playing = clean(&peer.playing.join(", "), 100);
+                let playing = if playing.is_empty() { String::new() } else { format!("; plays {playing}") };
+                out.push(format!("    why: {}{playing}; id {}", clean(&path.why, 60), clean(&peer.peer, 20)));
+            }
+        }
+        out
+    }
+
+    fn game_lines(&self) -> Vec<String> {
+        let line = |game: &Game| {
+            let name = game_name(&self.name_of(&game.peer), &game.game, &game.title);
+            let local = game.local.map_or(String::new(), |l| format!(" (here: {l})"));
+            format!("  {} {}{local}", cell(&name, 48), game.address)
+        };
+        self.games.iter().map(line).collect()
+    }
+
+    /// A name; with the beginning of the id where two peers have the same.
+    fn name_of(&self, id: &str) -> String {
+        let short: String = clean(id, 20).chars().take(6).collect();
+        let Some(peer) = self.peers.iter().find(|p| p.peer == id) else { return short };
+        let name = clean(&peer.name, limits::NAME_CHARS);
+        match self.peers.iter().filter(|p| p.name == peer.name).count() {
+            _ if name.trim().is_empty() => short,
+            0 | 1 => name,
+            _ => format!("{name} ({short})"),
+        }
+    }
+}
+
+fn link_line(link: &Link) -> String {
+    let why = link.why.as_deref().map_or(String::new(), |w| format!(": {}", clean(w, 200)));
+    format!("{} is {}{why}", clean(&link.control, 200), clean(&link.state, 20))
+}
+
+/// Two spaces, then columns of fixed width; the last one may be as long as it likes.
+fn row(cells: [&str; 6]) -> String {
+    let widths = [16, 15, 10, 10, 5];
+    let mut out = String::from("  ");
+    for (text, columns) in cells.iter().zip(widths) {
+        out.push_str(&cell(text, columns));
+        out.push(' ');
+    }
+    let [.., last] = cells;
+    (out + last).trim_end().to_owned()
+}
+
+fn counter_lines(counters: &[(&String, &u64)]) -> Vec<String> {
+    let nonzero = counters.iter().filter(|(_, n)| **n > 0);
+    nonzero.map(|(name, n)| format!("  {n:>9}  {}", counter(name))).collect()
+}
+
+fn section(out: &mut Vec<String>, title: &str, lines: Vec<String>, none: &str) {
+    out.push(String::new());
+    out.push(title.to_owned());
+    if lines.is_empty() {
+        out.push(format!("  {none}"));
+    }
+    debug_assert!(lines.iter().all(|l| width(l) < 400), "every text of others is cut");
+    out.extend(lines);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn status() -> Value {
+        json!({
+            "party": "1111222233334444", "peer": "aaaabbbbccccdddd", "name": "Ana", "address": "10.83.7.1",
+            "mode": "lan", "nat": {"type": "unknown"}, "playing": ["minecraft-java"],
+            "control": [{"control": "server:http://h:8667", "state": "offline", "why": "connection refused"}],
+            "peers": [
+                {"peer": "bbbbbbbbbbbbbbbb", "name": "Bob", "address": "10.83.7.2", "state": "here",
+                 "playing": ["minecraft-java"],
+                 "path": {"kind": "direct", "remote": "203.0.113.5:41641", "rtt_ms": 23.4, "loss": 0.05, "why": "first answer"}},
+                {"peer": "cccccccccccccccc", "name": "Bob", "address": "10.83.7.3", "state": "connecting", "path": null}
+            ],
+            "games": [{"game": "minecraft-java", "peer": "bbbbbbbbbbbbbbbb", "title": "LANRIG",
+                       "address": "10.83.7.2:25599", "local": null}],
+            "counters": {"wan_in": 12, "wan_out": 0, "drop.port_closed_in": 3},
+            "something": "from a later version"
+        })
+    }
+
+    #[test]
+    fn the_table_tells_peers_games_and_drops_in_words() {
+        let table = View::read(&status()).unwrap().table();
+        for part in [
+            "You       Ana, 10.83.7.1 (mode lan)",
+            "server:http://h:8667 is offline: connection refused",
+            "Bob (bbbbbb)     10.83.7.2       direct     23 ms      5 %   203.0.113.5:41641",
+            "why: first answer; plays minecraft-java",
+            "Bob (cccccc)     10.83.7.3       connecting",
+            "Bob (bbbbbb)'s world «LANRIG»",
+            "10.83.7.2:25599",
+            "3  attempts of others to reach a port that no game uses",
+        ] {
+            assert!(table.contains(part), "{part:?} in\n{table}");
+        }
+        assert!(!table.contains("datagrams sent"), "zeros are left out");
+        assert!(table.lines().all(|l| width(l) <= 80), "{table}");
+    }
+
+    #[test]
+    fn an_empty_or_strange_status_is_shown_all_the_same() {
+        assert!(View::read(&json!({})).unwrap().table().contains("nobody else is here yet"));
+        assert!(View::read(&json!([1, 2])).is_err());
+        let hostile = json!({"peers": [{"name": "\u{1b}[2J\n", "peer": "\n\n", "state": "x".repeat(9999)}]});
+        let table = View::read(&hostile).unwrap().table();
+        assert!(!table.contains('\u{1b}') && table.lines().all(|l| width(l) <= 80), "{table}");
+    }
+}

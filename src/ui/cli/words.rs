@@ -1,0 +1,217 @@
+//! Sentences for people. Names and titles come from other computers: nothing in them may reach the terminal as a control sequence.
+
+use crate::model::id::{PeerId, ProfileId};
+use crate::model::limits;
+use crate::model::status::{Event, PathKind, Trouble};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// Characters of a title that are shown; games' own lists show fewer.
+const TITLE_CHARS: usize = 40;
+/// Names that are remembered: peers come and go, and a party of 64 should never reach this.
+const NAMES: usize = 16 * limits::PEERS;
+
+/// Text of others, made harmless: no control characters, nothing that turns the writing direction, and not too long.
+pub(super) fn clean(text: &str, chars: usize) -> String {
+    let harmless = |c: &char| {
+        !c.is_control()
+            && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let mut kept = text.chars().filter(harmless);
+    let mut out: String = kept.by_ref().take(chars).collect();
+    if kept.next().is_some() {
+        out.pop();
+        out.push('…');
+    }
+    out
+}
+
+/// What peers are called, as far as events have told.
+#[derive(Debug, Default)]
+pub(super) struct Names(BTreeMap<PeerId, String>);
+
+impl Names {
+    /// Learns from an event.
+    pub(super) fn note(&mut self, event: &Event) {
+        if let Event::PeerJoined { peer, name, .. } = event
+            && (self.0.len() < NAMES || self.0.contains_key(peer))
+        {
+            self.0.insert(*peer, clean(name, limits::NAME_CHARS));
+        }
+    }
+
+    /// The name, or the beginning of the id.
+    pub(super) fn of(&self, peer: PeerId) -> String {
+        match self.0.get(&peer) {
+            Some(name) if !name.trim().is_empty() => name.clone(),
+            Some(_) | None => peer.to_string().chars().take(6).collect(),
+        }
+    }
+}
+
+/// One line for an event; `None` when it says nothing that a person needs.
+pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
+    Some(match event {
+        Event::Ready { name, address, invite, control, .. } => format!(
+            "the party is open: you are {}, {address}, found through {control}; invite: {invite}",
+            clean(name, limits::NAME_CHARS)
+        ),
+        Event::Nat { r#type, public, .. } => {
+            if r#type == "unknown" {
+                return None;
+            }
+            let seen = public.map_or(String::new(), |p| format!(", seen from outside as {p}"));
+            format!("your router is of type {type}{seen}")
+        }
+        Event::PeerJoined { peer, address, .. } => format!("{} is here: {address}", names.of(*peer)),
+        Event::Path { peer, kind, remote, rtt_ms, why } => {
+            format!(
+                "{} is reached {} ({remote}), {}: {}",
+                names.of(*peer),
+                way(*kind),
+                round_trip(*rtt_ms),
+                clean(why, 60)
+            )
+        }
+        Event::GameFound { game, peer, title, address, local } => {
+            found(&game_name(&names.of(*peer), game, title), *address, *local)
+        }
+        Event::GameLost { game, peer, title, why } => {
+            format!("{} is gone: {}", game_name(&names.of(*peer), game, title), clean(why, 80))
+        }
+        Event::PeerLeft { peer, why } => format!("{} is gone: {}", names.of(*peer), clean(why, 80)),
+        Event::Warning(trouble) => format!("warning: {}", trouble_line(trouble)),
+        Event::Error(trouble) => format!("error: {}", trouble_line(trouble)),
+    })
+}
+
+/// How a peer is reached.
+pub(super) const fn way(kind: PathKind) -> &'static str {
+    match kind {
+        PathKind::Lan => "over your own network",
+        PathKind::Direct => "directly",
+        PathKind::Relay => "through a relay",
+    }
+}
+
+/// `Ana's world «LANRIG»`.
+pub(super) fn game_name(owner: &str, game: &ProfileId, title: &str) -> String {
+    let world = ["minecraft", "terraria"].iter().any(|w| game.0.starts_with(w));
+    let what = if world { "world" } else { "game" };
+    let title = clean(title, TITLE_CHARS);
+    if title.trim().is_empty() {
+        format!("{owner}'s {game} {what}")
+    } else {
+        format!("{owner}'s {what} «{title}»")
+    }
+}
+
+/// Where a game can be joined.
+pub(super) fn found(name: &str, address: SocketAddr, local: Option<SocketAddr>) -> String {
+    match local {
+        Some(local) => format!("{name} — in your game's LAN list now, or join {local}"),
+        None => format!("{name} — in your game's LAN list now, {address}"),
+    }
+}
+
+/// A round trip as people read it.
+pub(super) fn round_trip(ms: f64) -> String {
+    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+}
+
+/// What happened and what to try, in one line.
+pub(super) fn trouble_line(trouble: &Trouble) -> String {
+    let message = clean(&trouble.message, 600);
+    if trouble.hint.is_empty() { message } else { format!("{message}; try: {}", clean(&trouble.hint, 600)) }
+}
+
+/// Plain words for a counter of `status`; the counter's own name when there are none.
+pub(super) fn counter(name: &str) -> &str {
+    COUNTERS.iter().find(|(known, _)| *known == name).map_or(name, |(_, words)| words)
+}
+
+/// Every counter of the engine; a test of the program compares the two lists.
+pub(super) const COUNTERS: &[(&str, &str)] = &[
+    ("tun_in", "packets from your games to others"),
+    ("lan_out", "packets from others to your games"),
+    ("wan_in", "datagrams received"),
+    ("wan_out", "datagrams sent"),
+    ("captured", "searches and announcements of your games heard"),
+    ("discovery_sent", "of them passed on (once for each peer)"),
+    ("discovery_injected", "searches and announcements of others shown to your games"),
+    ("replayed", "announcements repeated for peers that came late"),
+    ("rewritten", "announcements whose address was adapted"),
+    ("handshakes", "encrypted sessions begun"),
+    ("pings", "paths measured"),
+    ("path_changes", "times a better or the only path was taken"),
+    ("drop.malformed", "damaged packets"),
+    ("drop.too_big", "packets larger than the tunnel carries"),
+    ("drop.not_a_game", "broadcasts that belong to none of the games you run"),
+    ("drop.echo_of_own", "echoes of what lanrage itself handed to your network"),
+    ("drop.twin", "announcements heard on a second network card"),
+    ("drop.duplicate", "packets that came twice"),
+    ("drop.pace", "broadcasts beyond the game's usual rhythm"),
+    ("drop.port_closed_in", "attempts of others to reach a port that no game uses"),
+    ("drop.port_closed_out", "packets to a port of others that no game uses"),
+    ("drop.forged_source", "packets with a forged sender"),
+    ("drop.not_for_us", "packets that were meant for somebody else"),
+    ("drop.no_such_peer", "packets to an address that nobody in the party has"),
+    ("drop.no_path", "packets to a peer that could not be reached"),
+    ("drop.unknown_datagram", "datagrams that lanrage does not know"),
+    ("drop.refused", "datagrams that the encryption refused (wrong key, repeated or damaged)"),
+    ("drop.bad_frame", "messages that could not be read"),
+    ("drop.hop_limit", "broadcasts that had been passed on too often"),
+    ("drop.wan_full", "packets for which your connection was too slow"),
+    ("drop.lan_full", "packets that your games did not take fast enough"),
+    ("drop.heard_natively", "announcements that the peer hears on its own network"),
+    ("drop.rewrite_failed", "announcements in a form that the game's profile does not know"),
+    ("drop.bad_record", "claims of peers that were not believed"),
+    ("drop.flood", "connection attempts beyond what one second allows"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_cannot_play_tricks() {
+        assert_eq!(clean("a\u{1b}[2Jb\r\n\u{202e}c", 40), "a[2Jbc");
+        assert_eq!(clean("abcdef", 4), "abc…");
+        assert_eq!(clean("äöü", 3), "äöü");
+    }
+
+    #[test]
+    fn a_found_game_reads_like_the_players_say_it() {
+        let ana = PeerId([1; 10]);
+        let mut names = Names::default();
+        names.note(&Event::PeerJoined { peer: ana, name: "Ana".into(), address: [10, 83, 7, 2].into() });
+        let mut event = Event::GameFound {
+            game: "minecraft-java".into(),
+            peer: ana,
+            title: "LANRIG".into(),
+            address: "10.83.7.2:25599".parse().unwrap(),
+            local: None,
+        };
+        assert_eq!(
+            sentence(&event, &names).unwrap(),
+            "Ana's world «LANRIG» — in your game's LAN list now, 10.83.7.2:25599"
+        );
+        if let Event::GameFound { peer, title, .. } = &mut event {
+            *peer = PeerId([0; 10]);
+            title.clear();
+        }
+        assert_eq!(
+            sentence(&event, &names).unwrap(),
+            "000000's minecraft-java world — in your game's LAN list now, 10.83.7.2:25599"
+        );
+    }
+
+    #[test]
+    fn no_counter_is_described_twice() {
+        for (name, _) in COUNTERS {
+            assert_eq!(COUNTERS.iter().filter(|(n, _)| n == name).count(), 1, "{name}");
+        }
+        assert_eq!(counter("drop.twin"), "announcements heard on a second network card");
+        assert_eq!(counter("drop.new_one"), "drop.new_one");
+    }
+}

@@ -1,0 +1,117 @@
+//! Nothing is allocated per forwarded packet, either way, once the node is warm. Counted, not believed.
+#![expect(unsafe_code, reason = "a counting allocator is an unsafe trait")]
+
+#[path = "support/party.rs"]
+mod support;
+
+use lanrage::buf::batch::{Batch, Datagrams, Source};
+use lanrage::engine::tunnel::noise::Noise;
+use lanrage::model::id::CardId;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+use support::{Party, Wire, udp};
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: everything is passed on to the system's allocator unchanged; only a counter is touched besides.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|c| c.set(c.get() + 1));
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(at, layout) }
+    }
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.with(|c| c.set(c.get() + 1));
+        // SAFETY: as the caller promises.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn allocations(f: impl FnOnce()) -> u64 {
+    let before = COUNT.with(Cell::get);
+    f();
+    COUNT.with(Cell::get) - before
+}
+
+/// Sends one packet from node 0's games and delivers what comes out to node 1; true if its games got something.
+fn forward(
+    party: &mut Party<Noise>,
+    batch: &mut Batch,
+    wires: &mut (Wire, Wire),
+    source: Source,
+    packet: &[u8],
+) -> bool {
+    batch.clear();
+    assert!(batch.next(source).unwrap().fill(packet));
+    wires.0.used = 0;
+    wires.1.used = 0;
+    let (a, b) = party.seats.split_at_mut(1);
+    let (a, b) = (&mut a[0], &mut b[0]);
+    a.node.handle_lan(batch, party.now, &mut wires.0, &mut a.games);
+    while a.node.poll_effect().is_some() {}
+    b.games.used = 0;
+    for (_, bytes) in wires.0.sent[..wires.0.used].iter_mut() {
+        let stride = bytes.len();
+        let datagrams = Datagrams { from: a.socket, bytes, stride };
+        b.node.handle_wan(datagrams, party.now, &mut wires.1, &mut b.games);
+    }
+    while b.node.poll_effect().is_some() {}
+    b.games.used > 0
+}
+
+#[test]
+fn counting_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(vec![1u8; 10]))), 1);
+}
+
+#[test]
+fn a_warm_node_forwards_unicast_packets_without_allocating() {
+    let mut party = Party::<Noise>::new(2, &["openarena"]);
+    party.run(Duration::from_secs(3));
+    let packet =
+        udp(&format!("{}:27960", party.address(0)), &format!("{}:27960", party.address(1)), &[7; 200]);
+    let (mut batch, mut wires) = (Batch::default(), (Wire::default(), Wire::default()));
+    let mut pass = |party: &mut Party<Noise>| {
+        (0..200).filter(|_| forward(party, &mut batch, &mut wires, Source::Tun, &packet)).count()
+    };
+    assert_eq!(pass(&mut party), 200, "warm up");
+    let mut arrived = 0;
+    assert_eq!(allocations(|| arrived = pass(&mut party)), 0);
+    assert_eq!(arrived, 200);
+}
+
+#[test]
+fn a_warm_node_forwards_announcements_without_allocating() {
+    let mut party = Party::<Noise>::new(2, &["minecraft"]);
+    party.run(Duration::from_secs(3));
+    let packet = udp("198.51.1.1:51000", "224.0.2.60:4445", b"[MOTD]world[/MOTD][AD]25599[/AD]");
+    let (mut batch, mut wires) = (Batch::default(), (Wire::default(), Wire::default()));
+    let mut pass = |party: &mut Party<Noise>| {
+        let mut arrived = 0;
+        for _ in 0..50 {
+            party.now = party.now.plus(Duration::from_millis(250));
+            arrived += usize::from(forward(party, &mut batch, &mut wires, Source::Card(CardId(2)), &packet));
+        }
+        arrived
+    };
+    // Long enough that every ring has been filled once.
+    for _ in 0..30 {
+        pass(&mut party);
+    }
+    let mut arrived = 0;
+    let count = allocations(|| arrived = pass(&mut party));
+    assert!(arrived >= 45, "{arrived}: pace may hold back a few");
+    assert_eq!(count, 0);
+}

@@ -1,0 +1,224 @@
+//! The tunnel's sockets on loopback: what goes in at one end comes out at the other, whole, in order, and without
+//! allocating.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the side that does I/O")]
+
+use lanrage::engine::sink::WanSink;
+use lanrage::host::udp::{Bound, Receiver, SendBatches, Sockets, bind};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+#[expect(unsafe_code, reason = "a global allocator that counts and passes everything on to the system's")]
+// SAFETY: every call is passed on unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+struct End {
+    sockets: Rc<Sockets>,
+    sends: SendBatches<Rc<Sockets>>,
+    receiver: Receiver,
+    addr: SocketAddr,
+}
+
+fn bound(ip: &str) -> Bound {
+    bind(&[SocketAddr::new(ip.parse().unwrap(), 0)], None).unwrap()
+}
+
+impl End {
+    fn of(bound: Bound) -> Self {
+        let sockets = Sockets::open(bound).unwrap();
+        Self {
+            sends: SendBatches::new(sockets.clone()),
+            receiver: Receiver::new(sockets.iter()),
+            addr: sockets.local_addrs()[0],
+            sockets,
+        }
+    }
+
+    fn on(ip: &str) -> Self {
+        Self::of(bound(ip))
+    }
+
+    fn put(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let room = self.sends.reserve(to, datagram.len()).expect("there is room");
+        room.copy_from_slice(datagram);
+        self.sends.commit(datagram.len());
+    }
+
+    /// Reads until `n` datagrams are there or nothing comes for a second; calls back with each.
+    async fn hear(&mut self, n: usize, mut each: impl FnMut(SocketAddr, &[u8])) -> usize {
+        let mut heard = 0;
+        while heard < n {
+            if tokio::time::timeout(Duration::from_secs(1), self.sockets.readable()).await.is_err() {
+                break;
+            }
+            for socket in self.sockets.iter() {
+                loop {
+                    let more = self.receiver.read(socket);
+                    for read in self.receiver.datagrams() {
+                        let from = read.from;
+                        read.iter().for_each(|d| each(from, d));
+                        heard += read.iter().count();
+                    }
+                    if !more {
+                        break;
+                    }
+                }
+            }
+        }
+        heard
+    }
+}
+
+/// Datagrams of changing sizes, numbered.
+fn story() -> Vec<Vec<u8>> {
+    let sizes = [1200; 60].into_iter().chain([500]).chain([90; 40]).chain([1452; 10]).chain([33, 34, 35, 36]);
+    sizes
+        .enumerate()
+        .map(|(n, size)| [&(n as u32).to_be_bytes()[..], &vec![n as u8; size]].concat())
+        .collect()
+}
+
+async fn tell(from: &mut End, to: &mut End) -> Vec<Vec<u8>> {
+    let story = story();
+    story.iter().for_each(|d| from.put(to.addr, d));
+    from.sends.flush();
+    let (mut heard, sender) = (Vec::new(), from.addr);
+    to.hear(story.len(), |from, d| {
+        assert_eq!(from, sender);
+        heard.push(d.to_vec());
+    })
+    .await;
+    heard
+}
+
+#[tokio::test]
+async fn segmented_sends_arrive_whole_and_in_order() {
+    for ip in ["127.0.0.1", "::1"] {
+        let (mut a, mut b) = (End::on(ip), End::on(ip));
+        assert_eq!(tell(&mut a, &mut b).await, story(), "{ip}");
+        let counts = a.sends.counts();
+        assert_eq!((counts.sent, counts.full, counts.failed), (story().len() as u64, 0, 0));
+        if cfg!(target_os = "linux") {
+            // 60 of 1200 and a shorter one are more than 64 KiB: two. 40 of 90. 10 of 1452 and a shorter one. Then each
+            // is longer than the one before: three.
+            assert_eq!(counts.calls, 7, "{ip}: equal datagrams shared a call");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_system_that_refuses_segments_gets_the_same_bytes_one_by_one() {
+    use std::os::fd::AsRawFd;
+    let bound = bound("127.0.0.1");
+    for socket in bound.sockets() {
+        // Linux refuses segmented sends (EINVAL) on sockets without checksums: a refusal by the real kernel.
+        let yes: libc::c_int = 1;
+        #[expect(unsafe_code, reason = "no crate in use has a setter for SO_NO_CHECK")]
+        // SAFETY: the descriptor is open, the pointer and size are those of one live c_int.
+        let done = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NO_CHECK,
+                (&raw const yes).cast(),
+                4,
+            )
+        };
+        assert_eq!(done, 0);
+    }
+    let (mut a, mut b) = (End::of(bound), End::on("127.0.0.1"));
+    assert_eq!(tell(&mut a, &mut b).await, story());
+    let counts = a.sends.counts();
+    assert_eq!((counts.calls, counts.sent, counts.failed), (story().len() as u64, story().len() as u64, 0));
+    assert_eq!(tell(&mut a, &mut b).await, story(), "and later inputs are not disturbed either");
+}
+
+#[tokio::test]
+async fn a_destination_without_a_way_is_reported_and_others_go_on() {
+    let (mut a, mut b) = (End::on("127.0.0.1"), End::on("127.0.0.1"));
+    // No IPv6 socket here, and from a socket bound to loopback there is no way out.
+    let nowhere = ["[2001:db8::1]:9".parse().unwrap(), "192.0.2.1:9".parse().unwrap()];
+    nowhere.iter().for_each(|to| a.put(*to, b"lost"));
+    a.put(b.addr, b"found");
+    a.sends.flush();
+    let mut failed: Vec<_> = std::iter::from_fn(|| a.sends.pop_failed()).collect();
+    failed.sort_unstable();
+    assert!(failed.contains(&nowhere[0]), "{failed:?}");
+    assert!(!failed.contains(&b.addr));
+    assert_eq!(b.hear(1, |_, d| assert_eq!(d, b"found")).await, 1);
+}
+
+#[tokio::test]
+async fn a_flood_beyond_the_buffers_is_lost_by_the_system_and_the_rest_stays_whole() {
+    let (mut a, mut b) = (End::on("127.0.0.1"), End::on("127.0.0.1"));
+    // 12,000 × 1,400 bytes is far more than the receive buffer; nothing may come out cut or swapped.
+    for n in 0..12_000u32 {
+        let mut datagram = [0; 1400];
+        datagram[..4].copy_from_slice(&n.to_be_bytes());
+        if let Some(room) = a.sends.reserve(b.addr, datagram.len()) {
+            room.copy_from_slice(&datagram);
+            a.sends.commit(datagram.len());
+        }
+    }
+    a.sends.flush();
+    let (mut last, mut heard) = (None, 0);
+    b.hear(12_000, |_, d| {
+        assert_eq!(d.len(), 1400);
+        let n = u32::from_be_bytes(d[..4].try_into().unwrap());
+        assert!(last < Some(n), "in order");
+        last = Some(n);
+        heard += 1;
+    })
+    .await;
+    assert!(heard > 64, "{heard}");
+}
+
+#[tokio::test]
+async fn sending_and_receiving_do_not_allocate_once_warm() {
+    let (mut a, mut b) = (End::on("127.0.0.1"), End::on("127.0.0.1"));
+    let datagrams = story();
+    for round in 0..4 {
+        let before = ALLOCATIONS.with(Cell::get);
+        datagrams.iter().for_each(|d| a.put(b.addr, d));
+        a.sends.flush();
+        let after_send = ALLOCATIONS.with(Cell::get);
+        // Waiting belongs to the runtime, reading to us.
+        tokio::time::timeout(Duration::from_secs(1), b.sockets.readable()).await.unwrap();
+        let before_read = ALLOCATIONS.with(Cell::get);
+        let socket = b.sockets.iter().next().unwrap();
+        let mut heard = 0;
+        while b.receiver.read(socket) {
+            heard += b.receiver.datagrams().map(|d| d.iter().count()).sum::<usize>();
+        }
+        heard += b.receiver.datagrams().map(|d| d.iter().count()).sum::<usize>();
+        let after = ALLOCATIONS.with(Cell::get);
+        assert_eq!(heard, datagrams.len());
+        if round > 0 {
+            assert_eq!((after_send - before, after - before_read), (0, 0), "round {round}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The lab: the built program in a little internet of network namespaces, with real games on both ends.
+//!
+//! Needs root, `/dev/net/tun` and what `scripts/lab-setup` installs; otherwise each story says why it is skipped
+//! (`LANRAGE_LAB=must` makes that a failure). `docs/lab.md` has the map and the figures.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::indexing_slicing,
+    reason = "the lab is the outside world: clocks, sockets, threads; and it may panic"
+)]
+
+#[path = "lab/support/mod.rs"]
+mod support;
+
+#[path = "lab/ground.rs"]
+mod ground;
+#[path = "lab/minecraft.rs"]
+mod minecraft;
+#[path = "lab/party.rs"]
+mod party;
+#[path = "lab/real_games.rs"]
+mod real_games;
+#[path = "lab/traces.rs"]
+mod traces;
+#[path = "lab/walls.rs"]
+mod walls;
