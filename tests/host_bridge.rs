@@ -3,6 +3,7 @@
 //! returns, or panics when `LANRAGE_LAB=must`.
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the side that does I/O")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic: that is how it fails")]
 
 #[path = "lab_support/netns.rs"]
 mod netns;

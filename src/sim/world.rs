@@ -269,6 +269,7 @@ impl World {
             return;
         }
         computer.starts += 1;
+        computer.born.push(self.now);
         let setup = Setup {
             secret: computer.secret.clone(),
             name: computer.name.clone(),

@@ -41,7 +41,7 @@ type Heard = (Delivery, Vec<u8>);
 #[derive(Clone)]
 struct Shown {
     config: Arc<Mutex<Option<LanConfig>>>,
-    alive: Arc<()>,
+    _alive: Arc<()>,
     heard: std_mpsc::Sender<Heard>,
 }
 
@@ -224,7 +224,7 @@ impl Peer {
         let (heard_in, heard) = std_mpsc::channel();
         let (config, alive) = (Arc::default(), Arc::new(()));
         let weak = Arc::downgrade(&alive);
-        let shown = Shown { config: Arc::clone(&config), alive, heard: heard_in };
+        let shown = Shown { config: Arc::clone(&config), _alive: alive, heard: heard_in };
         let parts = Parts {
             setup,
             seed: entropy::seed().unwrap(),
