@@ -1,6 +1,12 @@
 //! The shared folder, with real files, real carriers and, where it matters, real processes.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the side that does I/O")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests look for one message among many")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test may panic: that is how it fails"
+)]
 
 mod host_support;
 
