@@ -97,7 +97,6 @@ impl World {
             }
             Step::Sleep(pc) => {
                 self.oracle.unsettle(pc, self.now);
-                self.cut_links(pc, NOTICED);
                 self.pcs[pc].asleep = true;
             }
             Step::Rise(pc) => self.rise(pc),

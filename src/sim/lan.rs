@@ -18,6 +18,10 @@ use std::time::Duration;
 
 /// How long after a change of its virtual address a peer's old one may still be seen as a source.
 const OLD_ADDRESS: Duration = Duration::from_secs(3);
+/// How long an announcement counts as the sign of a running game: a little less than the profile says.
+const LIFE: Duration = Duration::from_millis(7500);
+/// How long the node of an announcer hands out its last word to newcomers, and some more.
+const REMEMBERED: Duration = Duration::from_secs(12);
 /// A game that has been heard through the tunnel this lately can be joined.
 const JOINABLE: Duration = Duration::from_secs(4);
 
@@ -64,7 +68,8 @@ impl World {
         for card in cards {
             let packet = udp(SocketAddr::new(card.addr(), ports.0), to, 1, &payload);
             for hearer in self.net.hearers(pc, card.segment) {
-                for at in self.net.carry(card.segment, card.segment, self.now).into_iter().flatten() {
+                // A cable may lose a frame, but it does not double one.
+                if let [Some(at), _] = self.net.carry(card.segment, card.segment, self.now) {
                     let frame = Event::Frame { pc: hearer, segment: card.segment, packet: packet.clone() };
                     self.at(at, frame);
                 }
@@ -156,7 +161,13 @@ impl World {
                 continue;
             };
             let reached = self.reaches(from, to, What::Announcement, *how);
-            for listener in listeners.iter().filter(|_| reached) {
+            // What was said before the node ran, or too long ago, it cannot hand on.
+            let born = self.pcs[from].born.last().copied().unwrap_or_default();
+            let said = self
+                .oracle
+                .last_said((from, announcer))
+                .is_some_and(|at| at > born && self.now.since(at) < LIFE);
+            for listener in listeners.iter().filter(|_| reached && said) {
                 self.oracle.promise((from, announcer), (to, *listener), self.now);
             }
         }
@@ -182,8 +193,8 @@ impl World {
         }
         let Some(route) = self.net.route(pc, &self.pcs[pc].cards, from, to.ip()) else { return };
         let packet = build(route.from.ip());
-        for at in self.net.carry(route.out, route.into, self.now).into_iter().flatten() {
-            self.at(at, Event::Frame { pc: route.pc, segment: route.into, packet: packet.clone() });
+        if let [Some(at), _] = self.net.carry(route.out, route.into, self.now) {
+            self.at(at, Event::Frame { pc: route.pc, segment: route.into, packet });
         }
     }
 
@@ -328,7 +339,7 @@ impl World {
             self.oracle.violate(now, format!("{place:?} heard {saying:?} of {by:?}: {wrong}"));
         }
         let copy = Copy { at: now, place, tunnelled, source: view.source() };
-        let spare = self.spare_copies(by);
+        let spare = self.spare_copies(by, pc);
         self.oracle.heard(saying.mark, saying.what, copy, spare);
         let think = Duration::from_micros(500 + u64::from(self.dice.below(3000)));
         let reply = match (&self.pcs[pc].programs[place.1].0, saying.what) {
@@ -372,11 +383,14 @@ impl World {
         silent.map(|p| format!("pc{p} does not play {}", title.profile()))
     }
 
-    /// How many copies more than were said may come of what a program says: what was remembered is handed out once to
-    /// each run of a node that comes late.
-    fn spare_copies(&self, by: Place) -> usize {
+    /// How many copies more than were said may come of what a program says: what was remembered is handed to each run
+    /// of a node that comes late, whatever the programs there heard before.
+    fn spare_copies(&self, by: Place, pc: usize) -> usize {
         match self.pcs[by.0].programs.get(by.1) {
-            Some((Program::Announcer { always: Some(_), .. }, _)) => usize::MAX / 2,
+            Some((Program::Announcer { always: Some(_), .. }, _)) => self.pcs[pc].born.len(),
+            Some((Program::Announcer { .. }, _)) => {
+                self.pcs[pc].born.iter().filter(|at| self.now.since(**at) < REMEMBERED).count()
+            }
             _ => 0,
         }
     }

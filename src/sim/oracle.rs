@@ -115,6 +115,12 @@ impl Oracle {
         said.filter_map(|i| self.emissions.get(*i)).filter(move |e| e.what == what)
     }
 
+    /// When a program last said something.
+    #[must_use]
+    pub fn last_said(&self, by: Place) -> Option<Mono> {
+        self.emissions.iter().rev().find(|e| e.by == by).map(|e| e.at)
+    }
+
     /// Something is heard: counts it, and checks that it does not come too often. `spare` is how many copies more than were
     /// said may come (an announcement remembered for those who come late).
     pub fn heard(&mut self, mark: u64, what: What, copy: Copy, spare: usize) {

@@ -42,6 +42,8 @@ pub struct Pc {
     pub run: Option<Run>,
     /// How often it was started.
     pub starts: u64,
+    /// When its node was started, each time.
+    pub born: Vec<Mono>,
     /// Milliseconds by which its wall clock is off.
     pub skew: i64,
     /// The lid is closed.
@@ -101,6 +103,7 @@ impl Pc {
             disk,
             run: None,
             starts: 0,
+            born: Vec::new(),
             skew: 0,
             asleep: false,
             out: false,

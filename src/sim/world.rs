@@ -265,10 +265,11 @@ impl World {
         let links = self.planes.iter().map(|p| LinkSetup { control: p.name.clone() }).collect();
         let origin = self.now - Duration::from_millis(u64::from(self.dice.below(900_000)));
         let computer = &mut self.pcs[pc];
-        if computer.run.is_some() || computer.out {
+        if computer.run.is_some() || computer.out || computer.asleep {
             return;
         }
         computer.starts += 1;
+        computer.born.push(self.now);
         let setup = Setup {
             secret: computer.secret.clone(),
             name: computer.name.clone(),
@@ -458,6 +459,7 @@ impl World {
                     run.paths.remove(peer);
                 }
             }
+            Told::Warning(trouble) if trouble.code == "address_changed" && self.was_shared(pc) => {}
             Told::Warning(_) | Told::Error(_) if self.chaos.fair => {
                 self.oracle.violate(self.now, format!("pc{pc} complains on a fine day: {text}"));
             }
@@ -483,6 +485,13 @@ impl World {
             self.promise(pc, other);
             self.promise(other, pc);
         }
+    }
+
+    /// Whether any address this computer ever had was another's too.
+    fn was_shared(&self, pc: usize) -> bool {
+        let mine = &self.pcs[pc].addresses;
+        let others = self.pcs.iter().enumerate().filter(|(other, _)| *other != pc);
+        others.flat_map(|(_, other)| &other.addresses).any(|(_, a)| mine.iter().any(|(_, m)| m == a))
     }
 
     /// Whether both nodes say that they have a path to each other.
@@ -602,13 +611,12 @@ impl World {
 
     fn down(&mut self, caller: Caller, link: LinkId, message: Down) {
         let (pc, number) = caller;
-        let run = self.pcs[pc].run.as_mut();
+        // Who sleeps hears nothing; it learns that the connection is gone when it wakes.
+        let computer = &mut self.pcs[pc];
+        let run = computer.run.as_mut().filter(|_| !computer.asleep);
         let Some(run) = run.filter(|r| r.links.get(&link) == Some(&number)) else { return };
         if matches!(message, Down::Closed { .. }) {
             run.links.remove(&link);
-        }
-        if self.pcs[pc].asleep {
-            return;
         }
         let text = format!("{message:?}");
         self.trace.note(self.now, Some(pc), "down", text.as_bytes(), || text.chars().take(120).collect());

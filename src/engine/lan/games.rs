@@ -1,6 +1,6 @@
 //! Who announced what: this computer's own games (to hand to peers that come late), and the peers' (to show to people).
 
-use crate::model::id::PeerId;
+use crate::model::id::{CardId, PeerId};
 use crate::model::limits::ANNOUNCEMENTS;
 use crate::model::time::{Deadline, Mono};
 use crate::rules::ruleset::{Described, ProfileIx, RuleIx, Transport};
@@ -20,6 +20,8 @@ pub struct OwnGame {
     pub packet: Vec<u8>,
     /// Whose rule matched it.
     pub profile: ProfileIx,
+    /// By which card it left; `None` is the tunnel device.
+    pub card: Option<CardId>,
     /// Its sequence number: sent again under the same number, it is new only to who has not had it.
     pub number: u64,
     /// Where the game is to be joined, as far as the announcement says.
@@ -64,13 +66,14 @@ impl Games {
     pub fn announced_again(
         &mut self,
         rule: RuleIx,
-        packet: (u16, &[u8], u64),
+        packet: (u16, &[u8], Option<CardId>, u64),
         life: Duration,
         now: Mono,
     ) -> Option<&OwnGame> {
-        let (from_port, bytes, number) = packet;
+        let (from_port, bytes, card, number) = packet;
         let known = self.own.get_mut(&(rule, from_port)).filter(|g| g.packet == bytes)?;
         known.until = now + life;
+        known.card = card;
         known.number = number;
         Some(known)
     }
@@ -161,13 +164,12 @@ impl OwnGame {
     /// An announcement as it was sent.
     #[must_use]
     pub const fn new(
-        class: Class,
+        (class, card, number): (Class, Option<CardId>, u64),
         packet: Vec<u8>,
         profile: ProfileIx,
-        number: u64,
         joined_at: Option<(Transport, u16)>,
     ) -> Self {
-        Self { class, packet, profile, number, joined_at, until: Mono::ZERO }
+        Self { class, packet, profile, card, number, joined_at, until: Mono::ZERO }
     }
 }
 
@@ -200,10 +202,10 @@ mod tests {
     #[test]
     fn own_games_are_remembered_for_their_life_only() {
         let mut g = Games::default();
-        let own = OwnGame::new(Class::Multicast, vec![1], ProfileIx(0), 1, None);
+        let own = OwnGame::new((Class::Multicast, None, 1), vec![1], ProfileIx(0), None);
         g.announced(RuleIx(0), 5, own, Duration::from_secs(6), at(0));
-        assert!(g.announced_again(RuleIx(0), (5, &[1], 2), Duration::from_secs(6), at(1)).is_some());
-        assert!(g.announced_again(RuleIx(0), (5, &[2], 3), Duration::from_secs(6), at(1)).is_none());
+        assert!(g.announced_again(RuleIx(0), (5, &[1], None, 2), Duration::from_secs(6), at(1)).is_some());
+        assert!(g.announced_again(RuleIx(0), (5, &[2], None, 3), Duration::from_secs(6), at(1)).is_none());
         assert_eq!(g.own(at(6)).count(), 1);
         assert_eq!(g.own(at(7)).count(), 0);
     }

@@ -156,7 +156,7 @@ impl<S: Session> Node<S> {
         }
         self.me.frames += 1;
         let number = self.me.frames;
-        self.note_outward(rule, facts, class, number, slot.packet(), now);
+        self.note_outward(rule, facts, (class, card, number), slot.packet(), now);
         let frame = Frame { class, ..self.own_frame(FrameKind::Lan, number) };
         let Some(header) = slot.prepend(HEADER) else { return self.dropped(DropReason::TooBig) };
         if !frame.write(header, len) {
@@ -197,8 +197,7 @@ impl<S: Session> Node<S> {
         &mut self,
         rule: RuleIx,
         facts: &RuleFacts,
-        class: Class,
-        number: u64,
+        said: (Class, Option<CardId>, u64),
         packet: &[u8],
         now: Now,
     ) {
@@ -208,7 +207,7 @@ impl<S: Session> Node<S> {
             RuleKind::Answer => {
                 self.note_own_game(rule, facts, &view, now);
             }
-            RuleKind::Announcement => self.note_announcement(rule, facts, class, (&view, number), now),
+            RuleKind::Announcement => self.note_announcement(rule, facts, said, &view, now),
         }
     }
 
@@ -217,17 +216,17 @@ impl<S: Session> Node<S> {
         &mut self,
         rule: RuleIx,
         facts: &RuleFacts,
-        class: Class,
-        (view, number): (&PacketView<'_>, u64),
+        (class, card, number): (Class, Option<CardId>, u64),
+        view: &PacketView<'_>,
         now: Now,
     ) {
-        let this = (view.src_port, view.bytes, number);
+        let this = (view.src_port, view.bytes, card, number);
         let again = self.lan.games.announced_again(rule, this, facts.life, now.mono);
         let joined_at = match again.map(|known| known.joined_at) {
             Some(joined_at) => joined_at,
             None => {
                 let joined_at = self.note_own_game(rule, facts, view, now);
-                let own = OwnGame::new(class, view.bytes.to_vec(), facts.profile, number, joined_at);
+                let own = OwnGame::new((class, card, number), view.bytes.to_vec(), facts.profile, joined_at);
                 self.lan.games.announced(rule, view.src_port, own, facts.life, now.mono);
                 joined_at
             }
@@ -250,12 +249,18 @@ impl<S: Session> Node<S> {
         if peer.presence == Presence::Dormant || !self.plays(at, profile) {
             return;
         }
-        if card.is_some() && peer.native == card {
+        if self.hears(at, card) {
             return self.dropped(DropReason::HeardNatively);
         }
         if self.seal_to(at, None, frame, now, wan) {
             self.counters.add(Count::DiscoverySent);
         }
+    }
+
+    /// Whether a peer hears by itself what leaves by this card.
+    fn hears(&self, at: usize, card: Option<CardId>) -> bool {
+        let agent = self.peers.list.get(at).map(|p| &p.agent);
+        agent.zip(card).is_some_and(|(agent, card)| agent.is_native(card, &self.world.cards))
     }
 
     fn plays(&self, at: usize, profile: ProfileIx) -> bool {
@@ -268,11 +273,13 @@ impl<S: Session> Node<S> {
     pub(super) fn replay_to(&mut self, at: usize, now: Now, wan: &mut impl WanSink) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         peer.outbound.replayed = true;
-        if peer.native.is_some() {
-            return;
-        }
-        let own: Vec<OwnGame> =
-            self.lan.games.own(now.mono).filter(|g| self.plays(at, g.profile)).cloned().collect();
+        let own: Vec<OwnGame> = self
+            .lan
+            .games
+            .own(now.mono)
+            .filter(|g| self.plays(at, g.profile) && !self.hears(at, g.card))
+            .cloned()
+            .collect();
         for game in &own {
             // The old number: whoever had this very announcement already will know it.
             let frame = Frame { class: game.class, ..self.own_frame(FrameKind::Lan, game.number) };

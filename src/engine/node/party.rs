@@ -73,12 +73,14 @@ impl<S: Session> Node<S> {
     /// A control plane (or the peer itself) says that this peer is in the party now.
     fn show(&mut self, id: PeerId, news: News, now: Now) {
         let Some(peer) = self.peers.list.iter_mut().find(|p| p.id == id) else { return };
-        peer.since = if news == News::Old { peer.since } else { now.mono };
-        // After it fell silent for good, an old record is no reason to show it again.
-        let expired = now.mono.since(peer.since) >= self.knobs.gone_after;
-        if peer.presence == Presence::Dormant && !(news == News::Old && expired) {
-            peer.presence = Presence::Connecting;
+        if news != News::Old {
             peer.since = now.mono;
+        }
+        if peer.presence == Presence::Dormant && !(news == News::Old && peer.written_off) {
+            peer.presence = Presence::Connecting;
+            peer.written_off = false;
+            peer.since = now.mono;
+            peer.agent.call(now.mono);
             self.say_joined(id);
         }
     }
@@ -108,7 +110,7 @@ impl<S: Session> Node<S> {
         candidates.iter().filter(|c| ok(c)).copied().collect()
     }
 
-    fn session_setup(&mut self, key: &PeerKey, tunnel: TunnelKey) -> SessionSetup {
+    pub(super) fn session_setup(&mut self, key: &PeerKey, tunnel: TunnelKey) -> SessionSetup {
         let psk = self.party.keys.psk(&self.me.keys.key(), key);
         let index = loop {
             let index = self.dice.u32() >> 8;
@@ -121,7 +123,7 @@ impl<S: Session> Node<S> {
     }
 
     /// Who holds which seat changed, or who is in the list.
-    fn reindex(&mut self) {
+    pub(super) fn reindex(&mut self) {
         let seats = self.party.roster.seats();
         self.peers.by_seat = [None; 256];
         self.peers.by_index.clear();
@@ -267,7 +269,7 @@ impl<S: Session> Node<S> {
         let alive = self.peers.list.get(at).and_then(|p| p.agent.last_heard());
         let alive = alive.is_some_and(|heard| now.mono.since(heard) < self.knobs.keepalive * 2);
         if left && !alive {
-            self.peer_is_gone(at, "left the party", now);
+            self.peer_is_gone(at, "left the party", true, now);
         }
     }
 
@@ -387,7 +389,7 @@ impl<S: Session> Node<S> {
                 self.check_seat(now);
             }
             PeerMessage::Rotation(rotation) => self.rotated(&rotation, now),
-            PeerMessage::Bye => self.peer_is_gone(at, "said goodbye", now),
+            PeerMessage::Bye => self.peer_is_gone(at, "said goodbye", true, now),
             PeerMessage::GameClosed { .. } => {}
         }
     }
@@ -482,7 +484,7 @@ impl<S: Session> Node<S> {
         let gone: Vec<PeerId> = self.party.roster.iter().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
         for id in gone {
             if let Some(at) = self.peers.list.iter().position(|p| p.id == id) {
-                self.peer_is_gone(at, "was removed from the party by the host", now);
+                self.peer_is_gone(at, "was removed from the party by the host", true, now);
                 self.peers.list.remove(at);
             }
             self.party.roster.remove(id);

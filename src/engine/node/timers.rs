@@ -5,11 +5,10 @@ use crate::engine::counters::Count;
 use crate::engine::effect::Knobs;
 use crate::engine::lan::games::{HeardGame, HeardKey};
 use crate::engine::path::agent::{Action, Report};
-use crate::engine::path::score::card_of;
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::peer::{Peer, Presence};
 use crate::engine::tunnel::session::{LEAST_ROOM, Session, Tick};
-use crate::model::status::{Event, PathKind, Trouble};
+use crate::model::status::{Event, Trouble};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::wire::control::PeerMessage;
 use crate::wire::frame::FrameKind;
@@ -29,6 +28,8 @@ impl<S: Session> Node<S> {
             link.handle_timeout(now.mono);
         }
         for at in 0..self.peers.list.len() {
+            // A ping may be what the session's timers wait for, and a session that ends is the agent's business.
+            self.run_agent(at, now, wan);
             self.tick_session(at, now, wan);
             self.run_agent(at, now, wan);
             self.check_presence(at, now);
@@ -117,8 +118,6 @@ impl<S: Session> Node<S> {
 
     fn path_changed(&mut self, at: usize, report: Report, now: Now) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
-        peer.native =
-            (report.kind == PathKind::Lan).then(|| card_of(report.remote.ip(), &self.world.cards)).flatten();
         let id = peer.id;
         self.counters.add(Count::PathChanges);
         if peer.presence != Presence::Here {
@@ -135,7 +134,6 @@ impl<S: Session> Node<S> {
 
     fn path_lost(&mut self, at: usize) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
-        peer.native = None;
         peer.outbound.replayed = false;
         let id = peer.id;
         let name = self.name_of(id);
@@ -155,6 +153,7 @@ impl<S: Session> Node<S> {
     pub(super) fn peer_is_here(&mut self, at: usize, now: Now) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         let was = std::mem::replace(&mut peer.presence, Presence::Here);
+        peer.written_off = false;
         peer.since = now.mono;
         let id = peer.id;
         if was == Presence::Dormant {
@@ -162,15 +161,19 @@ impl<S: Session> Node<S> {
         }
     }
 
-    pub(super) fn peer_is_gone(&mut self, at: usize, why: &str, now: Now) {
+    /// `left`: it said so, and is not called until it is back.
+    pub(super) fn peer_is_gone(&mut self, at: usize, why: &str, left: bool, now: Now) {
+        let Some((key, tunnel)) = self.peers.list.get(at).map(|p| (p.key, p.tunnel)) else { return };
+        // A new session: what is still under way in the old one must not make it look alive again.
+        let setup = self.session_setup(&key, tunnel);
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         let shown = peer.is_shown();
         peer.presence = Presence::Dormant;
-        // Long ago, so that an old record of it does not show it again.
-        peer.since = now.mono - self.knobs.gone_after;
-        peer.outbound.greeted = false;
-        peer.outbound.replayed = false;
+        peer.written_off = true;
+        peer.renew(setup, now);
+        peer.agent.rest(left, now.mono);
         let id = peer.id;
+        self.reindex();
         for (key, game) in self.lan.games.of_gone(id) {
             self.say_lost(key, game, "its player is gone");
         }
@@ -191,7 +194,7 @@ impl<S: Session> Node<S> {
         let silent = now.mono.since(last_sign(peer));
         if silent >= self.knobs.gone_after {
             let minutes = self.knobs.gone_after.as_secs() / 60;
-            return self.peer_is_gone(at, &format!("not heard of for {minutes} min"), now);
+            return self.peer_is_gone(at, &format!("not heard of for {minutes} min"), false, now);
         }
         if silent < self.knobs.away_after || peer.presence != Presence::Here {
             return;

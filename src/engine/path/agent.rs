@@ -14,8 +14,9 @@
 //! Inputs: candidates, cards, authentic datagrams, pongs, sends. Outputs: `poll`. Deadlines: `deadline`.
 
 use super::pair::{DOUBT_WAIT, Pair, spare_wait};
-use super::score::{is_better, kind_of};
+use super::score::{card_of, is_better, kind_of};
 use crate::model::addr::{Candidate, Card};
+use crate::model::id::CardId;
 use crate::model::limits::CANDIDATES;
 use crate::model::status::PathKind;
 use crate::model::time::{Deadline, Mono};
@@ -30,6 +31,8 @@ const DEMOTE_AFTER: u32 = 3;
 const DEMOTE_ANYWAY: u32 = 5;
 /// How long the peer with the higher name waits before it tries a handshake itself.
 const POLITE_WAIT: Duration = Duration::from_millis(700);
+/// From this many tries on they come twice a minute.
+const PATIENT: u32 = 31;
 /// A proof this fresh is worth more than a primary that has been silent for as long.
 const FRESH: Duration = Duration::from_secs(2);
 
@@ -68,6 +71,7 @@ pub struct Agent {
     primary: Option<SocketAddr>,
     reported: Option<SocketAddr>,
     why: String,
+    eager: bool,
     keepalive: Duration,
     session: bool,
     next_try: Option<Mono>,
@@ -89,6 +93,7 @@ impl Agent {
             primary: None,
             reported: None,
             why: String::new(),
+            eager,
             keepalive,
             session: false,
             next_try: Some(if eager { now } else { now + POLITE_WAIT }),
@@ -152,6 +157,40 @@ impl Agent {
         self.session = established;
     }
 
+    /// The peer is gone: what was proven counts no more, and a path that comes up is told about anew. If it `left` it is
+    /// left alone until `call`; else it is tried now and then.
+    pub fn rest(&mut self, left: bool, now: Mono) {
+        (self.primary, self.reported, self.heard, self.unheard_since) = (None, None, None, None);
+        (self.session, self.lost, self.news) = (false, false, true);
+        self.tries = if left { 0 } else { PATIENT };
+        self.next_try = (!left).then_some(now + Duration::from_secs(30));
+        self.pairs.retain(|p| p.named);
+        for pair in &mut self.pairs {
+            pair.proven = None;
+            pair.doubt(now);
+        }
+    }
+
+    /// The peer says that it is there: try at once.
+    pub fn call(&mut self, now: Mono) {
+        if !self.session {
+            let wish = if self.eager { now } else { now + POLITE_WAIT };
+            self.tries = 0;
+            self.next_try = Some(self.next_try.map_or(wish, |t| t.min(wish)));
+        }
+    }
+
+    /// Whether the peer is reached on the network of this card: then it hears our broadcasts there by itself. Two
+    /// computers may share two networks, so every address that works counts; of the primary, the first authentic datagram
+    /// is enough to know, because waiting for a pong would send the next announcement twice.
+    #[must_use]
+    pub fn is_native(&self, card: CardId, cards: &[Card]) -> bool {
+        let works =
+            |p: &&Pair| Some(p.remote) == self.primary || p.proven.is_some() && p.silent < DEMOTE_AFTER;
+        let lan = self.pairs.iter().filter(|p| p.kind == PathKind::Lan);
+        lan.filter(works).any(|p| card_of(p.remote.ip(), cards) == Some(card))
+    }
+
     /// An authentic datagram came from this address.
     pub fn heard(&mut self, from: SocketAddr, cards: &[Card], now: Mono) {
         self.heard = Some(now);
@@ -181,7 +220,7 @@ impl Agent {
 
     /// Something waits for a session: try now, if no try is under way.
     pub fn wanted(&mut self, now: Mono) {
-        if !self.session && self.tries == 0 {
+        if !self.session && (self.tries == 0 || self.next_try.is_none()) {
             self.next_try = Some(now);
         }
     }

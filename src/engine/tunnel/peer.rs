@@ -6,7 +6,7 @@ use crate::engine::lan::pace::Bucket;
 use crate::engine::path::agent::Agent;
 use crate::engine::roster::Member;
 use crate::model::addr::Seat;
-use crate::model::id::{CardId, PeerId};
+use crate::model::id::PeerId;
 use crate::model::key::{PeerKey, TunnelKey};
 use crate::model::limits::WAITING;
 use crate::model::time::{Mono, Now};
@@ -60,8 +60,8 @@ pub struct Peer<S> {
     pub presence: Presence,
     /// Since when it is known, or was last heard of by a control plane.
     pub since: Mono,
-    /// The card on whose network it is reached, if it is: then it hears our broadcasts there by itself.
-    pub native: Option<CardId>,
+    /// It left, or was silent for too long: the record known of it is no sign of life.
+    pub written_off: bool,
     /// Guards and rates of what comes from it.
     pub inbound: Inbound,
     /// What was sent to it in this session, and what waits.
@@ -106,7 +106,7 @@ impl<S: Session> Peer<S> {
             agent,
             presence: Presence::Dormant,
             since: now.mono,
-            native: None,
+            written_off: false,
             inbound: Inbound::default(),
             outbound: Outbound::default(),
         }
@@ -118,6 +118,7 @@ impl<S: Session> Peer<S> {
         self.tunnel = setup.peer;
         self.session = S::new(setup, now);
         self.outbound.greeted = false;
+        self.outbound.replayed = false;
         self.outbound.up = false;
         self.agent.session(false, now.mono);
     }
