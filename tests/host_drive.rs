@@ -1,5 +1,6 @@
 //! The data loop with a real node, real sockets on loopback, the file control plane and a LAN side made of channels.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the side that does I/O")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic: that is how it fails")]
 
 #[path = "host_drive/support.rs"]
 mod support;

@@ -1,6 +1,7 @@
 //! The tunnel's sockets on loopback: what goes in at one end comes out at the other, whole, in order, and without
 //! allocating.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the side that does I/O")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic: that is how it fails")]
 
 use lanrage::engine::sink::WanSink;
 use lanrage::host::udp::{Bound, Receiver, SendBatches, Sockets, bind};

@@ -9,45 +9,44 @@ mod handle;
 mod party;
 mod tasks;
 
-pub use handle::NodeHandle;
+pub use handle::{NodeHandle, Running};
 
-use crate::engine::effect::{Knobs, LinkSetup, Setup};
+use crate::app::config::{ModeWish, RunConfig};
+use crate::engine::effect::{LinkSetup, Setup};
 use crate::host::clock::{self, HostClock};
 use crate::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
-use crate::host::drive::{self, Device, LinkDoor, Outside, Parts, ToLink};
+use crate::host::drive::{self, Device, Outside, Parts};
 use crate::host::lan::{LanOptions, clean_leftovers};
 use crate::host::store::Store;
 use crate::host::udp::Bound;
-use crate::host::{cards, entropy, udp};
-use crate::model::addr::{Card, Subnet};
+use crate::host::{cards, entropy, threads, udp};
+use crate::model::addr::Card;
 use crate::model::dice::Seed;
 use crate::model::id::{LinkId, PartyId, PeerId};
 use crate::model::key::NodeKeys;
 use crate::model::status::{Event, Mode, NatStatus, Status, Trouble};
 use crate::rules::ruleset::Ruleset;
 use crate::rules::{compile, shipped};
-use crate::wire::invite::Invite;
-use handle::Shown;
+use handle::End;
 use party::{Opened, Wish};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
-use tasks::{Game, Keeper};
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tasks::Keeper;
+use tokio::sync::mpsc;
 
 /// The last write to a slow disk may take this long before the program ends without it.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
-/// Starts a node. To be called with the runtime for everything slow; returns as soon as the node runs.
+/// Starts a node and everything around it; returns as soon as it runs.
 ///
 /// # Errors
 /// Everything about the wishes, the files and the ports that people can change.
-pub fn run(config: RunConfig, slow: &Handle) -> Result<NodeHandle, Trouble> {
-    let _inside = slow.enter();
+pub fn start(config: RunConfig) -> Result<Running, Trouble> {
+    let slow = threads::slow_runtime()?;
+    let runtime = slow.handle().clone();
+    let _inside = runtime.enter();
     let seed = entropy::seed()?;
     let mut ground = Ground::prepare(&config, &seed)?;
     let opened = ground.open_party(&config, &seed)?;
@@ -84,7 +83,10 @@ pub fn run(config: RunConfig, slow: &Handle) -> Result<NodeHandle, Trouble> {
         invite,
         doors,
     };
-    ground.finish(config, &opened, parts, out)
+    ground.finish(config.adapter, &opened, parts, out).map(|(handle, events, mut end)| {
+        end.slow = Some(slow);
+        Running { handle, events, end }
+    })
 }
 
 /// What is there before the node is.
@@ -106,7 +108,7 @@ impl Ground {
             return Err(Trouble::new("no_proxy_mode", what, hint));
         }
         let mut warnings = Vec::new();
-        let rules = Arc::new(rules(config, &mut warnings)?);
+        let rules = Arc::new(rules(config)?);
         let mut store = Store::open(&config.data_dir)?;
         let secret = store.node_secret(|| seed.dice("node secret").bytes())?;
         let parties = store.parties()?;
@@ -152,16 +154,15 @@ impl Ground {
     /// Starts the threads and tasks.
     fn finish(
         self,
-        config: RunConfig,
+        adapter: String,
         opened: &Opened,
         parts: Parts<Device>,
         out: Outside,
-    ) -> Result<NodeHandle, Trouble> {
+    ) -> Result<(NodeHandle, mpsc::Receiver<Event>, End), Trouble> {
         for warning in self.warnings {
             let _ = out.event_door.try_send(Event::Warning(warning));
         }
-        let Outside { control, facts, commands, events, event_door, status, invite, keep, ready, abort } =
-            out;
+        let Outside { control, facts, commands, events, event_door, status, invite, keep, abort, .. } = out;
         // Only the carriers hold this end now: when it closes, they have said their goodbyes.
         drop(control);
         let data = drive::spawn(parts)?;
@@ -173,22 +174,15 @@ impl Ground {
             events: event_door.clone(),
         };
         let kept = tokio::spawn(keeper.run(keep));
-        let cards = tokio::spawn(tasks::watch_cards(config.adapter, facts, event_door));
-        tokio::spawn(tasks::watch_signals(commands.clone(), abort.clone()));
-        let failure = Arc::new(OnceLock::new());
-        if !config.command.is_empty() {
-            let (command, json) = (config.command, config.json);
-            let game = Game { command, json, commands: commands.clone(), failure: Arc::clone(&failure) };
-            tokio::spawn(game.run(ready));
-        }
-        let (stop, stopped) = oneshot::channel();
+        let cards = tokio::spawn(tasks::watch_cards(adapter, facts, event_door));
+        let (tell, ended) = std_mpsc::channel();
         tokio::spawn(async move {
             let trouble = data.await.unwrap_or_else(|_| Some(lost()));
             cards.abort();
             let _ = tokio::time::timeout(LAST_WRITE, kept).await;
-            let _ = stop.send(trouble.or_else(|| failure.get().cloned()));
+            let _ = tell.send(trouble);
         });
-        Ok(NodeHandle::new(commands, Shown { events, status, invite }, stopped, abort))
+        Ok((NodeHandle { commands, status, invite }, events, End { abort, ended, slow: None }))
     }
 }
 
@@ -196,13 +190,9 @@ fn lost() -> Trouble {
     Trouble::new("internal", "the data thread ended without a word", "please report it; starting again helps")
 }
 
-fn rules(config: &RunConfig, warnings: &mut Vec<Trouble>) -> Result<Ruleset, Trouble> {
+/// Profiles that cannot be read are told to people by whoever asked for them; here they are simply not there.
+fn rules(config: &RunConfig) -> Result<Ruleset, Trouble> {
     let catalog = shipped::Catalog::new(config.profiles.iter().cloned());
-    for wrong in &catalog.wrong {
-        let hint =
-            "correct it (`lanrage games check FILE`); the profile that comes with lanrage is used instead";
-        warnings.push(Trouble::new("profile_wrong", wrong.to_string(), hint));
-    }
     let mut chosen: Vec<crate::rules::profile::Profile> = Vec::new();
     for game in &config.games {
         let profile = catalog.find(game).map_err(|e| {
@@ -259,20 +249,10 @@ fn carriers(
     party: PartyId,
     me: PeerId,
     out: &mpsc::Sender<(LinkId, crate::wire::control::Down)>,
-) -> Vec<LinkDoor> {
-    let door = |(n, choice)| -> LinkDoor {
-        let setup = CarrierSetup { link: LinkId(n), choice, party, me };
-        let carrier = control::spawn(setup, out.clone());
-        Box::new(move |word| {
-            let word = match word {
-                ToLink::Open => ToCarrier::Open,
-                ToLink::Close => ToCarrier::Close,
-                ToLink::Send(message) => ToCarrier::Send(message),
-            };
-            carrier.try_send(word).is_ok()
-        })
-    };
-    (0..).zip(choices).map(door).collect()
+) -> Vec<mpsc::Sender<ToCarrier>> {
+    let spawn =
+        |(n, choice)| control::spawn(CarrierSetup { link: LinkId(n), choice, party, me }, out.clone());
+    (0..).zip(choices).map(spawn).collect()
 }
 
 /// What is shown until the node has something to show.
@@ -290,54 +270,4 @@ fn first_status(setup: &Setup, me: PeerId) -> Status {
         games: Vec::new(),
         counters: BTreeMap::new(),
     }
-}
-
-// To be replaced by `app::config` when that is merged.
-
-/// How the player wants the game's packets to travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModeWish {
-    /// A device where one may be made.
-    Auto,
-    /// A device, or an error.
-    Lan,
-    /// No device.
-    Proxy,
-}
-
-/// Everything `run` needs, checked.
-#[derive(Debug, Clone)]
-pub struct RunConfig {
-    /// The games, by id or alias as typed; at least one.
-    pub games: Vec<String>,
-    /// The party to join.
-    pub join: Option<Invite>,
-    /// What the others call this player.
-    pub name: String,
-    /// How packets get in and out.
-    pub mode: ModeWish,
-    /// The control planes.
-    pub control: Vec<ControlChoice>,
-    /// Addresses of the tunnel; empty: any free port of every card.
-    pub listen: Vec<SocketAddr>,
-    /// Cards to listen on; `None`: all that are up.
-    pub cards: Option<Vec<String>>,
-    /// The network of a new party.
-    pub subnet: Option<Subnet>,
-    /// Name of the device.
-    pub adapter: String,
-    /// Let all ports in.
-    pub open: bool,
-    /// Events as JSON.
-    pub json: bool,
-    /// The game to start.
-    pub command: Vec<OsString>,
-    /// Where the node keeps its things.
-    pub data_dir: PathBuf,
-    /// Timeouts.
-    pub knobs: Knobs,
-    /// The player's own profiles: file name and text.
-    pub profiles: Vec<(String, String)>,
-    /// A fresh party instead of the own one.
-    pub fresh: bool,
 }

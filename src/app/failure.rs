@@ -43,7 +43,14 @@ impl From<Trouble> for Failure {
 /// The last resort, for errors that carry no hint of their own.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::new("failed", format!("{error:#}"), "")
+        // Some contexts repeat their cause; people should read it once.
+        let mut message = error.to_string();
+        for cause in error.chain().skip(1).map(ToString::to_string) {
+            if !message.contains(&cause) {
+                message = format!("{message}: {cause}");
+            }
+        }
+        Self::new("failed", message, "")
     }
 }
 

@@ -1,10 +1,187 @@
 //! Puts the parts together: configuration, running a node, serving, talking to a running node.
+//!
+//! * `config`: flags, variables and the config file become a `RunConfig` that cannot be wrong
+//! * `bridge`: a node with everything around it; `run`: one in the foreground; `serve`: a control server
+//! * `ipc`: `status`, `invite`, `leave` and `kick` talk to the node that runs with the same data folder
+//! * `games`: the profiles
+//! * `failure`: what a command says when it did not work, and its exit code; `log`: standard error
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
 
 pub mod bridge;
+pub mod config;
+pub mod failure;
+pub mod games;
+pub mod ipc;
+pub mod log;
+pub mod run;
+pub mod serve;
+pub mod signals;
 
-/// Runs the program.
+use crate::model::status::Event;
+use crate::rules::shipped::Catalog;
+use crate::ui::cli::args::{self, Command, GamesCommand, GlobalArgs, LowArgs};
+use crate::ui::cli::invite::{self, Room};
+use crate::ui::cli::screen::Screen;
+use crate::ui::cli::status::View;
+use crate::ui::cli::{json, pages};
+use config::layers::{Layers, Variables};
+use config::{RunConfig, ServeConfig};
+use failure::Failure;
+use ipc::{Answer, Client, Request};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Runs the program: arguments in, exit code out.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let low = match args::parse(std::env::args_os()) {
+        Ok(low) => low,
+        Err(told) => {
+            // Help and version go to standard output and are no failure; clap knows.
+            let _ = told.print();
+            return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(2));
+        }
+    };
+    let (variables, screen) = (variables(), Screen::default());
+    log::start(low.global.verbose, variables.get("LANRAGE_LOG").map(String::as_str), screen.clone());
+    let as_events = wants_events(&low.command, &variables);
+    match dispatch(low, &variables, screen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = io::stderr().write_all(failure.text().as_bytes());
+            if as_events {
+                let _ = json::write(&Event::Error(failure.trouble.clone()), &mut io::stdout().lock());
+            }
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn dispatch(low: LowArgs, variables: &Variables, screen: Screen) -> Result<(), Failure> {
+    let global = low.global;
+    match low.command {
+        Command::Run(run) => {
+            let layers = warned(config::for_run(&global, &run, variables)?);
+            run::run(RunConfig::check(&global, &run, &layers)?, screen)
+        }
+        Command::Server(server) => {
+            let layers = warned(config::for_server(&global, &server, variables)?);
+            serve::serve(ServeConfig::check(&global, &layers)?)
+        }
+        Command::Status { json } => status(&global, variables, json),
+        Command::Invite { json } => show_invite(&global, variables, json),
+        Command::Leave => done(ask(&global, variables, Request::Leave)?),
+        Command::Kick { peer } => done(ask(&global, variables, Request::Kick { peer })?),
+        Command::Games { command } => show_games(&global, variables, command),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            pages::completions(shell, &mut text);
+            print(&text)
+        }
+        Command::Man { command, dir } => man(command.as_deref(), dir.as_deref()),
+    }
+}
+
+fn status(global: &GlobalArgs, variables: &Variables, json: bool) -> Result<(), Failure> {
+    let Answer::Status { status } = ask(global, variables, Request::Status)? else { return Err(strange()) };
+    if json {
+        return print(format!("{status}\n").as_bytes());
+    }
+    print(View::read(&status).map_err(|_| strange())?.table().as_bytes())
+}
+
+fn show_invite(global: &GlobalArgs, variables: &Variables, json: bool) -> Result<(), Failure> {
+    let Answer::Invite { invite } = ask(global, variables, Request::Invite)? else { return Err(strange()) };
+    let forms = run::forms(&invite).ok_or_else(strange)?;
+    if json {
+        let object = serde_json::json!({"invite": forms.text, "link": forms.link, "qr": forms.qr});
+        return print(format!("{object}\n").as_bytes());
+    }
+    if !io::stdout().is_terminal() {
+        return print(invite::plain(&forms).as_bytes());
+    }
+    // Who asks for the invite gets the code, whatever scrolls away above it.
+    let (columns, _) = Screen::size();
+    let room = Room { columns: columns.into(), lines: usize::MAX, colour: log::wants_colour() };
+    print(invite::pretty(&forms, room).as_bytes())
+}
+
+fn show_games(global: &GlobalArgs, variables: &Variables, command: GamesCommand) -> Result<(), Failure> {
+    let catalog = || -> Result<Catalog, Failure> {
+        let layers = warned(config::common(global, variables)?);
+        let own = config::profiles(&layers, &config::data_dir(global, &layers)?)?;
+        let catalog = Catalog::new(own);
+        catalog.wrong.iter().for_each(|wrong| tracing::warn!("{wrong}"));
+        Ok(catalog)
+    };
+    let text = match command {
+        GamesCommand::List { json: true } => games::list_json(&catalog()?),
+        GamesCommand::List { json: false } => games::list(&catalog()?),
+        GamesCommand::Show { id } => games::show(&catalog()?, &id)?,
+        GamesCommand::Check { file } => games::check(&file)?,
+    };
+    print(text.as_bytes())
+}
+
+fn man(command: Option<&str>, dir: Option<&Path>) -> Result<(), Failure> {
+    if let Some(dir) = dir {
+        let failed = |e: io::Error| {
+            let what = format!("the manual pages cannot be written to {}: {e}", dir.display());
+            Failure::new("man_unwritable", what, "name a folder that you may write to")
+        };
+        let files = pages::man_files(dir).map_err(failed)?;
+        let names: String = files.iter().map(|f| format!("{}\n", f.display())).collect();
+        return print(names.as_bytes());
+    }
+    let mut text = Vec::new();
+    if pages::man(command, &mut text)? {
+        return print(&text);
+    }
+    let what = format!("lanrage has no command `{}`", command.unwrap_or_default().escape_debug());
+    Err(Failure::usage("no_command", what, "`lanrage help` lists all commands"))
+}
+
+fn ask(global: &GlobalArgs, variables: &Variables, request: Request) -> Result<Answer, Failure> {
+    let layers = warned(config::common(global, variables)?);
+    Client::new(&config::data_dir(global, &layers)?).ask(request)
+}
+
+fn done(answer: Answer) -> Result<(), Failure> {
+    match answer {
+        Answer::Done { text } => print(format!("{text}\n").as_bytes()),
+        Answer::Status { .. } | Answer::Invite { .. } | Answer::Trouble { .. } => Err(strange()),
+    }
+}
+
+fn strange() -> Failure {
+    let what = "the running node gave an answer that this lanrage does not understand";
+    Failure::new("other_version", what, "use the same version of lanrage for both")
+}
+
+/// A closed pipe (`lanrage games list | head`) is no failure.
+fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn warned(layers: Layers) -> Layers {
+    layers.warnings.iter().for_each(|w| tracing::warn!("{w}"));
+    layers
+}
+
+/// Whether failures are told on standard output too.
+fn wants_events(command: &Command, variables: &Variables) -> bool {
+    let by_variable =
+        variables.get("LANRAGE_JSON").is_some_and(|v| matches!(v.trim(), "1" | "true" | "yes" | "on"));
+    matches!(command, Command::Run(run) if run.json || by_variable)
+}
+
+/// All `LANRAGE_*` variables that are text.
+fn variables() -> Variables {
+    let ours = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+    ours.filter(|(name, _)| name.starts_with("LANRAGE_")).collect()
 }

@@ -150,7 +150,7 @@ mod linux {
 }
 
 #[cfg(any(not(target_os = "linux"), test))]
-#[cfg_attr(target_os = "linux", expect(dead_code, reason = "built here only to be tested"))]
+#[cfg_attr(target_os = "linux", expect(dead_code, unreachable_pub, reason = "built here only to be tested"))]
 mod polled {
     use std::io;
     use std::net::{IpAddr, UdpSocket};

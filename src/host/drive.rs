@@ -12,7 +12,7 @@ mod doors;
 mod lan;
 mod rig;
 
-pub use doors::{DEPTH, EVENTS, Inside, LinkDoor, Outside, ToKeep, ToLink, doors};
+pub use doors::{DEPTH, EVENTS, Inside, Outside, ToKeep, doors};
 pub use lan::{Device, LanMaker, LanPortLike};
 
 use super::clock::HostClock;
@@ -46,7 +46,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Everything a driver is made of.
-#[allow(missing_debug_implementations, reason = "the doors to carriers are closures")]
+#[derive(Debug)]
 pub struct Parts<M> {
     /// What the node is born with.
     pub setup: Setup,

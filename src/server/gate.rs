@@ -44,13 +44,15 @@ pub(super) fn bind(at: SocketAddr, all: &[SocketAddr]) -> anyhow::Result<TcpList
         TcpListener::from_std(socket.into())
     };
     open().map_err(|e| {
-        let hint = match e.kind() {
-            ErrorKind::AddrInUse => {
-                "; another program (perhaps another lanrage server) uses that port: stop it, or choose another with --listen"
-            }
-            ErrorKind::AddrNotAvailable => "; this computer does not have that address",
-            ErrorKind::PermissionDenied => "; ports below 1024 need administrator rights",
-            _ => "",
+        let kind = e.kind();
+        let hint = if kind == ErrorKind::AddrInUse {
+            "; another program (perhaps another lanrage server) uses that port: stop it, or choose another with --listen"
+        } else if kind == ErrorKind::AddrNotAvailable {
+            "; this computer does not have that address"
+        } else if kind == ErrorKind::PermissionDenied {
+            "; ports below 1024 need administrator rights"
+        } else {
+            ""
         };
         let text = format!("cannot listen on {at}: {e}{hint}");
         anyhow::Error::new(e).context(text)

@@ -164,6 +164,11 @@ pub(super) async fn run(
         }
         keeper.drain(&mut pending);
     }
+    // What arrived before the stop counts.
+    while let Ok(message) = inbox.try_recv() {
+        keeper.handle(message, &pending);
+        keeper.drain(&mut pending);
+    }
     keeper.close(pending).await
 }
 

@@ -4,8 +4,8 @@ use lanrage::buf::batch::{Batch, Source};
 use lanrage::engine::effect::{Knobs, LanConfig, LinkSetup, Memory, PartySetup, Setup};
 use lanrage::engine::sink::{Delivery, LanSink};
 use lanrage::host::clock::HostClock;
-use lanrage::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
-use lanrage::host::drive::{self, LanMaker, LanPortLike, Outside, Parts, ToLink};
+use lanrage::host::control::{self, CarrierSetup, ControlChoice};
+use lanrage::host::drive::{self, LanMaker, LanPortLike, Outside, Parts};
 use lanrage::host::{entropy, threads, udp};
 use lanrage::model::addr::{Card, Net, Subnet};
 use lanrage::model::command::Command;
@@ -41,7 +41,7 @@ type Heard = (Delivery, Vec<u8>);
 #[derive(Clone)]
 struct Shown {
     config: Arc<Mutex<Option<LanConfig>>>,
-    alive: Arc<()>,
+    _alive: Arc<()>,
     heard: std_mpsc::Sender<Heard>,
 }
 
@@ -219,19 +219,12 @@ impl Peer {
         };
         // Only carriers hold the way in, so that the loop sees when they are done.
         out.control = mpsc::channel(1).0;
-        doors.links.push(Box::new(move |word| {
-            let word = match word {
-                ToLink::Open => ToCarrier::Open,
-                ToLink::Close => ToCarrier::Close,
-                ToLink::Send(up) => ToCarrier::Send(up),
-            };
-            carrier.try_send(word).is_ok()
-        }));
+        doors.links.push(carrier);
         let (sent, sent_out) = mpsc::channel(256);
         let (heard_in, heard) = std_mpsc::channel();
         let (config, alive) = (Arc::default(), Arc::new(()));
         let weak = Arc::downgrade(&alive);
-        let shown = Shown { config: Arc::clone(&config), alive, heard: heard_in };
+        let shown = Shown { config: Arc::clone(&config), _alive: alive, heard: heard_in };
         let parts = Parts {
             setup,
             seed: entropy::seed().unwrap(),

@@ -9,7 +9,7 @@ use crate::support::traces::{Traces, assert_nothing_left, files, look};
 use crate::support::{ready, say, seconds};
 
 /// Shorter times than a player would want, so that nobody waits for minutes.
-const QUICK: &str = "[timing]\nheartbeat_s = 1\naway_s = 4\ngone_s = 300\n";
+const QUICK: &str = "[timing]\nheartbeat = 1\naway_after = 4\nkeepalive = 1\n";
 
 fn hosts() -> (Net, Vec<Host>, Vec<Traces>, String) {
     let (net, hosts) = Net::new(Carries::Both, &[&["a"], &["b"]]);

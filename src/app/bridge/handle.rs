@@ -1,48 +1,77 @@
-//! What `run` hands out: the ends that the command line, the live view and the node's socket use.
+//! What `start` hands out: the ends that the command line, the live view and the node's local door use.
 
 use crate::model::command::Command;
 use crate::model::status::{Event, Status, Trouble};
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use std::sync::mpsc as std_mpsc;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
-/// A running node. Dropping it stops the node at once, without goodbyes; `Command::Leave` is the polite way.
-#[derive(Debug)]
+/// How long dropping a running node waits for the device to be removed.
+const REMOVAL: Duration = Duration::from_secs(2);
+
+/// The ends that can be shared.
+#[derive(Debug, Clone)]
 pub struct NodeHandle {
     /// What people ask for.
     pub commands: mpsc::Sender<Command>,
-    /// What happens. When nobody reads, events are lost and a warning says how many; the node never waits.
-    pub events: mpsc::Receiver<Event>,
     /// How things are; at most four times a second, and at least once.
     pub status: watch::Receiver<Arc<Status>>,
     /// The invite as text; changes when the party is re-keyed.
     pub invite: watch::Receiver<String>,
-    /// Fires when everything is stopped and kept: `None` after an orderly end, else what went wrong.
-    pub stopped: oneshot::Receiver<Option<Trouble>>,
-    guard: DropGuard,
 }
 
-impl NodeHandle {
-    pub(super) fn new(
-        commands: mpsc::Sender<Command>,
-        out: Shown,
-        stopped: oneshot::Receiver<Option<Trouble>>,
-        abort: CancellationToken,
-    ) -> Self {
-        let Shown { events, status, invite } = out;
-        Self { commands, events, status, invite, stopped, guard: abort.drop_guard() }
-    }
-
-    /// Stops the node at once, without goodbyes; the device is removed.
-    pub fn abort(self) {
-        drop(self.guard);
-    }
-}
-
-/// The ends that show something.
+/// A running node. Dropping it stops it at once, without goodbyes; `Command::Leave` is the polite way.
 #[derive(Debug)]
-pub(super) struct Shown {
-    pub(super) events: mpsc::Receiver<Event>,
-    pub(super) status: watch::Receiver<Arc<Status>>,
-    pub(super) invite: watch::Receiver<String>,
+pub struct Running {
+    /// The shared ends.
+    pub handle: NodeHandle,
+    /// What happens; ends with the node. When nobody reads, events are lost and a warning says how many: the node never
+    /// waits.
+    pub events: mpsc::Receiver<Event>,
+    pub(super) end: End,
+}
+
+/// How a node is stopped and how its end is heard.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) abort: CancellationToken,
+    /// Of the standard library: it may be waited on inside any runtime and outside of all.
+    pub(super) ended: std_mpsc::Receiver<Option<Trouble>>,
+    pub(super) slow: Option<Runtime>,
+}
+
+impl Running {
+    /// Stops the node at once, without goodbyes; the device is removed.
+    pub fn abort(&self) {
+        self.end.abort.cancel();
+    }
+
+    /// Waits until everything is stopped, removed and kept.
+    ///
+    /// # Errors
+    /// What stopped it, when that was not a `Leave` or an `abort`.
+    pub fn wait(self) -> Result<(), Trouble> {
+        match self.end.ended.recv() {
+            Ok(trouble) => trouble.map_or(Ok(()), Err),
+            Err(_) => {
+                let what = "the node ended without a word";
+                Err(Trouble::new("internal", what, "please report it; starting again helps"))
+            }
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.abort.cancel();
+        // After `wait` the other end is gone and this returns at once.
+        let _ = self.ended.recv_timeout(REMOVAL);
+        if let Some(slow) = self.slow.take() {
+            // Not the waiting way: this may run inside another runtime.
+            slow.shutdown_background();
+        }
+    }
 }

@@ -161,10 +161,8 @@ fn host(
 
 /// A new party. Its slot is drawn, not counted: a control plane may still know an old party of every low number.
 fn new(me: PeerId, last: Option<u8>, dice: &mut Dice) -> Kept {
-    let slot = match last {
-        Some(last) => last.wrapping_add(1 + dice.below(255) as u8),
-        None => dice.below(256) as u8,
-    };
+    let [drawn] = dice.bytes();
+    let slot = if last == Some(drawn) { drawn.wrapping_add(1) } else { drawn };
     let party = PartyId::of(me, slot);
     let secret = KeptSecret(PartySecret(dice.bytes()));
     let subnet = candidate(party, 0);

@@ -4,7 +4,8 @@
 use super::keys::{KEYS, Key, Kind, find};
 use super::layers::{Origin, Raw};
 use crate::app::failure::Failure;
-use crate::app::stand_in::{Place, Source, nearest};
+use crate::rules::diagnostic::{Place, Source};
+use crate::rules::nearest::nearest;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +50,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn table(&mut self, prefix: &str, table: &DeTable<'_>) -> Result<(), Failure> {
-        for (name, value) in table {
+        // In the file's order, so that the first mistake is told first.
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        for (name, value) in entries {
             let full = format!("{prefix}{}", name.get_ref());
             let inner = format!("{full}.");
             if let Some(key) = find(&full) {
@@ -72,7 +76,8 @@ impl Reader<'_> {
     }
 
     fn unknown(&self, prefix: &str, name: &str, span: Range<usize>) -> Failure {
-        let here = KEYS.iter().filter_map(|k| k.name.strip_prefix(prefix)).map(|n| n.split('.').next().unwrap_or(n));
+        let here =
+            KEYS.iter().filter_map(|k| k.name.strip_prefix(prefix)).map(|n| n.split('.').next().unwrap_or(n));
         let elsewhere = KEYS.iter().filter_map(|k| k.name.rsplit_once('.')).find(|(_, last)| *last == name);
         let hint = match (nearest(name, here), elsewhere) {
             (Some(meant), _) => format!("did you mean `{meant}`?"),
@@ -126,7 +131,8 @@ mod tests {
 
     #[test]
     fn settings_come_with_their_place() {
-        let text = "game = \"minecraft\"\ncontrol = [\"file:/a\", \"file:/b\"]\n\n[timing]\nheartbeat = 0.5\n";
+        let text =
+            "game = \"minecraft\"\ncontrol = [\"file:/a\", \"file:/b\"]\n\n[timing]\nheartbeat = 0.5\n";
         let found = parse("c.toml", text.into()).unwrap();
         let told: Vec<_> =
             found.iter().map(|(k, raw)| format!("{} {:?} {}", k.name, raw.values, raw.origin)).collect();
@@ -144,12 +150,28 @@ mod tests {
     fn mistakes_are_told_with_line_column_and_the_nearest_key() {
         for (text, message, hint) in [
             ("nmae = \"x\"", "c.toml:1:1: unknown setting `nmae`", "did you mean `name`?"),
-            ("\n[timing]\nheartbeet = 1", "c.toml:3:1: unknown setting `heartbeet`", "did you mean `heartbeat`?"),
-            ("heartbeat = 1", "c.toml:1:1: unknown setting `heartbeat`", "it belongs into the table [timing]"),
+            (
+                "\n[timing]\nheartbeet = 1",
+                "c.toml:3:1: unknown setting `heartbeet`",
+                "did you mean `heartbeat`?",
+            ),
+            (
+                "heartbeat = 1",
+                "c.toml:1:1: unknown setting `heartbeat`",
+                "it belongs into the table [timing]",
+            ),
             ("a = 1\n[b]", "c.toml:1:1: unknown setting `a`", "docs/commands.md lists all settings"),
-            ("open = \"yes\"", "c.toml:1:8: `open` must be true or false, without quotes", "correct this line"),
+            (
+                "open = \"yes\"",
+                "c.toml:1:8: `open` must be true or false, without quotes",
+                "correct this line",
+            ),
             ("game = [1]", "c.toml:1:8: `game` must be a text in quotes, or a list", "correct this line"),
-            ("[timing]\nheartbeat = \"1\"", "c.toml:2:13: `timing.heartbeat` must be a number", "correct this line"),
+            (
+                "[timing]\nheartbeat = \"1\"",
+                "c.toml:2:13: `timing.heartbeat` must be a number",
+                "correct this line",
+            ),
         ] {
             let (got, try_this) = errors(text);
             assert!(got.starts_with(message), "{got}");

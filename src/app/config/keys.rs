@@ -46,6 +46,7 @@ pub const KEYS: &[Key] = &[
     key("data_dir", "LANRAGE_DATA_DIR", "--data-dir", Kind::Text),
     key("profiles", "LANRAGE_PROFILES", "", Kind::List),
     key("server.listen", "LANRAGE_SERVER_LISTEN", "--listen", Kind::List),
+    key("server.names", "LANRAGE_SERVER_NAMES", "", Kind::List),
     key("server.store", "LANRAGE_SERVER_STORE", "--store", Kind::Text),
     key("timing.heartbeat", "LANRAGE_HEARTBEAT", "", Kind::Seconds),
     key("timing.away_after", "LANRAGE_AWAY_AFTER", "", Kind::Seconds),

@@ -3,7 +3,8 @@
 
 use super::keys::{KEYS, Kind, OTHER_VARIABLES, find};
 use crate::app::failure::Failure;
-use crate::app::stand_in::{Place, nearest};
+use crate::rules::diagnostic::Place;
+use crate::rules::nearest::nearest;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -82,7 +83,8 @@ impl Layers {
         flags: impl IntoIterator<Item = (&'static str, Vec<String>)>,
     ) -> Result<Self, Failure> {
         let mut layers = Self::default();
-        let named = config.map(Path::to_path_buf).or_else(|| variables.get("LANRAGE_CONFIG").map(PathBuf::from));
+        let named =
+            config.map(Path::to_path_buf).or_else(|| variables.get("LANRAGE_CONFIG").map(PathBuf::from));
         if let Some(path) = named.or_else(|| usual_file().filter(|p| p.is_file())) {
             for (key, raw) in super::file::read(&path)? {
                 layers.values.insert(key.name, raw);
@@ -107,7 +109,9 @@ impl Layers {
                 continue;
             };
             let values = match key.kind {
-                Kind::List => value.split(',').map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect(),
+                Kind::List => {
+                    value.split(',').map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect()
+                }
                 Kind::Text | Kind::Switch | Kind::Seconds => vec![value.trim().to_owned()],
             };
             self.values.insert(key.name, Raw { values, origin: Origin::Env(key.env) });
@@ -175,8 +179,9 @@ impl Layers {
         let read = |text: &str| {
             let number: Option<f64> = text.replace('_', "").parse().ok();
             let time = number.and_then(|n| Duration::try_from_secs_f64(n).ok());
-            time.filter(|t| (Duration::from_millis(1)..=LONGEST).contains(t))
-                .ok_or_else(|| format!("`{}` is no time between 0.001 and 86400 seconds", text.escape_debug()))
+            time.filter(|t| (Duration::from_millis(1)..=LONGEST).contains(t)).ok_or_else(|| {
+                format!("`{}` is no time between 0.001 and 86400 seconds", text.escape_debug())
+            })
         };
         self.one(name, "write a number of seconds, such as 30 or 0.5", read)
     }
@@ -221,9 +226,15 @@ mod tests {
         let env = vars(&[("LANRAGE_OPEN", "perhaps"), ("LANRAGE_NAEM", "x")]);
         let flags = [("subnet", vec!["10.0.0.0/8".to_owned()])];
         let layers = Layers::fold(Some(config.path()), &env, flags).unwrap();
-        assert_eq!(layers.warnings, ["the variable LANRAGE_NAEM is no setting of lanrage; did you mean LANRAGE_NAME?"]);
+        assert_eq!(
+            layers.warnings,
+            ["the variable LANRAGE_NAEM is no setting of lanrage; did you mean LANRAGE_NAME?"]
+        );
         let open = layers.switch("open").unwrap_err();
-        assert_eq!((open.exit, open.trouble.message.as_str()), (1, "LANRAGE_OPEN: `perhaps` is neither true nor false"));
+        assert_eq!(
+            (open.exit, open.trouble.message.as_str()),
+            (1, "LANRAGE_OPEN: `perhaps` is neither true nor false")
+        );
         let keepalive = layers.seconds("timing.keepalive").unwrap_err();
         assert!(keepalive.trouble.message.contains(":3:13: `0` is no time"), "{keepalive:?}");
         let subnet = layers.one("subnet", "", str::parse::<crate::model::addr::Subnet>).unwrap_err();

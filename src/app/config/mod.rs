@@ -12,8 +12,8 @@ mod player;
 mod timing;
 
 use crate::app::failure::Failure;
-use crate::app::stand_in::ControlChoice;
 use crate::engine::effect::Knobs;
+use crate::host::control::ControlChoice;
 use crate::model::addr::Subnet;
 use crate::model::limits;
 use crate::ui::cli::args::{GlobalArgs, RunArgs, ServerArgs};
@@ -25,11 +25,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where a `lanrage server` listens when nobody says.
-const SERVER_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
+const SERVER_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
 /// The device's name when nobody says.
 const ADAPTER: &str = "lanrage0";
 /// Characters of a device's name (IFNAMSIZ on Linux, with its NUL).
 const ADAPTER_CHARS: usize = 15;
+/// The file in which a node remembers its parties.
+const PARTY: &str = "party.json";
 /// Profiles of one folder; the shipped ones are a dozen.
 const PROFILES: usize = 500;
 /// Bytes of one profile.
@@ -57,7 +60,7 @@ pub struct RunConfig {
     pub name: String,
     /// How packets get in and out.
     pub mode: ModeWish,
-    /// The control planes; at least one.
+    /// The control planes; none: those that the party had last time.
     pub control: Vec<ControlChoice>,
     /// Addresses of the tunnel; empty: any free port of every card.
     pub listen: Vec<SocketAddr>,
@@ -90,6 +93,8 @@ pub struct ServeConfig {
     pub listen: Vec<SocketAddr>,
     /// Where it keeps parties.
     pub data_dir: PathBuf,
+    /// The names under which players reach it; empty: any.
+    pub names: Vec<String>,
     /// Between two sweeps of silent peers.
     pub sweep: Duration,
     /// Timeouts that both ends must agree on.
@@ -132,7 +137,11 @@ pub fn for_run(global: &GlobalArgs, run: &RunArgs, variables: &Variables) -> Res
 ///
 /// # Errors
 /// When the config file cannot be read.
-pub fn for_server(global: &GlobalArgs, server: &ServerArgs, variables: &Variables) -> Result<Layers, Failure> {
+pub fn for_server(
+    global: &GlobalArgs,
+    server: &ServerArgs,
+    variables: &Variables,
+) -> Result<Layers, Failure> {
     let flags = [
         data_dir_flag(global),
         ("server.listen", server.listen.clone()),
@@ -177,7 +186,8 @@ impl RunConfig {
             return Err(Failure::usage("no_game", what, "--game minecraft; `lanrage games list` shows all"));
         }
         if games.len() > limits::GAMES {
-            let what = format!("{} games at once are more than the {} that a peer runs", games.len(), limits::GAMES);
+            let what =
+                format!("{} games at once are more than the {} that a peer runs", games.len(), limits::GAMES);
             return Err(Failure::usage("too_many_games", what, "name fewer games"));
         }
         let join = invite(layers)?;
@@ -185,11 +195,13 @@ impl RunConfig {
             games,
             name: player::name(layers)?,
             mode: layers.one("mode", "auto, lan or proxy", mode)?.unwrap_or(ModeWish::Auto),
-            control: control(layers, join.as_ref())?,
+            control: control(layers, join.as_ref(), !run.fresh && data_dir.join(PARTY).exists())?,
             listen: layers.each("listen", "write IP:PORT, such as 0.0.0.0:41641 or [::]:41641", address)?,
             cards: layers.raw("cards").map(|raw| raw.values.clone()),
             subnet: subnet(layers, join.is_some())?,
-            adapter: layers.one("adapter", "such as lanrage0 or eth9", adapter)?.unwrap_or_else(|| ADAPTER.into()),
+            adapter: layers
+                .one("adapter", "such as lanrage0 or eth9", adapter)?
+                .unwrap_or_else(|| ADAPTER.into()),
             open: layers.switch("open")?,
             json: layers.switch("json")?,
             command: run.command.clone(),
@@ -217,6 +229,7 @@ impl ServeConfig {
         let listen = layers.each("server.listen", hint, address)?;
         Ok(Self {
             listen: if listen.is_empty() { vec![SERVER_LISTEN] } else { listen },
+            names: layers.each("server.names", "write a host name, such as play.example.org", plain)?,
             data_dir: data_dir(global, layers)?,
             sweep: layers.seconds("timing.sweep")?.unwrap_or(limits::SWEEP),
             knobs: timing::knobs(layers)?,
@@ -273,13 +286,14 @@ fn invite(layers: &Layers) -> Result<Option<Invite>, Failure> {
     Invite::parse(text).map(Some).map_err(wrong)
 }
 
-/// Flags and variables decide; else an invite's own control planes; else the config file's.
-fn control(layers: &Layers, join: Option<&Invite>) -> Result<Vec<ControlChoice>, Failure> {
+/// Flags and variables decide; else an invite's own control planes; else the config file's. None at all is right only when a
+/// party of an earlier evening is known, because its control planes are remembered with it.
+fn control(layers: &Layers, join: Option<&Invite>, remembers: bool) -> Result<Vec<ControlChoice>, Failure> {
     let hint = "write file:DIR, or server:http://HOST:8667 for a `lanrage server`";
     let read = |text: &str| match text {
         "auto" => Ok(None),
         "direct" => Err("`direct` is not in this version of lanrage".to_owned()),
-        other => other.parse::<ControlChoice>().map(Some).map_err(|e| e.to_string()),
+        other => other.parse::<ControlChoice>().map_err(|e| e.to_string()).and_then(whole_path).map(Some),
     };
     let given: Vec<_> = layers.each("control", hint, read)?.into_iter().flatten().collect();
     let of_now = layers.raw("control").is_some_and(layers::Raw::is_of_now);
@@ -288,7 +302,7 @@ fn control(layers: &Layers, join: Option<&Invite>) -> Result<Vec<ControlChoice>,
         Some(_) | None => Vec::new(),
     };
     let chosen = if invited.is_empty() { given } else { invited };
-    if !chosen.is_empty() {
+    if !chosen.is_empty() || remembers {
         return Ok(chosen);
     }
     let what = match join {
@@ -297,6 +311,17 @@ fn control(layers: &Layers, join: Option<&Invite>) -> Result<Vec<ControlChoice>,
     };
     let hint = "--control server:http://HOST:8667 (somebody runs `lanrage server` there) or --control file:DIR (a shared folder)";
     Err(Failure::usage("no_control", what, hint))
+}
+
+/// Invites carry the folder's path, so it must not depend on where lanrage was started.
+fn whole_path(choice: ControlChoice) -> Result<ControlChoice, String> {
+    match choice {
+        ControlChoice::Folder(dir) => match std::path::absolute(&dir) {
+            Ok(whole) => Ok(ControlChoice::Folder(whole)),
+            Err(e) => Err(format!("file:{}: {e}", dir.display())),
+        },
+        ControlChoice::Server(url) => Ok(ControlChoice::Server(url)),
+    }
 }
 
 fn of_invite(invite: &Invite) -> Result<Vec<ControlChoice>, Failure> {
@@ -318,7 +343,8 @@ fn subnet(layers: &Layers, joins: bool) -> Result<Option<Subnet>, Failure> {
     let subnet = layers.one("subnet", "such as 10.83.7.0/24", str::parse::<Subnet>)?;
     match layers.raw("subnet") {
         Some(raw) if joins && raw.is_of_now() => {
-            Err(raw.wrong("the invite brings the party's network", "leave it away, or make a party of your own"))
+            Err(raw
+                .wrong("the invite brings the party's network", "leave it away, or make a party of your own"))
         }
         Some(_) if joins => Ok(None),
         Some(_) | None => Ok(subnet),
@@ -339,17 +365,22 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn adapter(text: &str) -> Result<String, String> {
-    let fits = (1..=ADAPTER_CHARS).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic() && c != '/');
+    let fits =
+        (1..=ADAPTER_CHARS).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic() && c != '/');
     if fits {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{}` is no name for a device: 1 to {ADAPTER_CHARS} letters and digits", text.escape_debug()))
+        Err(format!(
+            "`{}` is no name for a device: 1 to {ADAPTER_CHARS} letters and digits",
+            text.escape_debug()
+        ))
     }
 }
 
+/// Anything that can be a name of a game or a host.
 fn plain(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > 64 || text.chars().any(char::is_control) {
-        return Err(format!("`{}` is no game", text.chars().take(64).collect::<String>().escape_debug()));
+    if text.is_empty() || text.len() > 253 || text.chars().any(char::is_control) {
+        return Err(format!("`{}` is no name", text.chars().take(64).collect::<String>().escape_debug()));
     }
     Ok(text.to_owned())
 }

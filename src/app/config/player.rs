@@ -10,14 +10,19 @@ pub(super) fn name(layers: &Layers) -> Result<String, Failure> {
         let name = text.trim();
         let fits = (1..=NAME_CHARS).contains(&name.chars().count()) && !name.chars().any(char::is_control);
         let shown: String = name.chars().take(2 * NAME_CHARS).collect();
-        if fits { Ok(name.to_owned()) } else { Err(format!("`{}` is no name of 1 to {NAME_CHARS} characters", shown.escape_debug())) }
+        if fits {
+            Ok(name.to_owned())
+        } else {
+            Err(format!("`{}` is no name of 1 to {NAME_CHARS} characters", shown.escape_debug()))
+        }
     })?;
     Ok(given.or_else(user).or_else(computer).unwrap_or_else(|| "player".to_owned()))
 }
 
 /// The person at the keyboard: with sudo that is who called it, not root.
 fn user() -> Option<String> {
-    let person = |variable: &str| std::env::var(variable).ok().filter(|name| name != "root").and_then(|n| usable(&n));
+    let person =
+        |variable: &str| std::env::var(variable).ok().filter(|name| name != "root").and_then(|n| usable(&n));
     ["SUDO_USER", "USER", "LOGNAME", "USERNAME"].into_iter().find_map(person)
 }
 

@@ -60,7 +60,10 @@ fn little_typed_means_the_defaults() {
 fn a_new_party_needs_a_place_to_meet_and_is_told_which() {
     let (exit, text) = wrong("--game minecraft");
     assert_eq!(exit, 2);
-    assert!(text.contains("--control server:http://HOST:8667") && text.contains("--control file:DIR"), "{text}");
+    assert!(
+        text.contains("--control server:http://HOST:8667") && text.contains("--control file:DIR"),
+        "{text}"
+    );
     assert_eq!(wrong("--control file:/srv/p").0, 2, "no game");
 }
 
@@ -86,7 +89,8 @@ fn a_config_file_does_not_override_an_invite() {
     std::fs::write(&file, "control = \"server:http://mine:8667\"\nsubnet = \"10.7.7.0/24\"\n").unwrap();
     let (mut global, mut run) = run_args("--game a");
     global.config = Some(file);
-    let check = |run: &RunArgs| RunConfig::check(&global, run, &for_run(&global, run, &Variables::new()).unwrap());
+    let check =
+        |run: &RunArgs| RunConfig::check(&global, run, &for_run(&global, run, &Variables::new()).unwrap());
     let own = check(&run).unwrap();
     assert_eq!(own.control, [ControlChoice::Server("http://mine:8667".into())]);
     assert_eq!(own.subnet, Some(Subnet([10, 7, 7])));

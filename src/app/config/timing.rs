@@ -23,15 +23,25 @@ pub(super) fn knobs(layers: &Layers) -> Result<Knobs, Failure> {
     };
     let ordered = [
         (knobs.heartbeat < knobs.away_after, "timing.away_after", "away_after must be longer than heartbeat"),
-        (knobs.away_after < knobs.gone_after, "timing.gone_after", "gone_after must be longer than away_after"),
+        (
+            knobs.away_after < knobs.gone_after,
+            "timing.gone_after",
+            "gone_after must be longer than away_after",
+        ),
         (knobs.keepalive <= KEEPALIVE_MOST, "timing.keepalive", "keepalive must be at most 25 seconds"),
-        (knobs.backoff_first <= knobs.backoff_most, "timing.backoff_most", "backoff_most must be at least backoff_first"),
+        (
+            knobs.backoff_first <= knobs.backoff_most,
+            "timing.backoff_most",
+            "backoff_most must be at least backoff_first",
+        ),
     ];
     for (holds, name, rule) in ordered {
         if !holds {
             let hint = "the defaults are 30, 90, 300, 15, 1 and 30 seconds: leave the others as they are, or set them too";
             let raw = layers.raw(name);
-            return Err(raw.map_or_else(|| Failure::new("bad_config", rule, hint), |raw| raw.wrong(rule, hint)));
+            return Err(
+                raw.map_or_else(|| Failure::new("bad_config", rule, hint), |raw| raw.wrong(rule, hint))
+            );
         }
     }
     Ok(knobs)

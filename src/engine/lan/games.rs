@@ -204,8 +204,8 @@ mod tests {
         let mut g = Games::default();
         let own = OwnGame::new((Class::Multicast, None, 1), vec![1], ProfileIx(0), None);
         g.announced(RuleIx(0), 5, own, Duration::from_secs(6), at(0));
-        assert!(g.announced_again(RuleIx(0), (5, &[1], 2), Duration::from_secs(6), at(1)).is_some());
-        assert!(g.announced_again(RuleIx(0), (5, &[2], 3), Duration::from_secs(6), at(1)).is_none());
+        assert!(g.announced_again(RuleIx(0), (5, &[1], None, 2), Duration::from_secs(6), at(1)).is_some());
+        assert!(g.announced_again(RuleIx(0), (5, &[2], None, 3), Duration::from_secs(6), at(1)).is_none());
         assert_eq!(g.own(at(6)).count(), 1);
         assert_eq!(g.own(at(7)).count(), 0);
     }

@@ -43,6 +43,7 @@ pub struct ConnId(pub u64);
 
 /// What the lobby wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "a short-lived queue of a few entries")]
 pub enum LobbyEffect {
     /// The same message for some connections.
     Send {

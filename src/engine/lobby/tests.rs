@@ -1,4 +1,5 @@
 //! The lobby against players that are honest, late, greedy or hostile.
+#![allow(clippy::wildcard_enum_match_arm, reason = "tests look for one message among many")]
 
 use super::*;
 use crate::model::addr::{Candidate, CandidateKind, Seat};

@@ -38,6 +38,7 @@ pub struct CarrierSetup {
 
 /// What a carrier is asked to do.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly every message is the large one, and the queue is short")]
 pub enum ToCarrier {
     /// Connect; while connected: hang up and connect anew.
     Open,

@@ -253,14 +253,13 @@ async fn dial(address: &ServerAddress, within: Duration) -> Result<TcpStream, Fa
 }
 
 fn not_connected(name: &str, error: &std::io::Error) -> String {
-    match error.kind() {
-        ErrorKind::ConnectionRefused => {
-            format!("nothing listens at {name}; is the server running, and is the port right?")
-        }
-        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
-            format!("there is no way to {name}; is this PC online?")
-        }
-        _ => format!("the connection to {name} failed: {error}"),
+    let kind = error.kind();
+    if kind == ErrorKind::ConnectionRefused {
+        format!("nothing listens at {name}; is the server running, and is the port right?")
+    } else if matches!(kind, ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable) {
+        format!("there is no way to {name}; is this PC online?")
+    } else {
+        format!("the connection to {name} failed: {error}")
     }
 }
 

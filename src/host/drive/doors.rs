@@ -1,11 +1,12 @@
 //! The channels between the data thread and everyone else. All bounded; the data thread never waits on one.
 
 use crate::engine::effect::{HostFact, Memory};
+use crate::host::control::ToCarrier;
 use crate::model::command::Command;
 use crate::model::id::LinkId;
 use crate::model::key::PartySecret;
 use crate::model::status::{Event, Status, Trouble};
-use crate::wire::control::{Down, Up};
+use crate::wire::control::Down;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -14,20 +15,6 @@ use tokio_util::sync::CancellationToken;
 pub const DEPTH: usize = 256;
 /// Events that may wait for people: a party of 64 with a game each, joined at once, and some to spare.
 pub const EVENTS: usize = 512;
-
-/// What a carrier is told.
-#[derive(Debug)]
-pub enum ToLink {
-    /// Connect.
-    Open,
-    /// Hang up.
-    Close,
-    /// Send this.
-    Send(Up),
-}
-
-/// The way to the carrier of one control plane. `false` means that it takes no more.
-pub type LinkDoor = Box<dyn FnMut(ToLink) -> bool + Send>;
 
 /// What is to be kept on disk; the newest wins.
 #[derive(Debug, Clone, Default)]
@@ -39,10 +26,10 @@ pub struct ToKeep {
 }
 
 /// The data thread's ends.
-#[allow(missing_debug_implementations, reason = "the doors to carriers are closures")]
+#[derive(Debug)]
 pub struct Inside {
     /// To the carriers; `LinkId(n)` is the n-th.
-    pub links: Vec<LinkDoor>,
+    pub links: Vec<mpsc::Sender<ToCarrier>>,
     /// From the carriers.
     pub control: mpsc::Receiver<(LinkId, Down)>,
     /// From whoever watches cards and profiles.

@@ -1,12 +1,13 @@
 //! A node with everything it acts on: where its packets go, who performs its effects, what people are shown.
 
-use super::doors::{Events, Inside, ToLink};
+use super::doors::{Events, Inside};
 use super::lan::{LanMaker, LanPortLike, Slot};
 use super::{Finished, Parts, first_facts};
 use crate::buf::batch::{Batch, Datagrams};
 use crate::engine::effect::{Effect, HostFact, LanConfig};
 use crate::engine::node::Node;
 use crate::host::clock::HostClock;
+use crate::host::control::ToCarrier;
 use crate::host::udp::{SendBatches, Sockets};
 use crate::model::addr::Card;
 use crate::model::command::Command;
@@ -258,9 +259,9 @@ impl<M: LanMaker> Rig<M> {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::OpenLink(link) => self.tell_link(link, ToLink::Open),
-            Effect::CloseLink(link) => self.tell_link(link, ToLink::Close),
-            Effect::Control(link, message) => self.tell_link(link, ToLink::Send(message)),
+            Effect::OpenLink(link) => self.tell_link(link, ToCarrier::Open),
+            Effect::CloseLink(link) => self.tell_link(link, ToCarrier::Close),
+            Effect::Control(link, message) => self.tell_link(link, ToCarrier::Send(message)),
             Effect::ConfigureLan(config) => self.configure(&config),
             Effect::Event(event) => self.tell_people(event),
             Effect::Remember(memory) => {
@@ -281,8 +282,8 @@ impl<M: LanMaker> Rig<M> {
     }
 
     /// A carrier that takes nothing any more is the same as a connection that broke.
-    fn tell_link(&mut self, link: LinkId, word: ToLink) {
-        let told = self.doors.links.get_mut(usize::from(link.0)).is_some_and(|door| door(word));
+    fn tell_link(&mut self, link: LinkId, word: ToCarrier) {
+        let told = self.doors.links.get(usize::from(link.0)).is_some_and(|door| door.try_send(word).is_ok());
         if !told {
             let why = "the connection's own task does not keep up or has ended".to_owned();
             self.follow_ups.push_back(Input::Control(link, Down::Closed { why }));

@@ -53,6 +53,7 @@ impl LanPort {
     }
 
     /// Waits until there is something to read.
+    #[expect(clippy::unused_async, reason = "the same signature as where there is something to wait for")]
     pub async fn readable(&mut self) {
         match self.0 {}
     }
@@ -95,5 +96,24 @@ impl LanSink for LanPort {
     fn commit(&mut self, len: usize, how: Delivery) {
         let _ = (len, how);
         match self.0 {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_lan_side_opening_it_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = LanConfig {
+            v4: "10.83.7.1".parse().unwrap(),
+            subnet: "10.83.7.0/24".parse().unwrap(),
+            v6: "fd83::1".parse().unwrap(),
+            mtu: 1400,
+        };
+        let error = LanPort::open(LanOptions::new(dir.path().to_owned()), &config).unwrap_err();
+        assert!(matches!(error, LanError::NotOnThisSystem), "{error}");
+        assert!(clean_leftovers(dir.path()).is_empty());
     }
 }

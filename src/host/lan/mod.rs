@@ -42,7 +42,8 @@ mod steer;
 #[cfg(target_os = "linux")]
 mod tun;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), test))]
+#[cfg_attr(target_os = "linux", expect(dead_code, unreachable_pub, reason = "built here only to be tested"))]
 mod absent;
 
 #[cfg(not(target_os = "linux"))]

@@ -4,6 +4,10 @@
 //! a connection task as in `rtnetlink` itself would need an async `open` and a spawned task for a handful of requests
 //! per evening. The message types and builders are that crate's. Sockets belong to the network namespace of the thread
 //! that opened them. Called by the tunnel device, the steering of routes, the list of cards and the cleaning up.
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the kernel's messages have dozens of kinds; the few that we read are named"
+)]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -258,18 +258,18 @@ impl LanPort {
         &self.options.adapter
     }
 
-    fn to_group(&mut self) {
+    fn write_group(&mut self) {
         match self.injector.deliver(self.room.packet_mut(), &self.cards) {
             Ok(true) => self.counters.group_out += 1,
             Ok(false) => {
                 self.counters.group_to_tun += 1;
-                self.to_tun();
+                self.write_tun();
             }
             Err(error) => self.refuse(&error),
         }
     }
 
-    fn to_tun(&mut self) {
+    fn write_tun(&mut self) {
         let written = match &self.kernel.device.tun {
             Some(tun) => tun.write(self.room.packet()),
             None => Err(io::ErrorKind::NotConnected.into()),
@@ -344,8 +344,8 @@ impl LanSink for LanPort {
     fn commit(&mut self, len: usize, how: Delivery) {
         self.room.set_len(len);
         match how {
-            Delivery::Tun => self.to_tun(),
-            Delivery::Group => self.to_group(),
+            Delivery::Tun => self.write_tun(),
+            Delivery::Group => self.write_group(),
         }
     }
 }

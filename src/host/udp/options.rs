@@ -33,8 +33,9 @@ pub(super) fn permit_fragments(socket: &Socket, v4: bool) {
 #[cfg(target_os = "linux")]
 fn force_buffers(socket: &Socket) {
     // Needs CAP_NET_ADMIN, which whoever makes a TUN device has; for others the system's limit stays.
-    linux::set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER_BYTES as libc::c_int);
-    linux::set(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, BUFFER_BYTES as libc::c_int);
+    let bytes = libc::c_int::try_from(BUFFER_BYTES).unwrap_or(libc::c_int::MAX);
+    linux::set(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes);
+    linux::set(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes);
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -60,10 +61,11 @@ mod linux {
 
     #[expect(unsafe_code, reason = "socket2 has no setter for these options")]
     pub(super) fn set(socket: &Socket, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
-        let size = size_of::<libc::c_int>() as libc::socklen_t;
+        const SIZE: libc::socklen_t = 4;
+        const _: () = assert!(size_of::<libc::c_int>() == 4);
         // SAFETY: the descriptor is open for the call, the pointer and the size are those of one live c_int.
         let done =
-            unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+            unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), SIZE) };
         if done != 0 {
             let error = std::io::Error::last_os_error();
             tracing::debug!(level, name, value, %error, "socket option refused");

@@ -69,8 +69,9 @@ pub struct SendBatches<S> {
 /// What happened in this input and so far.
 #[derive(Debug)]
 struct Outcome {
-    /// Queues found full in this input: IPv4, IPv6.
-    full: [bool; 2],
+    /// Queues found full in this input.
+    full_v4: bool,
+    full_v6: bool,
     failed: Vec<SocketAddr>,
     counts: SendCounts,
 }
@@ -91,7 +92,8 @@ impl<S: RawSend> SendBatches<S> {
             batches: Vec::with_capacity(BATCHES),
             reserved: None,
             outcome: Outcome {
-                full: [false; 2],
+                full_v4: false,
+                full_v6: false,
                 failed: Vec::with_capacity(FAILED),
                 counts: SendCounts::default(),
             },
@@ -101,7 +103,7 @@ impl<S: RawSend> SendBatches<S> {
     /// Sends everything that waits. Called at the end of each input.
     pub fn flush(&mut self) {
         self.flush_waiting();
-        self.outcome.full = [false; 2];
+        (self.outcome.full_v4, self.outcome.full_v6) = (false, false);
     }
 
     /// A destination that could not be reached in the last input.
@@ -169,14 +171,13 @@ impl<S: RawSend> SendBatches<S> {
 
 impl Outcome {
     fn is_full(&self, to: SocketAddr) -> bool {
-        let [v4, v6] = self.full;
-        if to.is_ipv6() { v6 } else { v4 }
+        if to.is_ipv6() { self.full_v6 } else { self.full_v4 }
     }
 
     fn note(&mut self, error: &io::Error, to: SocketAddr, datagrams: u64) {
         if error.kind() == io::ErrorKind::WouldBlock {
             self.counts.full += datagrams;
-            self.full[usize::from(to.is_ipv6())] = true;
+            *(if to.is_ipv6() { &mut self.full_v6 } else { &mut self.full_v4 }) = true;
             return;
         }
         if quinn_udp::is_msg_size_err(error) {
@@ -326,12 +327,13 @@ mod tests {
                 let port = dice.below(ports);
                 let size = [60, 60, 60, 100, 1452, 1452][dice.below(6) as usize];
                 let datagram = [&n.to_be_bytes()[..], &vec![7; size]].concat();
-                assert!(put(&mut s, port as u16, &datagram));
+                let at = u16::try_from(port).unwrap();
+                assert!(put(&mut s, at, &datagram));
                 expected[port as usize].push(datagram);
             }
             s.flush();
-            for (port, expected) in expected.into_iter().enumerate() {
-                assert_eq!(bodies(&s, port as u16), expected);
+            for (port, expected) in (0..).zip(expected) {
+                assert_eq!(bodies(&s, port), expected);
             }
         }
     }

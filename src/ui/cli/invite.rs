@@ -7,6 +7,11 @@ use std::fmt::Write;
 /// Groups on a line: five are easy to keep in mind and leave room at 80 columns.
 const GROUPS: usize = 5;
 
+/// Columns of the code of an invite that names a long folder (version 10: 57 modules and the quiet zone).
+const CODE_COLUMNS: usize = 61;
+/// Lines below it: who is here must not push the invite out of sight.
+const BELOW: usize = 6;
+
 /// An invite in all its forms. Whoever makes it knows the format; this side only lays it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InviteForms {
@@ -23,7 +28,7 @@ pub struct InviteForms {
 pub struct Room {
     /// Columns of the terminal.
     pub columns: usize,
-    /// Lines of the terminal.
+    /// Lines of the terminal, or more where scrolling does no harm.
     pub lines: usize,
     /// Whether colours are wanted.
     pub colour: bool,
@@ -45,10 +50,9 @@ pub fn pretty(forms: &InviteForms, room: Room) -> String {
         let _ = writeln!(out, "{:>5}  {}", line * GROUPS + 1, five.join("  "));
     }
     let _ = write!(out, "\nTo paste:\n{}\n\nAs a link:\n{}\n", forms.text, forms.link);
-    let text_lines = out.lines().count() + 2;
     let code = qr::lines(&forms.qr, room.colour).unwrap_or_default();
-    let width = forms.qr.len().max(40);
-    if !code.is_empty() && room.columns >= width.min(44) && room.lines >= code.len() + text_lines.min(4) {
+    let lines = out.lines().count() + code.len() + BELOW;
+    if !code.is_empty() && room.columns >= CODE_COLUMNS && room.lines >= lines {
         let _ = write!(out, "\n{}\n", code.join("\n"));
     }
     out
@@ -65,7 +69,7 @@ mod tests {
 
     #[test]
     fn groups_are_numbered_where_people_look_for_them() {
-        let shown = pretty(&forms(), Room { columns: 80, lines: 24, colour: false });
+        let shown = pretty(&forms(), Room { columns: 80, lines: 60, colour: false });
         assert!(shown.contains("\n    1  4hedq  4hedq"), "{shown}");
         assert!(shown.contains("\n   16  4hedq  4hedq\n"), "{shown}");
         assert!(shown.contains(&format!("\n{}\n", forms().text)), "one line to paste");
@@ -74,7 +78,7 @@ mod tests {
     #[test]
     fn the_code_is_left_out_where_it_does_not_fit() {
         let tall = pretty(&forms(), Room { columns: 80, lines: 50, colour: false });
-        let low = pretty(&forms(), Room { columns: 80, lines: 10, colour: false });
+        let low = pretty(&forms(), Room { columns: 80, lines: 30, colour: false });
         assert!(tall.contains('█') && !low.contains('█'));
     }
 

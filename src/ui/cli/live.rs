@@ -17,7 +17,8 @@ pub struct Live {
     names: Names,
     forms: Forms,
     colour: bool,
-    ready: bool,
+    /// The invite that was shown last; `None` until the party is open.
+    shown: Option<String>,
 }
 
 impl Live {
@@ -26,7 +27,7 @@ impl Live {
     pub fn open(screen: Screen, forms: Forms, colour: bool) -> Self {
         screen.open();
         screen.show(vec![String::new(), "  starting …".to_owned()]);
-        Self { screen, names: Names::default(), forms, colour, ready: false }
+        Self { screen, names: Names::default(), forms, colour, shown: None }
     }
 
     /// Something happened.
@@ -34,7 +35,6 @@ impl Live {
         self.names.note(event);
         match event {
             Event::Ready { name, address, control, invite, .. } => {
-                self.ready = true;
                 self.invite(invite);
                 let name = clean(name, limits::NAME_CHARS);
                 self.screen
@@ -49,7 +49,7 @@ impl Live {
             | Event::GameLost { .. }
             | Event::PeerLeft { .. } => {
                 if let Some(line) = sentence(event, &self.names) {
-                    self.screen.print(&line);
+                    self.screen.say(&line);
                 }
             }
         }
@@ -57,18 +57,26 @@ impl Live {
 
     /// How things are now.
     pub fn status(&self, status: &Status) {
-        if self.ready {
+        if self.shown.is_some() {
             self.screen.show(View::of(status).short());
         }
     }
 
     /// A word of the program itself.
     pub fn note(&self, text: &str) {
-        self.screen.print(text);
+        self.screen.say(text);
     }
 
-    /// The invite has changed, or is shown for the first time.
-    pub fn invite(&self, text: &str) {
+    /// The invite may have changed: after a kick the party has a new key.
+    pub fn new_invite(&mut self, text: &str) {
+        if self.shown.as_deref().is_some_and(|shown| shown != text) {
+            self.screen.say("The party has a new key; the old invite lets nobody in any more.");
+            self.invite(text);
+        }
+    }
+
+    fn invite(&mut self, text: &str) {
+        self.shown = Some(text.to_owned());
         let (columns, lines) = Screen::size();
         let room = Room { columns: columns.into(), lines: lines.into(), colour: self.colour };
         match (self.forms)(text) {
@@ -78,7 +86,7 @@ impl Live {
     }
 
     fn trouble(&self, kind: &str, trouble: &Trouble) {
-        self.screen.print(&format!("{kind}: {}", trouble_line(trouble)));
+        self.screen.say(&format!("{kind}: {}", trouble_line(trouble)));
     }
 }
 

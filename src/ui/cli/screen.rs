@@ -64,6 +64,12 @@ impl Screen {
         });
     }
 
+    /// Prints a sentence, folded at the terminal's width.
+    pub fn say(&self, sentence: &str) {
+        let (columns, _) = Self::size();
+        self.print(&fold(sentence, usize::from(columns) - 1));
+    }
+
     /// Replaces the block.
     pub fn show(&self, block: Vec<String>) {
         self.with(|state, out| {
@@ -140,6 +146,24 @@ pub(super) fn fit(text: &str, columns: usize) -> String {
     out + "…"
 }
 
+/// A sentence on as many lines as it needs; all but the first are indented. Words longer than a line stay whole.
+fn fold(text: &str, columns: usize) -> String {
+    let (mut out, mut used, mut empty) = (String::new(), 0, true);
+    for word in text.split(' ') {
+        let long = width(word);
+        if !empty && used + 1 + long > columns {
+            out.push_str("\n  ");
+            used = 2;
+        } else if !empty {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        (used, empty) = (used + long, false);
+    }
+    out
+}
+
 /// A text cut or filled up to a number of columns.
 pub(super) fn cell(text: &str, columns: usize) -> String {
     let mut out = fit(text, columns);
@@ -155,6 +179,9 @@ mod tests {
     fn texts_fit_their_columns_whatever_they_are_written_in() {
         assert_eq!(fit("abc", 3), "abc");
         assert_eq!(fit("abcd", 3), "ab…");
+        assert_eq!(fold("one two three four", 9), "one two\n  three\n  four");
+        assert_eq!(fold("short", 9), "short");
+        assert_eq!(fold("a averyverylongword b", 9), "a\n  averyverylongword\n  b");
         for text in ["", "abc", "世界の友達", "a世b界c", "ääääääääää"] {
             for columns in 1..9 {
                 assert_eq!(width(&cell(text, columns)), columns, "{text} in {columns}");

@@ -4,7 +4,7 @@
 //! out, what is unknown is passed over.
 
 use super::screen::{cell, width};
-use super::words::{clean, counter, game_name, round_trip};
+use super::words::{clean, game_name, round_trip};
 use crate::model::id::ProfileId;
 use crate::model::limits;
 use crate::model::status::Status;
@@ -193,6 +193,12 @@ impl View {
     }
 }
 
+/// Plain words for a counter, if there are any.
+#[must_use]
+pub fn counter_words(name: &str) -> Option<&'static str> {
+    super::words::counter(name)
+}
+
 fn link_line(link: &Link) -> String {
     let why = link.why.as_deref().map_or(String::new(), |w| format!(": {}", clean(w, 200)));
     format!("{} is {}{why}", clean(&link.control, 200), clean(&link.state, 20))
@@ -210,9 +216,13 @@ fn row(cells: [&str; 6]) -> String {
     (out + last).trim_end().to_owned()
 }
 
+/// Counters that happened. Those without words are for developers and stay in the JSON; a reason to drop is always told.
 fn counter_lines(counters: &[(&String, &u64)]) -> Vec<String> {
-    let nonzero = counters.iter().filter(|(_, n)| **n > 0);
-    nonzero.map(|(name, n)| format!("  {n:>9}  {}", counter(name))).collect()
+    let line = |(name, n): &(&String, &u64)| {
+        let words = counter_words(name).or_else(|| name.strip_prefix("drop."))?;
+        (**n > 0).then(|| format!("  {n:>9}  {}", clean(words, 100)))
+    };
+    counters.iter().filter_map(line).collect()
 }
 
 fn section(out: &mut Vec<String>, title: &str, lines: Vec<String>, none: &str) {

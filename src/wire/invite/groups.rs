@@ -20,6 +20,8 @@ const VERSION: u8 = 1;
 const GROUP: usize = 5;
 /// The most groups that the first one can announce.
 const MOST: usize = 127;
+/// The shortest invite has fifteen groups; what has fewer than this is some other text.
+const FEW: usize = 4;
 /// The longest text that is looked at: all groups, generously separated.
 const TEXT_BYTES: usize = 4096;
 
@@ -203,7 +205,8 @@ fn diagnose(typed: &Typed, count: Option<usize>) -> InviteError {
     if let Some(error) = wrong_length(typed, first).filter(|_| fives * 2 > typed.runs.len()) {
         return error;
     }
-    if count.is_none() && bad.len() > 1 && bad.len() * 2 > typed.groups() {
+    let mostly_bad = bad.len() * 2 > typed.groups() && (bad.len() > 1 || typed.groups() < FEW);
+    if count.is_none() && mostly_bad {
         return InviteError::NotAnInvite(typed.shown(0));
     }
     if let Some(error) = shifted_groups(typed, first, count).or_else(|| swapped(typed, &bad)) {

@@ -118,9 +118,7 @@ impl Host {
     pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace]).arg(program.as_ref());
-        for (name, _) in
-            std::env::vars().filter(|(name, _)| name.starts_with("LANRAGE_") && name != "LANRAGE_LAB_CACHE")
-        {
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("LANRAGE_")) {
             command.env_remove(name);
         }
         for (name, folder) in [("HOME", "home"), ("TMPDIR", "tmp"), ("XDG_RUNTIME_DIR", "run")] {

@@ -119,6 +119,13 @@ impl Document {
         self.parties.get_mut(&party).filter(|shelf| shelf.is_genuine(party))
     }
 
+    /// Puts a lost party back, or one of an earlier epoch right.
+    pub fn put_back(&mut self, party: PartyId, kept: &Shelf) {
+        if self.party(party).is_none_or(|there| there.party.epoch() < kept.party.epoch()) {
+            self.parties.insert(party, kept.clone());
+        }
+    }
+
     /// Forgets what is over: silent peers, old signals, parties without anybody for a month.
     pub fn sweep(&mut self, knobs: &Knobs, now: Now) {
         for shelf in self.parties.values_mut() {

@@ -2,7 +2,7 @@
 //!
 //! First choice: a system lock on `discovery.lock`, which ends with the process that holds it. Where the file system
 //! has no locks (some network shares): a file that only one can create, `discovery.lock.held`, taken over when its
-//! holder did not let go of it for `STALE`. A holder asks `is_still_ours` before it makes its change visible.
+//! holder did not let go of it for ten seconds. A holder asks `is_still_ours` before it makes its change visible.
 //!
 //! `discovery.lock` stays in the folder: deleting a lock file while somebody opens it makes two locks out of one.
 
@@ -14,10 +14,21 @@ use std::time::{Duration, Instant, SystemTime};
 use super::store::FolderError;
 use fs4::TryLockError;
 
-/// How long a created lock file may stay unchanged before it is an orphan. A holder keeps it for milliseconds.
-const STALE: Duration = Duration::from_secs(10);
-/// How long somebody waits for the lock: longer than `STALE`, so that an orphan does not fail the first who waits.
-const PATIENCE: Duration = Duration::from_secs(14);
+/// How long somebody waits for a lock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// A created lock file that stays unchanged for this long is an orphan. A holder keeps it for milliseconds.
+    stale: Duration,
+    /// The longest wait: longer than `stale`, so that an orphan does not fail the first who waits.
+    most: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { stale: Duration::from_secs(10), most: Duration::from_secs(14) }
+    }
+}
+
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(4);
 
@@ -42,15 +53,15 @@ pub(super) struct Guard {
 
 impl Guard {
     /// Waits for the lock.
-    pub(super) fn take(dir: &Path, locking: &mut Locking) -> Result<Self, FolderError> {
+    pub(super) fn take(dir: &Path, locking: &mut Locking, patience: Patience) -> Result<Self, FolderError> {
         let since = Instant::now();
         if *locking == Locking::System {
-            match Self::by_system(dir, since)? {
+            match Self::by_system(dir, since, patience)? {
                 Some(guard) => return Ok(guard),
                 None => *locking = Locking::ByCreation,
             }
         }
-        Self::by_creation(dir, since)
+        Self::by_creation(dir, since, patience)
     }
 
     /// What the folder's file system says the time is. PCs that share a folder do not share a clock.
@@ -66,7 +77,7 @@ impl Guard {
     }
 
     /// `None` when this file system has no locks.
-    fn by_system(dir: &Path, since: Instant) -> Result<Option<Self>, FolderError> {
+    fn by_system(dir: &Path, since: Instant, patience: Patience) -> Result<Option<Self>, FolderError> {
         let path = dir.join("discovery.lock");
         let mut file =
             match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path) {
@@ -81,7 +92,7 @@ impl Guard {
         loop {
             match fs4::FileExt::try_lock(&file) {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if since.elapsed() < PATIENCE => std::thread::sleep(LOOK),
+                Err(TryLockError::WouldBlock) if since.elapsed() < patience.most => std::thread::sleep(LOOK),
                 Err(TryLockError::WouldBlock) => return Err(FolderError::Busy(dir.to_owned())),
                 Err(TryLockError::Error(_)) => return Ok(None),
             }
@@ -92,11 +103,11 @@ impl Guard {
         Ok(Some(Self { file: Some(file), held: None, now }))
     }
 
-    fn by_creation(dir: &Path, since: Instant) -> Result<Self, FolderError> {
+    fn by_creation(dir: &Path, since: Instant, patience: Patience) -> Result<Self, FolderError> {
         let path = dir.join("discovery.lock.held");
         let token = super::store::token();
         let mut watched: Option<(String, Instant)> = None;
-        while since.elapsed() < PATIENCE {
+        while since.elapsed() < patience.most {
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(mut file) => {
                     let written = file.write_all(token.as_bytes()).and_then(|()| file.metadata());
@@ -115,7 +126,7 @@ impl Guard {
                     let holder = std::fs::read_to_string(&path).unwrap_or_default();
                     match &watched {
                         Some((known, at)) if *known == holder => {
-                            if at.elapsed() >= STALE {
+                            if at.elapsed() >= patience.stale {
                                 take_away(&path, &token);
                                 watched = None;
                             }
@@ -156,18 +167,21 @@ impl Drop for Guard {
 mod tests {
     use super::*;
 
+    const PATIENCE: Patience =
+        Patience { stale: Duration::from_millis(300), most: Duration::from_millis(3000) };
+
     #[test]
     fn a_second_taker_waits_for_the_first_by_either_way() {
         for way in [Locking::System, Locking::ByCreation] {
             let dir = tempfile::tempdir().unwrap();
             let mut locking = way;
-            let guard = Guard::take(dir.path(), &mut locking).unwrap();
+            let guard = Guard::take(dir.path(), &mut locking, PATIENCE).unwrap();
             assert_eq!(locking, way);
             let path = dir.path().to_owned();
             let second = std::thread::spawn(move || {
                 let mut locking = way;
                 let begun = Instant::now();
-                let _guard = Guard::take(&path, &mut locking).unwrap();
+                let _guard = Guard::take(&path, &mut locking, PATIENCE).unwrap();
                 begun.elapsed()
             });
             std::thread::sleep(Duration::from_millis(150));
@@ -177,18 +191,26 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_taken_away_is_noticed_and_not_removed() {
+    fn a_lock_that_is_never_let_go_fails_with_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut locking = Locking::System;
+        let _guard = Guard::take(dir.path(), &mut locking, PATIENCE).unwrap();
+        let error = Guard::take(dir.path(), &mut locking, PATIENCE).unwrap_err();
+        assert!(matches!(error, FolderError::Busy(_)), "{error}");
+    }
+
+    #[test]
+    fn an_orphaned_lock_file_is_taken_away_and_its_late_owner_notices() {
         let dir = tempfile::tempdir().unwrap();
         let mut locking = Locking::ByCreation;
-        let first = Guard::take(dir.path(), &mut locking).unwrap();
-        let held = dir.path().join("discovery.lock.held");
-        take_away(&held, "x");
-        let second = Guard::take(dir.path(), &mut locking).unwrap();
-        assert!(!first.is_still_ours());
-        assert!(second.is_still_ours());
-        drop(first);
-        assert!(held.exists(), "only the holder removes the file");
-        drop(second);
+        let asleep = Guard::take(dir.path(), &mut locking, PATIENCE).unwrap();
+        let begun = Instant::now();
+        let awake = Guard::take(dir.path(), &mut locking, PATIENCE).unwrap();
+        assert!(begun.elapsed() >= PATIENCE.stale);
+        assert!(!asleep.is_still_ours() && awake.is_still_ours());
+        drop(asleep);
+        assert!(dir.path().join("discovery.lock.held").exists(), "only the holder removes the file");
+        drop(awake);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -2,7 +2,8 @@
 //! push is found by comparing the file with what was seen before. Plain blocking calls; `super::run` makes tasks of
 //! them.
 //!
-//! A member that finds itself missing (somebody deleted the file, or wrote an old one back) writes itself in again.
+//! A member that finds itself or its party missing (somebody deleted the file, or wrote an old one back) puts back what
+//! it knows: everything in there carries the signature of whom it speaks for.
 
 use super::document::{AUDIENCE, Document, NONCE, Shelf};
 use super::lock::Locking;
@@ -84,7 +85,7 @@ impl Outcome {
 
     fn then(&mut self, later: Self) {
         self.downs.extend(later.downs);
-        self.end = later.end.or(self.end.take());
+        self.end = later.end.or_else(|| self.end.take());
     }
 }
 
@@ -97,6 +98,8 @@ pub(super) struct Session {
     hello: Option<Hello>,
     envelope: Option<Envelope>,
     view: View,
+    /// The party as it was last seen, to be put back when it is lost.
+    kept: Option<Shelf>,
     looked: Option<Look>,
     read_at: Instant,
     stamped: Instant,
@@ -142,6 +145,7 @@ impl Session {
             hello: None,
             envelope: None,
             view: View::default(),
+            kept: None,
             looked: None,
             read_at: now,
             stamped: now,
@@ -253,6 +257,7 @@ impl Session {
 
     fn welcome(&mut self, shelf: &Shelf, now: Now) -> Down {
         let party = &shelf.party;
+        self.kept = Some(shelf.clone());
         self.view = View {
             epoch: party.epoch(),
             rotation: party.rotation().cloned(),
@@ -300,9 +305,11 @@ impl Session {
 
     /// Tells the node what changed since it was last told, and mends what is missing of this node's own.
     fn follow(&mut self, document: &Document) -> Result<Outcome, FolderError> {
-        let Some(shelf) = document.party(self.whose.party) else {
+        let shelf = document.party(self.whose.party);
+        let Some(shelf) = shelf.filter(|shelf| shelf.party.epoch() >= self.view.epoch) else {
             return self.mend();
         };
+        self.kept = Some(shelf.clone());
         let mut outcome = Outcome::default();
         let party = &shelf.party;
         if party.epoch() != self.view.epoch || party.rotation() != self.view.rotation.as_ref() {
@@ -404,13 +411,26 @@ impl Session {
         };
         let knobs = &self.tuning.lobby;
         let party = self.whose.party;
+        let me = self.whose.me;
         let envelope = self.envelope.clone();
         let Changed { value, notices, .. } = self.folder.update(|document, now| {
+            if let Some(kept) = &self.kept {
+                document.put_back(party, kept);
+            }
             document.sweep(knobs, now);
-            document.knock(&hello, knobs, now)?;
+            let listed = document.party(party).is_some_and(|shelf| shelf.believes(party, me));
+            if !listed {
+                document.knock(&hello, knobs, now)?;
+            }
             match (document.party_mut(party), envelope) {
                 (Some(shelf), Some(envelope)) => {
-                    shelf.party.publish(party, &hello.key, &envelope, now).map(drop)
+                    shelf.party.beat(me, now);
+                    let current = envelope.epoch == shelf.party.epoch();
+                    if current {
+                        shelf.party.publish(party, &hello.key, &envelope, now).map(drop)
+                    } else {
+                        Ok(())
+                    }
                 }
                 (None, _) | (Some(_), None) => Ok(()),
             }

@@ -2,7 +2,7 @@
 //! something that cannot be read: that is kept aside as `discovery.json.broken-<unix>`.
 
 use super::document::{Document, VERSION};
-use super::lock::{Guard, Locking};
+use super::lock::{Guard, Locking, Patience};
 use crate::model::time::{Mono, Now};
 use serde::Deserialize;
 use std::fs::{File, OpenOptions};
@@ -168,7 +168,7 @@ impl Folder {
         change: impl FnOnce(&mut Document, Now) -> R,
     ) -> Result<Changed<R>, FolderError> {
         let before = self.locking;
-        let guard = Guard::take(&self.dir, &mut self.locking)?;
+        let guard = Guard::take(&self.dir, &mut self.locking, Patience::default())?;
         let mut notices = Vec::new();
         if self.locking != before {
             let dir = self.dir.display();

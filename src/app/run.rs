@@ -1,0 +1,225 @@
+//! `lanrage run` in the foreground: shows what happens, listens to Ctrl-C, starts and watches the wrapped game, and keeps the local
+//! door open for the other commands, until the node has ended.
+
+use super::bridge::{self, NodeHandle, Running};
+use super::config::RunConfig;
+use super::failure::Failure;
+use super::ipc;
+use super::signals::Signals;
+use super::{games, log};
+use crate::host::threads;
+use crate::model::command::Command;
+use crate::model::status::{Event, Trouble};
+use crate::rules::shipped::Catalog;
+use crate::ui::cli::invite::InviteForms;
+use crate::ui::cli::json;
+use crate::ui::cli::live::Live;
+use crate::ui::cli::plain::Plain;
+use crate::ui::cli::screen::Screen;
+use crate::wire::invite::Invite;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::process::Child;
+use tokio::time::{Instant, sleep_until};
+
+/// For goodbyes and for taking the device away; then the node is stopped without them.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// A wait that never ends.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Runs a node until it ends.
+///
+/// # Errors
+/// What stopped it, when that was not its player.
+pub fn run(config: RunConfig, screen: Screen) -> Result<(), Failure> {
+    let catalog = Catalog::new(config.profiles.iter().cloned());
+    for game in &config.games {
+        games::find(&catalog, game)?;
+    }
+    let face = Face::choose(&config, screen);
+    let (command, data_dir) = (config.command.clone(), config.data_dir.clone());
+    let running = bridge::start(config)?;
+    // Held until the node has ended: that is what `lanrage leave` waits for.
+    let _door = ipc::Server::start(&data_dir, running.handle.clone())?;
+    let runtime = threads::data_runtime()?;
+    let mut show = Show { face, command, game: None, leaving: None, failed: None };
+    for diagnostic in &catalog.wrong {
+        show.event(&Event::Warning(Trouble::new(
+            "bad_profile",
+            diagnostic.to_string(),
+            "correct or remove this file",
+        )));
+    }
+    runtime.block_on(show.follow(running))?;
+    show.failed.map_or(Ok(()), Err)
+}
+
+/// How events are shown.
+enum Face {
+    Json,
+    Plain(Plain),
+    Live(Live),
+}
+
+impl Face {
+    /// A wrapped game may write to the terminal, so the live view leaves it alone then.
+    fn choose(config: &RunConfig, screen: Screen) -> Self {
+        if config.json {
+            Self::Json
+        } else if config.command.is_empty() && io::stdout().is_terminal() {
+            Self::Live(Live::open(screen, forms, log::wants_colour()))
+        } else {
+            Self::Plain(Plain::default())
+        }
+    }
+}
+
+/// All forms of an invite.
+#[must_use]
+pub fn forms(text: &str) -> Option<InviteForms> {
+    let invite = Invite::parse(text).ok()?;
+    Some(InviteForms { text: invite.to_text(), link: invite.to_link(), qr: invite.to_qr() })
+}
+
+struct Show {
+    face: Face,
+    command: Vec<OsString>,
+    game: Option<Child>,
+    /// When the node is stopped without goodbyes.
+    leaving: Option<Instant>,
+    failed: Option<Failure>,
+}
+
+impl Show {
+    async fn follow(&mut self, mut running: Running) -> Result<(), Failure> {
+        let mut node = running.handle.clone();
+        let mut signals = Signals::new()?;
+        loop {
+            let deadline = self.leaving.unwrap_or_else(|| Instant::now() + NEVER);
+            tokio::select! {
+                event = running.events.recv() => match event {
+                    Some(event) => self.happened(&event, &node),
+                    None => break,
+                },
+                Ok(()) = node.status.changed() => self.status(&node),
+                Ok(()) = node.invite.changed() => self.new_invite(&node),
+                () = signals.next() => {
+                    if self.leaving.is_some() {
+                        running.abort();
+                    } else {
+                        self.note("leaving the party (once more to stop at once)");
+                        self.leave(&node);
+                    }
+                }
+                ended = wait(&mut self.game) => {
+                    self.game = None;
+                    self.game_ended(ended, &node);
+                }
+                () = sleep_until(deadline) => {
+                    tracing::warn!("goodbyes took too long; stopping without them");
+                    running.abort();
+                    self.leaving = Some(Instant::now() + NEVER);
+                }
+            }
+        }
+        running.wait()?;
+        self.note("left the party");
+        Ok(())
+    }
+
+    fn happened(&mut self, event: &Event, node: &NodeHandle) {
+        if !self.event(event) {
+            // Nobody reads any more: the pipe's other end is closed.
+            self.leave(node);
+        }
+        if matches!(event, Event::Ready { .. }) && !self.command.is_empty() && self.game.is_none() {
+            let command = std::mem::take(&mut self.command);
+            if let Err(failure) = self.start_game(&command) {
+                self.failed = Some(failure);
+                self.leave(node);
+            }
+        }
+    }
+
+    /// Shows an event; false when nobody can see it.
+    fn event(&mut self, event: &Event) -> bool {
+        match &mut self.face {
+            Face::Json => json::write(event, &mut io::stdout().lock()).is_ok(),
+            Face::Plain(plain) => plain.write(event, &mut io::stdout().lock()).is_ok(),
+            Face::Live(live) => {
+                live.event(event);
+                true
+            }
+        }
+    }
+
+    fn status(&self, node: &NodeHandle) {
+        if let Face::Live(live) = &self.face {
+            live.status(&node.status.borrow());
+        }
+    }
+
+    fn new_invite(&mut self, node: &NodeHandle) {
+        if let Face::Live(live) = &mut self.face {
+            live.new_invite(&node.invite.borrow());
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match &self.face {
+            Face::Live(live) => live.note(text),
+            Face::Json | Face::Plain(_) => tracing::info!("{text}"),
+        }
+    }
+
+    fn leave(&mut self, node: &NodeHandle) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Instant::now() + GOODBYE);
+            // A full queue means a node that does not listen: the deadline deals with it.
+            let _ = node.commands.try_send(Command::Leave);
+        }
+    }
+
+    fn start_game(&mut self, command: &[OsString]) -> Result<(), Failure> {
+        let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+        let mut start = tokio::process::Command::new(program);
+        start.args(arguments);
+        if matches!(self.face, Face::Json) {
+            // Standard output belongs to the events.
+            start.stdout(stderr()?);
+        }
+        let child = start.spawn().map_err(|e| {
+            let what = format!("the game `{}` cannot be started: {e}", program.to_string_lossy());
+            Failure::new("no_command", what, "check the command after `--`")
+        })?;
+        self.game = Some(child);
+        Ok(())
+    }
+
+    fn game_ended(&mut self, ended: io::Result<ExitStatus>, node: &NodeHandle) {
+        match ended {
+            Ok(status) if status.success() => self.note("the game has ended"),
+            Ok(status) => tracing::warn!("the game has ended with {status}"),
+            Err(error) => tracing::warn!("the game cannot be watched: {error}"),
+        }
+        self.leave(node);
+    }
+}
+
+/// This process' standard error, for a child's output.
+fn stderr() -> io::Result<Stdio> {
+    #[cfg(unix)]
+    let copy = std::os::fd::AsFd::as_fd(&io::stderr()).try_clone_to_owned()?;
+    #[cfg(windows)]
+    let copy = std::os::windows::io::AsHandle::as_handle(&io::stderr()).try_clone_to_owned()?;
+    Ok(copy.into())
+}
+
+async fn wait(game: &mut Option<Child>) -> io::Result<ExitStatus> {
+    match game {
+        Some(child) => child.wait().await,
+        None => std::future::pending().await,
+    }
+}

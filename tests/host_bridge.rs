@@ -1,0 +1,205 @@
+//! A whole node as `lanrage run` starts it: what it refuses and says, and, in network namespaces of the test's own, that
+//! two of them find each other and that nothing is left behind. The latter needs root; without it the test says so and
+//! returns, or panics when `LANRAGE_LAB=must`.
+#![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the side that does I/O")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic: that is how it fails")]
+
+#[path = "lab_support/netns.rs"]
+mod netns;
+
+use lanrage::app::bridge::{self, Running};
+use lanrage::app::config::{ModeWish, RunConfig};
+use lanrage::engine::effect::Knobs;
+use lanrage::host::control::ControlChoice;
+use lanrage::model::command::Command;
+use lanrage::model::status::{Event, Trouble};
+use lanrage::wire::invite::Invite;
+use netns::ip;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn config(data: &Path, shared: &Path) -> RunConfig {
+    RunConfig {
+        games: vec!["minecraft".into()],
+        join: None,
+        name: "tester".into(),
+        mode: ModeWish::Lan,
+        control: vec![ControlChoice::Folder(shared.to_path_buf())],
+        listen: Vec::new(),
+        cards: None,
+        subnet: None,
+        adapter: "lanrage0".into(),
+        open: false,
+        json: true,
+        command: Vec::new(),
+        data_dir: data.to_path_buf(),
+        knobs: Knobs::default(),
+        profiles: Vec::new(),
+        fresh: false,
+    }
+}
+
+fn refused(change: impl FnOnce(&mut RunConfig)) -> Trouble {
+    let (data, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut config = config(data.path(), shared.path());
+    change(&mut config);
+    bridge::start(config).map(|_| ()).unwrap_err()
+}
+
+#[test]
+fn wishes_that_cannot_be_granted_are_refused_before_anything_is_made() {
+    let code = |change: fn(&mut RunConfig)| refused(change).code;
+    assert_eq!(code(|c| c.mode = ModeWish::Proxy), "no_proxy_mode");
+    assert_eq!(code(|c| c.listen = vec!["192.0.2.9:0".parse().unwrap()]), "listen_address");
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap();
+    let trouble = refused(|c| c.listen = vec![at]);
+    assert!(trouble.code == "port_in_use" && trouble.message.contains(&at.to_string()), "{trouble:?}");
+    let trouble = refused(|c| c.games = vec!["minecarft".into()]);
+    assert!(
+        trouble.code == "unknown_game" && trouble.message.contains("did you mean `minecraft`"),
+        "{trouble:?}"
+    );
+}
+
+struct Node(Running);
+
+impl Node {
+    fn start(config: RunConfig) -> Self {
+        Self(bridge::start(config).unwrap())
+    }
+
+    fn wait(&mut self, like: impl Fn(&Event) -> bool) -> Event {
+        let end = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        while Instant::now() < end {
+            match self.0.events.try_recv() {
+                Ok(event) if like(&event) => return event,
+                Ok(event) => seen.push(event),
+                Err(mpsc::error::TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(5)),
+                Err(mpsc::error::TryRecvError::Disconnected) => break,
+            }
+        }
+        panic!("no such event among {seen:#?}")
+    }
+
+    fn ready(&mut self) -> (String, std::net::IpAddr) {
+        match self.wait(|e| matches!(e, Event::Ready { .. })) {
+            Event::Ready { invite, address, .. } => (invite, address),
+            other => panic!("{other:?} is not like `ready`"),
+        }
+    }
+
+    fn leave(self) -> Result<(), Trouble> {
+        self.0.handle.commands.blocking_send(Command::Leave).unwrap();
+        self.0.wait()
+    }
+}
+
+/// The names of all devices, and all routes; not whether a cable has a carrier, which comes and goes with its other end.
+fn devices() -> Vec<String> {
+    let links = ip("-br link");
+    let name = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    links.lines().map(name).chain(ip("route").lines().map(|r| r.replace(" linkdown", ""))).collect()
+}
+
+fn has_device() -> bool {
+    devices().iter().any(|d| d.starts_with("lanrage"))
+}
+
+#[test]
+fn two_nodes_meet_and_the_second_evening_is_like_the_first() {
+    if !netns::possible() {
+        return;
+    }
+    let dirs: [tempfile::TempDir; 3] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let (data_a, data_b, shared) =
+        (dirs[0].path().to_owned(), dirs[1].path().to_owned(), dirs[2].path().to_owned());
+    let (tell, told) = std::sync::mpsc::channel::<Invite>();
+    let (done_in, done) = std::sync::mpsc::channel::<()>();
+    let shared_b = shared.clone();
+    // One namespace each; both ends of the cable are made in the first and one is moved.
+    netns::inside(move || {
+        let other = netns::Elsewhere::new();
+        other.cable("vethA", "vethB");
+        ip("addr add 192.0.2.1/24 dev vethA");
+        ip("link set vethA up");
+        let b = std::thread::spawn(move || {
+            other.run(move || {
+                ip("addr add 192.0.2.2/24 dev vethB");
+                ip("link set vethB up");
+                let mut config = config(&data_b, &shared_b);
+                config.control.clear();
+                config.join = Some(told.recv().unwrap());
+                let mut b = Node::start(config);
+                let (_, address) = b.ready();
+                b.wait(|e| matches!(e, Event::Path { .. }));
+                // Through both devices: a packet to a port that no game uses is dropped there, not here.
+                let socket = UdpSocket::bind(SocketAddr::new(address, 0)).unwrap();
+                assert!(socket.local_addr().unwrap().ip() == address, "the device carries the address");
+                done.recv().unwrap();
+                assert_eq!(b.leave(), Ok(()));
+                assert!(!has_device(), "{:?}", devices());
+            });
+            other
+        });
+        let before = devices();
+        let mut a = Node::start(config(&data_a, &shared));
+        let (invite, address) = a.ready();
+        assert!(has_device(), "{:?}", devices());
+        tell.send(Invite::parse(&invite).unwrap()).unwrap();
+        a.wait(|e| matches!(e, Event::Path { .. }));
+        done_in.send(()).unwrap();
+        a.wait(|e| matches!(e, Event::PeerLeft { .. }));
+        // A second node on the same data directory is refused while the first one runs.
+        let twice = bridge::start(config(&data_a, &shared)).map(|_| ()).unwrap_err();
+        assert_eq!(twice.code, "data_dir_in_use");
+        assert_eq!(a.leave(), Ok(()));
+        // The cable lives as long as the other namespace.
+        let _other = b.join().unwrap();
+        assert_eq!(devices(), before, "nothing is left");
+        // The second evening: no flags, the same invite and address.
+        let mut again = config(&data_a, &shared);
+        again.control.clear();
+        let mut a = Node::start(again);
+        assert_eq!(a.ready(), (invite, address));
+        // Dropping it is rude, but leaves nothing either.
+        drop(a);
+        assert!(!has_device(), "{:?}", devices());
+    });
+}
+
+#[test]
+fn a_node_without_rights_says_how_to_get_them() {
+    if !netns::possible() {
+        return;
+    }
+    netns::inside(|| {
+        give_up_rights();
+        let (data, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let trouble = bridge::start(config(data.path(), shared.path())).unwrap().wait().unwrap_err();
+        assert_eq!(trouble.code, "no_tun_rights");
+        assert!(trouble.hint.contains("setcap"), "{trouble:?}");
+    });
+}
+
+/// Takes CAP_NET_ADMIN from the calling thread and all that it will start.
+fn give_up_rights() {
+    const CAP_NET_ADMIN: libc::c_ulong = 12;
+    const VERSION_3: u32 = 0x2008_0522;
+    let mut header = [VERSION_3, 0];
+    let mut sets = [0u32; 6];
+    #[expect(unsafe_code, reason = "std has no capabilities")]
+    // SAFETY: both pointers are to live arrays of the size that version 3 of the interface reads and writes.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()), 0);
+        sets[0] &= !(1 << CAP_NET_ADMIN);
+        sets[1] &= !(1 << CAP_NET_ADMIN);
+        assert_eq!(libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()), 0);
+    }
+}
