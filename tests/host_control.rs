@@ -79,7 +79,7 @@ async fn a_folder_refuses_what_a_server_refuses() {
 async fn a_kicked_player_is_told_and_stays_out_of_the_folder() {
     let (_dir, choice) = folder();
     let (ana, bob, eve) = (Player::owner(1), Player::friend(2, 1), Player::friend(3, 1));
-    let a = Line::join(&ana, &choice, &quick()).await;
+    let mut a = Line::join(&ana, &choice, &quick()).await;
     let mut b = Line::join(&bob, &choice, &quick()).await;
     let mut e = Line::join(&eve, &choice, &quick()).await;
     let rotation = ana.rotate(1, &[&bob]);
@@ -94,6 +94,7 @@ async fn a_kicked_player_is_told_and_stays_out_of_the_folder() {
     // Who stays goes on with the new secret on the same connection.
     let bob = bob.at(1);
     b.send(Up::Publish { envelope: bob.envelope(1) }).await;
+    a.record_of(&bob, 1).await;
     let mut late = Line::new(&bob.clone(), &choice, &quick());
     late.player = Player { epoch: 1, ..bob.clone() };
     assert_eq!(late.enter().await, vec![bob.envelope(1)]);
