@@ -1,6 +1,12 @@
 //! The shared folder, with real files, real carriers and, where it matters, real processes.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the side that does I/O")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests look for one message among many")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test may panic: that is how it fails"
+)]
 
 mod host_support;
 
@@ -13,7 +19,7 @@ use lanrage::host::control::{ControlChoice, FolderTuning, ToCarrier, Tuning};
 use lanrage::model::text::Blob;
 use lanrage::wire::control::{Down, Refusal, Up};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -291,7 +297,7 @@ async fn eight_processes(locking: Locking) {
     let ana = Player::owner(1);
     let mut a = Line::join(&ana, &choice, &tuning).await;
     let begun = std::time::Instant::now();
-    let writers: Vec<Child> = (2..10).map(|n| writer(dir.path(), n, locking)).collect();
+    let writers: Vec<Child> = (2..10).map(|n| writer(dir.path(), n, locking, WRITES)).collect();
     for mut child in writers {
         let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
         assert!(status.success());
@@ -316,12 +322,13 @@ async fn writer_process() {
         return;
     };
     let (n, rest) = order.split_once(' ').unwrap();
-    let (way, dir) = rest.split_once(' ').unwrap();
+    let (way, rest) = rest.split_once(' ').unwrap();
+    let (writes, dir) = rest.split_once(' ').unwrap();
     let mut tuning = quick();
     tuning.folder.locking = if way == "system" { Locking::System } else { Locking::ByCreation };
     let me = Player::friend(n.parse().unwrap(), 1);
     let mut line = Line::join(&me, &ControlChoice::Folder(dir.into()), &tuning).await;
-    for seq in 1..=WRITES {
+    for seq in 1..=writes.parse().unwrap() {
         line.publish(seq).await;
     }
     // Messages are carried in order: when this one is refused, all fifty are written.
@@ -329,11 +336,12 @@ async fn writer_process() {
     assert_eq!(line.refused().await, Refusal::BadMessage);
 }
 
-fn writer(dir: &Path, n: u8, locking: Locking) -> Child {
+fn writer(dir: &Path, n: u8, locking: Locking, writes: u64) -> Child {
     let way = if locking == Locking::System { "system" } else { "creation" };
     Command::new(std::env::current_exe().unwrap())
-        .args(["writer_process", "--exact"])
-        .env("LANRAGE_TEST_WRITER", format!("{n} {way} {}", dir.display()))
+        .args(["writer_process", "--exact", "--quiet"])
+        .stdout(Stdio::null())
+        .env("LANRAGE_TEST_WRITER", format!("{n} {way} {writes} {}", dir.display()))
         .spawn()
         .unwrap()
 }
@@ -342,22 +350,47 @@ fn writer(dir: &Path, n: u8, locking: Locking) -> Child {
 async fn a_writer_killed_in_the_middle_leaves_a_good_file_and_no_lock() {
     let (dir, choice) = folder();
     let ana = Player::owner(1);
+    let seq_of = |player: &Player| {
+        let document = read(dir.path());
+        document.party(ana.party())?.party.peers().get(&player.id())?.envelope.as_ref().map(|e| e.seq)
+    };
     let a = Line::join(&ana, &choice, &quick()).await;
-    for round in 0u64..4 {
-        let mut child = writer(dir.path(), 2, Locking::System);
-        tokio::time::sleep(Duration::from_millis(60 + 35 * round)).await;
+    let mut orphans = 0;
+    for round in 1..=8 {
+        let victim = Player::friend(10 + round, 1);
+        let mut child = writer(dir.path(), 10 + round, Locking::System, u64::MAX);
+        wait_for(|| seq_of(&victim).filter(|seq| *seq > 5)).await;
+        tokio::time::sleep(Duration::from_micros(700 * u64::from(round))).await;
         child.kill().unwrap();
         child.wait().unwrap();
+        let written = seq_of(&victim).unwrap();
         let begun = std::time::Instant::now();
-        a.publish(round + 1).await;
-        wait_for(|| {
-            let seq = read(dir.path()).party(ana.party())?.party.peers()[&ana.id()].envelope.clone()?.seq;
-            (seq == round + 1).then_some(())
-        })
-        .await;
+        a.publish(round.into()).await;
+        wait_for(|| seq_of(&ana).filter(|seq| *seq == u64::from(round))).await;
         assert!(begun.elapsed() < Duration::from_secs(3), "the lock ended with its holder");
+        assert_eq!(seq_of(&victim), Some(written), "what it wrote is there");
+        orphans = names(dir.path()).iter().filter(|n| n.ends_with(".tmp")).count();
     }
+    println!("{orphans} temporary files of killed writers");
     assert!(!names(dir.path()).iter().any(|n| n.contains("broken")));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn temporary_files_of_the_dead_are_removed_and_those_of_the_living_are_not() {
+    let (dir, choice) = folder();
+    let file = |name: &str, age: u64| {
+        let file = std::fs::File::create(dir.path().join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+    };
+    file("discovery.json.1-2-3.tmp", 120);
+    file("discovery.json.4-5-6.tmp", 5);
+    file("holiday.tmp", 120);
+    Line::join(&Player::owner(1), &choice, &quick()).await;
+    assert_eq!(
+        names(dir.path()),
+        ["discovery.json", "discovery.json.4-5-6.tmp", "discovery.lock", "holiday.tmp"]
+    );
 }
 
 #[cfg(unix)]

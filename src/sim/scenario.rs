@@ -18,6 +18,7 @@ use super::net::{Net, Router, SimCard};
 use super::pc::{Disk, Pc};
 use super::world::{PartyFacts, World};
 use crate::engine::effect::{Knobs, Memory};
+use crate::engine::lobby::Knobs as LobbyKnobs;
 use crate::model::addr::Subnet;
 use crate::model::dice::Seed;
 use crate::model::key::PartySecret;
@@ -182,9 +183,10 @@ impl Scenario {
         }
     }
 
-    fn planes(&self) -> Vec<Plane> {
-        let server = Plane::new("server:http://sim", Duration::from_millis(25), Duration::ZERO);
-        let folder = || Plane::new("file:/sim", Duration::from_millis(5), Duration::from_millis(1000));
+    fn planes(&self, seed: Seed) -> Vec<Plane> {
+        let ms = Duration::from_millis;
+        let server = Plane::server("server:http://sim", ms(25), LobbyKnobs::default(), seed);
+        let folder = || Plane::folder("file:/sim", ms(5), LobbyKnobs::default(), seed);
         match self.byte(3) % 4 {
             0 | 1 => vec![server],
             2 => vec![folder()],
@@ -218,7 +220,7 @@ impl Scenario {
             subnet: Subnet([10, 83, 7]),
             knobs: self.knobs(),
         };
-        let mut world = World::new(net, pcs.collect(), self.planes(), party, seed, keep);
+        let mut world = World::new(net, pcs.collect(), self.planes(seed), party, seed, keep);
         for pc in 0..self.pcs {
             let marks = [world.oracle.mark(), world.oracle.mark()];
             world.pcs[pc].programs = self.programs(pc, marks);
