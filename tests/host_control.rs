@@ -12,12 +12,12 @@ mod host_support;
 
 use host_support::{Line, Player, SOON};
 use lanrage::engine::lobby::Knobs;
-use lanrage::host::control::file::document::Document;
+use lanrage::host::control::file::document::{AUDIENCE, Document, NONCE};
 use lanrage::host::control::file::lock::Locking;
 use lanrage::host::control::file::store::Folder;
 use lanrage::host::control::{ControlChoice, FolderTuning, ToCarrier, Tuning};
 use lanrage::model::text::Blob;
-use lanrage::wire::control::{Down, Refusal, Up};
+use lanrage::wire::control::{Down, Nonce, Refusal, Up};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -209,15 +209,13 @@ async fn what_an_outsider_writes_into_the_file_is_not_believed() {
     let mut own = Document::default();
     let fake_owner = Player { slot: Some(0), ..Player::owner(9) };
     let knobs = Knobs::default();
-    let here = lanrage::host::control::file::document::NONCE;
-    let audience = lanrage::host::control::file::document::AUDIENCE;
-    let hello = fake_owner.hello(&lanrage::wire::control::Nonce(here), audience);
+    let hello = fake_owner.hello(&Nonce(NONCE), AUDIENCE);
     let now = lanrage::model::time::Now { unix: Duration::from_secs(1_900_000_000), ..Default::default() };
     own.knock(&hello, &knobs, now).unwrap();
     let entry = serde_json::json!({
         "key": outsider.keys.key(), "envelope": outsider.envelope(1), "seen": 1_900_000_000u64 + 3600 * 24 * 365,
     });
-    let hello = outsider.hello(&lanrage::wire::control::Nonce(here), audience);
+    let hello = outsider.hello(&Nonce(NONCE), AUDIENCE);
     edit(dir.path(), |json| {
         let party = &mut json["parties"][ana.party().to_string()];
         party["party"]["peers"][outsider.id().to_string()] = entry.clone();
@@ -332,8 +330,8 @@ async fn writer_process() {
     for seq in 1..=writes.parse().unwrap() {
         line.publish(seq).await;
     }
-    // Messages are carried in order: when this one is refused, all fifty are written.
-    line.publish(1).await;
+    // Messages are carried in order: when this one is refused (without touching the file), all fifty are written.
+    line.send(Up::Hello(Player::friend(99, 98).hello(&Nonce(NONCE), AUDIENCE))).await;
     assert_eq!(line.refused().await, Refusal::BadMessage);
 }
 
