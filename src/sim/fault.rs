@@ -180,6 +180,7 @@ impl World {
             run.wake = Some(self.now);
             self.after(Duration::ZERO, Event::Wake { pc, start });
         }
+        self.report_cards(pc);
         self.cut_links(pc, NOTICED);
     }
 

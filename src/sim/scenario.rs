@@ -218,6 +218,7 @@ impl Scenario {
             id: World::party_of(&secret),
             owner,
             subnet: Subnet([10, 83, 7]),
+            grants: None,
             knobs: self.knobs(),
         };
         let mut world = World::new(net, pcs.collect(), self.planes(seed), party, seed, keep);
@@ -245,8 +246,7 @@ impl Scenario {
         let millis = if wait < 200 { u64::from(wait) * 30 } else { u64::from(wait - 199) * 500 };
         let pc = usize::from(who) % self.pcs;
         let other = (pc + 1 + usize::from(how) % (self.pcs - 1)) % self.pcs;
-        let calm = self.mood == Mood::Calm;
-        let kinds = if calm { 10 } else { 24 };
+        let kinds = if self.mood == Mood::Rough { 24 } else { 10 };
         let place = (pc, usize::from(how) % 6);
         let step = match what % kinds {
             0 | 1 => Step::Ask((pc, 3)),

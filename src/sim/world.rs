@@ -119,6 +119,8 @@ pub struct PartyFacts {
     pub owner: usize,
     /// Its network.
     pub subnet: Subnet,
+    /// Who was to stay when it was re-keyed last, beside the owner.
+    pub grants: Option<Vec<PeerId>>,
     /// The nodes' settings.
     pub knobs: Knobs,
 }
@@ -413,6 +415,9 @@ impl World {
                 }
             }
             Effect::Control(link, up) => {
+                if let Up::Rotate { rotation } = &up {
+                    self.party.grants = Some(rotation.grants.iter().map(|g| g.peer).collect());
+                }
                 let number = self.pcs[pc].run.as_ref().and_then(|r| r.links.get(&link).copied());
                 if let (Some(number), Some(plane)) = (number, self.planes.get(usize::from(link.0))) {
                     let wait = plane.delay;
@@ -441,8 +446,14 @@ impl World {
             Effect::Stop { trouble } => {
                 let text = || trouble.as_ref().map_or_else(String::new, |t| t.message.clone());
                 self.trace.note(now, Some(pc), "stop", &[], text);
-                if let (Some(trouble), false) = (trouble, self.pcs[pc].out) {
-                    self.oracle.violate(now, format!("pc{pc} stopped for no reason: {}", trouble.message));
+                // Whom the owner did not know when it re-keyed the party has no copy of the new secret.
+                let left_out = self.party.grants.as_ref().is_some_and(|g| !g.contains(&self.pcs[pc].id));
+                match trouble {
+                    Some(trouble) if trouble.code == "removed" && left_out => self.pcs[pc].out = true,
+                    Some(trouble) => {
+                        self.oracle.violate(now, format!("pc{pc} stopped for no reason: {}", trouble.message));
+                    }
+                    None => {}
                 }
                 self.unplug_node(pc);
             }
