@@ -451,7 +451,8 @@ impl World {
                 match trouble {
                     Some(trouble) if trouble.code == "removed" && left_out => self.pcs[pc].out = true,
                     Some(trouble) => {
-                        self.oracle.violate(now, format!("pc{pc} stopped for no reason: {}", trouble.message));
+                        self.oracle
+                            .violate(now, format!("pc{pc} stopped for no reason: {}", trouble.message));
                     }
                     None => {}
                 }
