@@ -1,5 +1,10 @@
 //! Nothing is allocated per forwarded packet, either way, once the node is warm. Counted, not believed.
 #![expect(unsafe_code, reason = "a counting allocator is an unsafe trait")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that is wrong about its own world should stop"
+)]
 
 #[path = "support/party.rs"]
 mod support;
