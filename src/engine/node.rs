@@ -54,6 +54,8 @@ struct Me {
     name: String,
     seat: Seat,
     seat_since: u64,
+    /// The claim to the seat is new and was told nobody.
+    unseen: bool,
     seq: u64,
     /// The newest record, sealed with that number.
     envelope: Option<Envelope>,
@@ -159,6 +161,7 @@ impl<S: Session> Node<S> {
                 name: crate::model::record::tidy_name(&setup.name),
                 seat: Seat(1),
                 seat_since: now.unix.as_secs(),
+                unseen: setup.memory.seat.is_none(),
                 seq: setup.memory.seq,
                 envelope: None,
                 incarnation: now.unix_ms(),

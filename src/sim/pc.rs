@@ -50,6 +50,8 @@ pub struct Pc {
     pub asleep: bool,
     /// Removed from the party, or gone for good.
     pub out: bool,
+    /// When its node stopped of itself last.
+    pub left: Option<Mono>,
     /// Every virtual address it ever had, and since when.
     pub addresses: Vec<(Mono, Ipv4Addr)>,
 }
@@ -107,6 +109,7 @@ impl Pc {
             skew: 0,
             asleep: false,
             out: false,
+            left: None,
             addresses: Vec::new(),
         }
     }

@@ -456,6 +456,7 @@ impl World {
                     }
                     None => {}
                 }
+                self.pcs[pc].left = Some(now);
                 self.unplug_node(pc);
             }
         }
@@ -483,6 +484,8 @@ impl World {
                 }
             }
             Told::Warning(trouble) if trouble.code == "address_changed" && self.was_shared(pc) => {}
+            // Its goodbye and our handshake may have crossed.
+            Told::Warning(trouble) if trouble.code == "path_lost" && self.somebody_left() => {}
             Told::Warning(_) | Told::Error(_) if self.chaos.fair => {
                 self.oracle.violate(self.now, format!("pc{pc} complains on a fine day: {text}"));
             }
@@ -508,6 +511,10 @@ impl World {
             self.promise(pc, other);
             self.promise(other, pc);
         }
+    }
+
+    fn somebody_left(&self) -> bool {
+        self.pcs.iter().any(|pc| pc.left.is_some_and(|at| self.now.since(at) < Duration::from_secs(10)))
     }
 
     /// Whether any address this computer ever had was another's too.

@@ -154,7 +154,9 @@ impl<S: Session> Node<S> {
 
     /// After records came: does this node still hold its seat?
     fn check_seat(&mut self, now: Now) {
-        let had = (self.me.seat, self.me.seat_since);
+        // Nobody has seen our claim yet: whoever sits there already keeps the seat, whatever the clocks say.
+        let since = if self.me.unseen { u64::MAX } else { self.me.seat_since };
+        let had = (self.me.seat, since);
         if self.party.roster.my_seat(self.party.id, Some(had)) == had.0 {
             return;
         }
@@ -222,6 +224,7 @@ impl<S: Session> Node<S> {
 
     /// This node's newest record. Sealed once: two different envelopes with one number are a lie to a control plane.
     pub(super) fn own_envelope(&mut self) -> Envelope {
+        self.me.unseen = false;
         self.me.envelope.clone().unwrap_or_else(|| self.seal_record())
     }
 
