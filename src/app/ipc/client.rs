@@ -59,12 +59,14 @@ fn exchange(stream: &mut dyn Wire, sealed: &Sealed) -> io::Result<Answer> {
 }
 
 fn silent(error: &io::Error) -> Failure {
-    let what = match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the running node does not answer".to_owned(),
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-            "the running node closed the line without an answer".to_owned()
-        }
-        _ => format!("the running node answers nonsense: {error}"),
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
+    let kind = error.kind();
+    let what = if matches!(kind, WouldBlock | TimedOut) {
+        "the running node does not answer".to_owned()
+    } else if matches!(kind, UnexpectedEof | BrokenPipe | ConnectionReset) {
+        "the running node closed the line without an answer".to_owned()
+    } else {
+        format!("the running node answers nonsense: {error}")
     };
     Failure::new("no_answer", what, "try again; if it stays so, stop the node with Ctrl-C and start it again")
 }

@@ -139,23 +139,19 @@ fn connect_tcp(data_dir: &Path) -> io::Result<(TcpStream, String)> {
 
 fn nobody(data_dir: &Path, error: &io::Error) -> Failure {
     let dir = data_dir.display();
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::new(
-            "not_allowed",
-            format!("the node of {dir} runs as another user"),
-            "the same command with sudo, as the node was started",
-        ),
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(
-            "no_node",
-            format!("no node is running with the data folder {dir}"),
-            "start one with `lanrage run --game GAME`; if one runs with another --data-dir (or with sudo), use the same here",
-        ),
-        _ => Failure::new(
-            "no_node",
-            format!("the node of {dir} does not answer: {error}"),
-            "stop it and start it again",
-        ),
+    let kind = error.kind();
+    if kind == io::ErrorKind::PermissionDenied {
+        let what = format!("the node of {dir} runs as another user");
+        return Failure::new("not_allowed", what, "the same command with sudo, as the node was started");
     }
+    if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+        let what = format!("no node is running with the data folder {dir}");
+        let hint = "start one with `lanrage run --game GAME`; if one runs with another --data-dir (or with sudo), use the \
+                    same here";
+        return Failure::new("no_node", what, hint);
+    }
+    let what = format!("the node of {dir} does not answer: {error}");
+    Failure::new("no_node", what, "stop it and start it again")
 }
 
 #[cfg(unix)]

@@ -110,7 +110,7 @@ fn kick_waits_until_the_peer_is_gone() {
 #[test]
 fn only_the_host_can_kick() {
     let (dir, node) = (tempfile::tempdir().unwrap(), node(false));
-    let _server = Server::start(dir.path(), node.handle.clone()).unwrap();
+    let _server = Server::start(dir.path(), node.handle).unwrap();
     let failure = Client::new(dir.path()).ask(Request::Kick { peer: "Bob".into() }).unwrap_err();
     assert_eq!(failure.trouble.code, "not_owner");
 }
@@ -170,6 +170,6 @@ fn the_socket_is_closed_to_other_users_and_may_lie_deep() {
     drop(server);
     // What a killed node leaves behind is replaced.
     std::fs::write(dir.join("node.sock"), "left over").unwrap();
-    let _server = Server::start(&dir, node.handle.clone()).unwrap();
+    let _server = Server::start(&dir, node.handle).unwrap();
     assert!(Client::new(Path::new(&dir)).ask(Request::Invite).is_ok());
 }

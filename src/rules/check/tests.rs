@@ -127,6 +127,14 @@ fn wrong_values_are_told_with_file_line_and_column() {
             "kind = \"query\"\nport = 5000\npace = { burst = 0 }\n",
             "x.toml:9:18: `burst` must be 1 to 1000, not 0",
         ),
+    ] {
+        assert_eq!(told(&rule(lines)), [wrong]);
+    }
+}
+
+#[test]
+fn values_in_the_wrong_place_are_told_with_file_line_and_column() {
+    for (lines, wrong) in [
         (
             "kind = \"query\"\nport = 5000\nlife = 5\n",
             "x.toml:9:8: `life` belongs to announcements and answers",

@@ -41,12 +41,10 @@ const LATER: &[(&str, &str, &str)] = &[
 
 /// Better words for an error about something that is still to come; any other error unchanged.
 pub(super) fn explain(error: clap::Error) -> clap::Error {
-    let kind = match error.kind() {
-        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
-        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
-        _ => return error,
-    };
-    let Some(ContextValue::String(word)) = error.get(kind) else { return error };
+    // Each of the two kinds of error names its word; the contexts exclude each other.
+    let named = error.get(ContextKind::InvalidSubcommand).or_else(|| error.get(ContextKind::InvalidArg));
+    let unknown = matches!(error.kind(), ErrorKind::InvalidSubcommand | ErrorKind::UnknownArgument);
+    let Some(ContextValue::String(word)) = named.filter(|_| unknown) else { return error };
     let word = word.split('=').next().unwrap_or_default();
     let Some((_, what, instead)) = LATER.iter().find(|(name, _, _)| *name == word) else { return error };
     super::args::LowArgs::command().error(
