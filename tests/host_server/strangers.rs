@@ -1,4 +1,5 @@
 //! Whom a server and a carrier meet beside each other: bare sockets, fakes, and somebody in between who listens.
+#![allow(unreachable_pub, reason = "a test's own module")]
 
 use crate::host_support::{Player, SOON};
 use futures_util::{SinkExt, StreamExt};

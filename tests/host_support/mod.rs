@@ -1,5 +1,5 @@
 //! Players for the tests of control planes: keys, hellos, records, and a carrier with somebody who answers it.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use lanrage::host::control::{CarrierSetup, ControlChoice, ToCarrier, Tuning, spawn_tuned};
 use lanrage::model::addr::{Candidate, CandidateKind, Seat};

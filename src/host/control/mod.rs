@@ -5,8 +5,9 @@
 //! into one bounded channel that the driver reads.
 //!
 //! The life of a connection, the same for both kinds: `Open` → `Down::Opened` (sign this) → `Up::Hello` →
-//! `Down::Welcome` → … → `Down::Closed`. A refused hello is followed by `Closed`. After `Close` nothing more comes,
-//! what was sent before it is still delivered, and an `Open` starts anew. Dropping the sender is a `Close`.
+//! `Down::Welcome` → … → `Down::Closed`. A refused hello is followed by `Closed`. After `Close` nothing more comes (but
+//! a `Closed` may be on its way already), what was sent before it is still delivered, and an `Open` starts anew.
+//! Dropping the sender is a `Close`.
 
 pub mod choice;
 pub mod file;

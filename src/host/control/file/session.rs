@@ -376,7 +376,9 @@ impl Session {
     fn departed(&mut self, shelf: &Shelf) -> Vec<Down> {
         let now = shelf.party.peers();
         let gone: Vec<PeerId> = self.view.peers.keys().copied().filter(|id| !now.contains_key(id)).collect();
-        let patience = self.tuning.lobby.gone_after.mul_f32(0.9);
+        // Stamps are whole seconds of another clock: the last moments before the end of patience count as silence.
+        let patience = self.tuning.lobby.gone_after;
+        let patience = patience.saturating_sub((patience / 10).max(Duration::from_secs(2)));
         gone.into_iter()
             .filter_map(|peer| {
                 let seen = self.view.peers.remove(&peer)?;
