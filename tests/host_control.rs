@@ -1,19 +1,25 @@
 //! The shared folder, with real files, real carriers and, where it matters, real processes.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of the side that does I/O")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests look for one message among many")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test may panic: that is how it fails"
+)]
 
 mod host_support;
 
 use host_support::{Line, Player, SOON};
 use lanrage::engine::lobby::Knobs;
-use lanrage::host::control::file::document::Document;
+use lanrage::host::control::file::document::{AUDIENCE, Document, NONCE};
 use lanrage::host::control::file::lock::Locking;
 use lanrage::host::control::file::store::Folder;
 use lanrage::host::control::{ControlChoice, FolderTuning, ToCarrier, Tuning};
 use lanrage::model::text::Blob;
-use lanrage::wire::control::{Down, Refusal, Up};
+use lanrage::wire::control::{Down, Nonce, Refusal, Up};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -73,7 +79,7 @@ async fn a_folder_refuses_what_a_server_refuses() {
 async fn a_kicked_player_is_told_and_stays_out_of_the_folder() {
     let (_dir, choice) = folder();
     let (ana, bob, eve) = (Player::owner(1), Player::friend(2, 1), Player::friend(3, 1));
-    let a = Line::join(&ana, &choice, &quick()).await;
+    let mut a = Line::join(&ana, &choice, &quick()).await;
     let mut b = Line::join(&bob, &choice, &quick()).await;
     let mut e = Line::join(&eve, &choice, &quick()).await;
     let rotation = ana.rotate(1, &[&bob]);
@@ -88,6 +94,7 @@ async fn a_kicked_player_is_told_and_stays_out_of_the_folder() {
     // Who stays goes on with the new secret on the same connection.
     let bob = bob.at(1);
     b.send(Up::Publish { envelope: bob.envelope(1) }).await;
+    a.record_of(&bob, 1).await;
     let mut late = Line::new(&bob.clone(), &choice, &quick());
     late.player = Player { epoch: 1, ..bob.clone() };
     assert_eq!(late.enter().await, vec![bob.envelope(1)]);
@@ -202,15 +209,13 @@ async fn what_an_outsider_writes_into_the_file_is_not_believed() {
     let mut own = Document::default();
     let fake_owner = Player { slot: Some(0), ..Player::owner(9) };
     let knobs = Knobs::default();
-    let here = lanrage::host::control::file::document::NONCE;
-    let audience = lanrage::host::control::file::document::AUDIENCE;
-    let hello = fake_owner.hello(&lanrage::wire::control::Nonce(here), audience);
+    let hello = fake_owner.hello(&Nonce(NONCE), AUDIENCE);
     let now = lanrage::model::time::Now { unix: Duration::from_secs(1_900_000_000), ..Default::default() };
     own.knock(&hello, &knobs, now).unwrap();
     let entry = serde_json::json!({
         "key": outsider.keys.key(), "envelope": outsider.envelope(1), "seen": 1_900_000_000u64 + 3600 * 24 * 365,
     });
-    let hello = outsider.hello(&lanrage::wire::control::Nonce(here), audience);
+    let hello = outsider.hello(&Nonce(NONCE), AUDIENCE);
     edit(dir.path(), |json| {
         let party = &mut json["parties"][ana.party().to_string()];
         party["party"]["peers"][outsider.id().to_string()] = entry.clone();
@@ -291,7 +296,7 @@ async fn eight_processes(locking: Locking) {
     let ana = Player::owner(1);
     let mut a = Line::join(&ana, &choice, &tuning).await;
     let begun = std::time::Instant::now();
-    let writers: Vec<Child> = (2..10).map(|n| writer(dir.path(), n, locking)).collect();
+    let writers: Vec<Child> = (2..10).map(|n| writer(dir.path(), n, locking, WRITES)).collect();
     for mut child in writers {
         let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
         assert!(status.success());
@@ -316,24 +321,26 @@ async fn writer_process() {
         return;
     };
     let (n, rest) = order.split_once(' ').unwrap();
-    let (way, dir) = rest.split_once(' ').unwrap();
+    let (way, rest) = rest.split_once(' ').unwrap();
+    let (writes, dir) = rest.split_once(' ').unwrap();
     let mut tuning = quick();
     tuning.folder.locking = if way == "system" { Locking::System } else { Locking::ByCreation };
     let me = Player::friend(n.parse().unwrap(), 1);
     let mut line = Line::join(&me, &ControlChoice::Folder(dir.into()), &tuning).await;
-    for seq in 1..=WRITES {
+    for seq in 1..=writes.parse().unwrap() {
         line.publish(seq).await;
     }
-    // Messages are carried in order: when this one is refused, all fifty are written.
-    line.publish(1).await;
+    // Messages are carried in order: when this one is refused (without touching the file), all fifty are written.
+    line.send(Up::Hello(Player::friend(99, 98).hello(&Nonce(NONCE), AUDIENCE))).await;
     assert_eq!(line.refused().await, Refusal::BadMessage);
 }
 
-fn writer(dir: &Path, n: u8, locking: Locking) -> Child {
+fn writer(dir: &Path, n: u8, locking: Locking, writes: u64) -> Child {
     let way = if locking == Locking::System { "system" } else { "creation" };
     Command::new(std::env::current_exe().unwrap())
-        .args(["writer_process", "--exact"])
-        .env("LANRAGE_TEST_WRITER", format!("{n} {way} {}", dir.display()))
+        .args(["writer_process", "--exact", "--quiet"])
+        .stdout(Stdio::null())
+        .env("LANRAGE_TEST_WRITER", format!("{n} {way} {writes} {}", dir.display()))
         .spawn()
         .unwrap()
 }
@@ -342,22 +349,47 @@ fn writer(dir: &Path, n: u8, locking: Locking) -> Child {
 async fn a_writer_killed_in_the_middle_leaves_a_good_file_and_no_lock() {
     let (dir, choice) = folder();
     let ana = Player::owner(1);
+    let seq_of = |player: &Player| {
+        let document = read(dir.path());
+        document.party(ana.party())?.party.peers().get(&player.id())?.envelope.as_ref().map(|e| e.seq)
+    };
     let a = Line::join(&ana, &choice, &quick()).await;
-    for round in 0u64..4 {
-        let mut child = writer(dir.path(), 2, Locking::System);
-        tokio::time::sleep(Duration::from_millis(60 + 35 * round)).await;
+    let mut orphans = 0;
+    for round in 1..=8 {
+        let victim = Player::friend(10 + round, 1);
+        let mut child = writer(dir.path(), 10 + round, Locking::System, u64::MAX);
+        wait_for(|| seq_of(&victim).filter(|seq| *seq > 5)).await;
+        tokio::time::sleep(Duration::from_micros(700 * u64::from(round))).await;
         child.kill().unwrap();
         child.wait().unwrap();
+        let written = seq_of(&victim).unwrap();
         let begun = std::time::Instant::now();
-        a.publish(round + 1).await;
-        wait_for(|| {
-            let seq = read(dir.path()).party(ana.party())?.party.peers()[&ana.id()].envelope.clone()?.seq;
-            (seq == round + 1).then_some(())
-        })
-        .await;
+        a.publish(round.into()).await;
+        wait_for(|| seq_of(&ana).filter(|seq| *seq == u64::from(round))).await;
         assert!(begun.elapsed() < Duration::from_secs(3), "the lock ended with its holder");
+        assert_eq!(seq_of(&victim), Some(written), "what it wrote is there");
+        orphans = names(dir.path()).iter().filter(|n| n.ends_with(".tmp")).count();
     }
+    println!("{orphans} temporary files of killed writers");
     assert!(!names(dir.path()).iter().any(|n| n.contains("broken")));
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn temporary_files_of_the_dead_are_removed_and_those_of_the_living_are_not() {
+    let (dir, choice) = folder();
+    let file = |name: &str, age: u64| {
+        let file = std::fs::File::create(dir.path().join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+    };
+    file("discovery.json.1-2-3.tmp", 120);
+    file("discovery.json.4-5-6.tmp", 5);
+    file("holiday.tmp", 120);
+    Line::join(&Player::owner(1), &choice, &quick()).await;
+    assert_eq!(
+        names(dir.path()),
+        ["discovery.json", "discovery.json.4-5-6.tmp", "discovery.lock", "holiday.tmp"]
+    );
 }
 
 #[cfg(unix)]

@@ -102,6 +102,27 @@ fn an_abort_ends_at_once_and_drops_the_lan_side() {
 }
 
 #[test]
+fn an_abort_is_seen_under_a_load_that_never_pauses() {
+    let table = Table::new();
+    let mut a = table.host("alice");
+    a.config();
+    let (facts, cards) = (a.out.facts.clone(), table.cards());
+    // More facts than one turn takes, always: the loop has no reason to sleep.
+    let flood: Vec<_> = (0..2)
+        .map(|_| {
+            let (facts, cards) = (facts.clone(), cards.clone());
+            std::thread::spawn(move || while facts.blocking_send(HostFact::Cards(cards.clone())).is_ok() {})
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    a.out.abort.cancel();
+    assert!(a.stopped().is_none());
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    flood.into_iter().for_each(|f| f.join().unwrap());
+}
+
+#[test]
 fn what_is_to_be_kept_comes_out_and_the_status_is_paced() {
     let table = Table::new();
     let mut a = table.host("alice");

@@ -13,6 +13,8 @@
 #[path = "lab/support/mod.rs"]
 mod support;
 
+#[path = "lab/evening.rs"]
+mod evening;
 #[path = "lab/ground.rs"]
 mod ground;
 #[path = "lab/minecraft.rs"]

@@ -125,6 +125,7 @@ fn heard(socket: &UdpSocket, patience: Duration) -> Vec<(Vec<u8>, SocketAddr)> {
     loop {
         match socket.recv_from(&mut room) {
             Ok((len, from)) => all.push((room[..len].to_vec(), from)),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return all,
             Err(e) => panic!("{e}"),
         }
@@ -218,6 +219,7 @@ impl Wire {
         while Instant::now() < end {
             match (&self.0).read(&mut room) {
                 Ok(len) => count += usize::from(room[..len].windows(text.len()).any(|w| w == text)),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
         }

@@ -8,8 +8,9 @@ use tracing_subscriber::fmt::MakeWriter;
 /// Starts the log. `LANRAGE_LOG` (such as `lanrage=debug`) decides, else how often `-v` was typed.
 pub fn start(verbose: u8, filter: Option<&str>, screen: Screen) {
     let usual = match verbose {
-        0 => "warn",
-        1 => "warn,lanrage=info",
+        // WireGuard's crate warns of every unanswered handshake; what that means for a player is said as an event.
+        0 => "warn,boringtun=off",
+        1 => "warn,lanrage=info,boringtun=off",
         2 => "info,lanrage=debug",
         _ => "debug,lanrage=trace",
     };

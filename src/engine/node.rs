@@ -30,6 +30,7 @@ use crate::model::dice::{Dice, Seed};
 use crate::model::id::{LinkId, PartyId, PeerId};
 use crate::model::key::{NodeKeys, PartyKeys};
 use crate::model::limits;
+use crate::model::record::Envelope;
 use crate::model::record::Rotation;
 use crate::model::status::{Event, Status};
 use crate::model::time::{Deadline, Mono, Now};
@@ -54,6 +55,8 @@ struct Me {
     seat: Seat,
     seat_since: u64,
     seq: u64,
+    /// The newest record, sealed with that number.
+    envelope: Option<Envelope>,
     incarnation: u64,
     /// Random per start; marks our discovery frames.
     run: u32,
@@ -157,6 +160,7 @@ impl<S: Session> Node<S> {
                 seat: Seat(1),
                 seat_since: now.unix.as_secs(),
                 seq: setup.memory.seq,
+                envelope: None,
                 incarnation: now.unix_ms(),
                 run: dice.u32(),
                 frames: 0,

@@ -175,6 +175,8 @@ impl<M: LanMaker> Driver<M> {
     }
 
     fn serve_doors(&mut self) -> bool {
+        // Under a load that never lets the thread sleep, this is where an abort is seen.
+        self.rig.take_all(1, |d| d.abort.is_cancelled().then_some(Input::Abort));
         let mut more = self.rig.take_all(MESSAGES, |d| d.control.try_recv().ok().map(Input::from));
         more |= self.rig.take_all(MESSAGES, |d| d.facts.try_recv().ok().map(Input::Fact));
         more |= self.rig.take_all(MESSAGES, |d| d.commands.try_recv().ok().map(Input::Command));

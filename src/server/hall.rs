@@ -6,8 +6,8 @@
 
 use super::store::{Batch, Store};
 use crate::engine::lobby::{ConnId, Lobby, LobbyEffect};
+use crate::host::clock::HostClock;
 use crate::model::id::PartyId;
-use crate::model::time::{Mono, Now};
 use crate::wire::control::{Down, Up};
 use axum::extract::ws::Utf8Bytes;
 use dashmap::DashMap;
@@ -15,20 +15,25 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, oneshot};
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Messages that wait for the lobby. Each connection adds one at most before it waits itself.
 const INBOX: usize = 1024;
+/// The lobby counts for pages this often at most; asking more often gives the same numbers.
+const FRESH: Duration = Duration::from_millis(200);
 /// How long a page waits for the lobby's numbers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Changes are stored this long after the first of them.
 const STORE_AFTER: Duration = Duration::from_millis(500);
 /// After a failure (a full disk), the next try.
 const STORE_AGAIN: Duration = Duration::from_secs(5);
+
+/// Numbers by name.
+pub(super) type Numbers = Vec<(&'static str, u64)>;
 
 /// For the lobby.
 #[derive(Debug)]
@@ -37,7 +42,7 @@ pub(super) enum ToLobby {
     Up(ConnId, Box<Up>),
     Garbage(ConnId),
     Close(ConnId),
-    Ask(oneshot::Sender<Vec<(&'static str, u64)>>),
+    Ask(oneshot::Sender<Numbers>),
 }
 
 /// For one connection.
@@ -54,6 +59,7 @@ pub(super) struct Hall {
     outboxes: DashMap<ConnId, mpsc::Sender<Post>>,
     next: AtomicU64,
     slow: AtomicU64,
+    numbers: Mutex<Option<(Instant, Numbers)>>,
     outbox: usize,
     idle: Duration,
 }
@@ -62,7 +68,8 @@ impl Hall {
     pub(super) fn new(outbox: usize, idle: Duration) -> (Arc<Self>, mpsc::Receiver<ToLobby>) {
         let (inbox, receiver) = mpsc::channel(INBOX);
         let (next, slow) = (AtomicU64::new(1), AtomicU64::new(0));
-        (Arc::new(Self { inbox, outboxes: DashMap::new(), next, slow, outbox, idle }), receiver)
+        let numbers = Mutex::new(None);
+        (Arc::new(Self { inbox, outboxes: DashMap::new(), next, slow, numbers, outbox, idle }), receiver)
     }
 
     pub(super) fn enter(&self) -> (ConnId, mpsc::Receiver<Post>) {
@@ -87,11 +94,20 @@ impl Hall {
     }
 
     /// The lobby's numbers; `None` when it does not answer.
-    pub(super) async fn numbers(&self) -> Option<Vec<(&'static str, u64)>> {
-        let (tx, rx) = oneshot::channel();
+    pub(super) async fn numbers(&self) -> Option<Numbers> {
         let ask = async {
+            // Held while asking: whoever asks meanwhile gets the same answer.
+            let mut known = self.numbers.lock().await;
+            if let Some((at, numbers)) = known.as_ref()
+                && at.elapsed() < FRESH
+            {
+                return Some(numbers.clone());
+            }
+            let (tx, rx) = oneshot::channel();
             self.inbox.send(ToLobby::Ask(tx)).await.ok()?;
-            rx.await.ok()
+            let numbers = rx.await.ok()?;
+            *known = Some((Instant::now(), numbers.clone()));
+            Some(numbers)
         };
         timeout(ANSWER_WITHIN, ask).await.ok().flatten()
     }
@@ -107,29 +123,10 @@ impl Hall {
     }
 }
 
-/// Time since the server began, and the wall clock.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Clock(Instant);
-
-impl Clock {
-    pub(super) fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    pub(super) fn now(self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono: Mono(self.0.elapsed()), unix }
-    }
-
-    fn at(self, mono: Mono) -> Instant {
-        self.0 + mono.0
-    }
-}
-
 /// The owner of the lobby.
 pub(super) struct Keeper {
     pub(super) lobby: Lobby,
-    pub(super) clock: Clock,
+    pub(super) clock: HostClock,
     pub(super) store: Store,
     pub(super) hall: Arc<Hall>,
 }
@@ -149,14 +146,14 @@ pub(super) async fn run(
 ) -> anyhow::Result<()> {
     let mut pending = Pending { changed: BTreeSet::new(), due: Instant::now(), running: None, failures: 0 };
     loop {
-        let deadline = keeper.lobby.deadline().map_or_else(Instant::now, |d| keeper.clock.at(d.at));
+        let wait = keeper.lobby.deadline().map_or(Duration::MAX, |d| d.at.since(keeper.clock.now().mono));
         tokio::select! {
             () = stop.cancelled() => break,
             message = inbox.recv() => match message {
                 Some(message) => keeper.handle(message, &pending),
                 None => break,
             },
-            () = sleep_until(deadline) => keeper.lobby.handle_timeout(keeper.clock.now()),
+            () = sleep(wait) => keeper.lobby.handle_timeout(keeper.clock.now()),
             () = sleep_until(pending.due), if !pending.changed.is_empty() && pending.running.is_none() => {
                 keeper.begin_storing(&mut pending);
             }

@@ -16,10 +16,11 @@ mod socket;
 mod store;
 
 use crate::engine::lobby::{Knobs, Lobby};
-use crate::model::dice::Seed;
+use crate::host::clock::HostClock;
+use crate::host::entropy;
 use anyhow::{Context, bail};
 use gate::Gate;
-use hall::{Clock, Hall};
+use hall::Hall;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -173,8 +174,9 @@ pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
     for warning in &opened.warnings {
         tracing::error!("{warning}");
     }
-    let clock = Clock::start();
-    let mut lobby = Lobby::new(options.lobby.clone(), seed()?, clock.now());
+    let seed = entropy::seed().map_err(|trouble| anyhow::anyhow!("{}; {}", trouble.message, trouble.hint))?;
+    let clock = HostClock::new();
+    let mut lobby = Lobby::new(options.lobby.clone(), seed, clock.now());
     for (id, party) in opened.parties {
         lobby.restore(id, party, clock.now());
     }
@@ -195,12 +197,6 @@ pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
         connections.spawn(open);
     }
     Ok(ServerHandle { addresses, warnings: opened.warnings, stop, connections, hall: hall_task })
-}
-
-fn seed() -> anyhow::Result<Seed> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("the system gives no random numbers: {e}"))?;
-    Ok(Seed(bytes))
 }
 
 async fn terminated() -> anyhow::Result<()> {

@@ -97,6 +97,10 @@ impl Store {
 }
 
 /// `None` when the file is damaged.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "another crate's list, which grows; what is not named is damage"
+)]
 fn try_open(path: &Path) -> anyhow::Result<Option<(Database, Loaded)>> {
     // redb checks what it reads, and in builds with assertions some checks panic: a damaged file is no bug of ours.
     let opened = std::panic::catch_unwind(|| {
@@ -129,10 +133,6 @@ fn try_open(path: &Path) -> anyhow::Result<Option<(Database, Loaded)>> {
         redb::Error::Io(e) if !matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
             Err(e).with_context(|| format!("cannot open {}", path.display()))
         }
-        #[allow(
-            clippy::wildcard_enum_match_arm,
-            reason = "a list of another crate that grows; the rest means damage"
-        )]
         _ => Ok(None),
     }
 }

@@ -1,18 +1,30 @@
-//! A control plane of the simulated world: holds sealed records, passes on what is new, and can go away.
+//! The control planes of the simulated world: a server, which is the real lobby, and a shared folder, which is the real
+//! party behind a model of its carrier (whoever looks into the folder finds out what others changed since).
 //!
-//! It speaks the same messages as the real ones and keeps a party the way they do: proofs are checked, older records and
-//! older epochs refused, silent peers swept. A folder is read every second or so; a server tells at once.
+//! Either can go away and come back. A server that was restarted has what it stored and nothing else.
 
+use crate::engine::lobby::party::{Denied, Party, Verified};
+use crate::engine::lobby::{ConnId, Knobs, Lobby, LobbyEffect};
+use crate::model::dice::Seed;
 use crate::model::id::{PartyId, PeerId};
-use crate::model::key::MemberKey;
-use crate::model::record::{Envelope, Rotation};
-use crate::model::time::Mono;
+use crate::model::key::PeerKey;
+use crate::model::record::Envelope;
+use crate::model::time::{Mono, Now};
 use crate::wire::control::{Down, Hello, Nonce, Refusal, Up};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-/// A connection: which computer, and which of its connections to this plane.
+/// A connection: which computer, and the connection's own number.
 pub type Caller = (usize, u64);
+
+/// A message for a caller.
+pub type Outgoing = (Caller, Down);
+
+/// What the folder's carrier makes up, because a folder asks nothing.
+const NONCE: [u8; 32] = [0; 32];
+/// A folder is looked at this often.
+const LOOK: Duration = Duration::from_millis(1000);
 
 /// One control plane.
 #[derive(Debug)]
@@ -21,211 +33,300 @@ pub struct Plane {
     pub name: String,
     /// How long a message and the answer to it take, each.
     pub delay: Duration,
-    /// How often a folder is looked at; zero for a server.
-    pub poll: Duration,
     /// Whether it can be reached at all.
     pub up: bool,
-    party: Option<Party>,
-    callers: BTreeMap<Caller, Visit>,
-    nonces: u64,
+    kind: Kind,
+    knobs: Knobs,
+    seed: Seed,
 }
 
 #[derive(Debug)]
-struct Visit {
-    nonce: [u8; 32],
-    peer: Option<PeerId>,
+enum Kind {
+    Server(Server),
+    Folder(Folder),
 }
 
 #[derive(Debug)]
-struct Party {
-    id: PartyId,
+struct Server {
+    lobby: Box<Lobby>,
+    callers: BTreeMap<ConnId, usize>,
+    stored: BTreeMap<PartyId, Party>,
+    restarts: u64,
+}
+
+#[derive(Debug, Default)]
+struct Folder {
+    party: Option<(PartyId, Party)>,
+    callers: BTreeMap<Caller, View>,
+    looks: u32,
+}
+
+/// What one caller was told of the folder.
+#[derive(Debug, Default)]
+struct View {
+    who: Option<PeerKey>,
     epoch: u32,
-    member: MemberKey,
-    rotation: Option<Rotation>,
-    records: BTreeMap<PeerId, (Option<Envelope>, Mono)>,
+    records: BTreeMap<PeerId, (u32, u64)>,
 }
-
-/// A message for a caller.
-pub type Outgoing = (Caller, Down);
 
 impl Plane {
-    /// A plane that knows no party.
+    /// A server, as far away as this.
     #[must_use]
-    pub fn new(name: &str, delay: Duration, poll: Duration) -> Self {
-        Self {
-            name: name.to_owned(),
-            delay,
-            poll,
-            up: true,
-            party: None,
-            callers: BTreeMap::new(),
-            nonces: 0,
-        }
+    pub fn server(name: &str, delay: Duration, knobs: Knobs, seed: Seed) -> Self {
+        let lobby = Box::new(Lobby::new(knobs.clone(), seed.fork("lobby 0"), Now::default()));
+        let server = Server { lobby, callers: BTreeMap::new(), stored: BTreeMap::new(), restarts: 0 };
+        Self { name: name.to_owned(), delay, up: true, kind: Kind::Server(server), knobs, seed }
     }
 
-    /// When the news of one caller reach another: a folder is looked at now and then.
+    /// A shared folder.
     #[must_use]
-    pub fn news(&self, now: Mono) -> Mono {
-        let at = now + self.delay;
-        let Some(rounds) = at.0.as_nanos().checked_div(self.poll.as_nanos()) else { return at };
-        let next = (rounds + 1) * self.poll.as_nanos();
-        Mono(Duration::from_nanos(u64::try_from(next).unwrap_or(u64::MAX)))
+    pub fn folder(name: &str, delay: Duration, knobs: Knobs, seed: Seed) -> Self {
+        Self { name: name.to_owned(), delay, up: true, kind: Kind::Folder(Folder::default()), knobs, seed }
     }
 
     /// Somebody connects.
-    pub fn connect(&mut self, caller: Caller) -> Down {
-        self.nonces += 1;
-        let mut nonce = [0x5a; 32];
-        nonce[..8].copy_from_slice(&self.nonces.to_be_bytes());
-        self.callers.insert(caller, Visit { nonce, peer: None });
-        Down::Opened { nonce: Nonce(nonce), audience: self.name.clone() }
+    pub fn connect(&mut self, caller: Caller, now: Now) -> Vec<Outgoing> {
+        match &mut self.kind {
+            Kind::Server(server) => {
+                let address = Ipv4Addr::new(198, 51, 100, u8::try_from(caller.0).expect("few computers"));
+                server.callers.insert(ConnId(caller.1), caller.0);
+                server.lobby.handle_open(ConnId(caller.1), IpAddr::V4(address), &self.name, now);
+                server.drain()
+            }
+            Kind::Folder(folder) => {
+                folder.callers.insert(caller, View::default());
+                vec![(caller, Down::Opened { nonce: Nonce(NONCE), audience: self.name.clone() })]
+            }
+        }
     }
 
     /// Somebody hung up, or its computer died.
     pub fn hang_up(&mut self, caller: Caller) {
-        self.callers.remove(&caller);
-    }
-
-    /// Everybody is thrown out: it went away.
-    pub fn go_down(&mut self) -> Vec<Outgoing> {
-        self.up = false;
-        let callers = std::mem::take(&mut self.callers);
-        callers.into_keys().map(|c| (c, Down::Closed { why: "connection reset".to_owned() })).collect()
+        match &mut self.kind {
+            Kind::Server(server) => {
+                server.callers.remove(&ConnId(caller.1));
+                server.lobby.handle_close(ConnId(caller.1));
+            }
+            Kind::Folder(folder) => drop(folder.callers.remove(&caller)),
+        }
     }
 
     /// Somebody says something.
-    pub fn handle(&mut self, caller: Caller, message: Up, now: Mono) -> Vec<Outgoing> {
-        let Some(visit) = self.callers.get(&caller) else { return Vec::new() };
-        let peer = match (&message, visit.peer) {
-            (Up::Hello(hello), _) => return self.hello(caller, hello, now),
-            (_, Some(peer)) => peer,
-            (_, None) => return vec![(caller, refusal(Refusal::BadMessage))],
-        };
-        let Some(party) = &mut self.party else { return Vec::new() };
-        if let Some((_, seen)) = party.records.get_mut(&peer) {
-            *seen = now;
-        }
-        match message {
-            Up::Hello(_) | Up::Beat => Vec::new(),
-            Up::Publish { envelope } => self.publish(caller, peer, envelope, now),
-            Up::Leave => {
-                party.records.remove(&peer);
-                self.to_others(caller, &Down::Gone { peer, left: true })
+    pub fn handle(&mut self, caller: Caller, message: Up, now: Now) -> Vec<Outgoing> {
+        match &mut self.kind {
+            Kind::Server(server) => {
+                server.lobby.handle(ConnId(caller.1), message, now);
+                server.drain()
             }
-            Up::Rotate { rotation } => self.rotate(caller, rotation),
-            Up::Signal { to, sealed } => {
-                let of = self.callers.iter().filter(|(_, v)| v.peer == Some(to)).map(|(c, _)| *c);
-                of.map(|c| (c, Down::Signal { from: peer, sealed: sealed.clone() })).collect()
+            Kind::Folder(folder) => folder.handle(caller, message, (&self.knobs, &self.name), now),
+        }
+    }
+
+    /// Looks for what is due; to be called at `deadline`.
+    pub fn tick(&mut self, now: Now) -> Vec<Outgoing> {
+        match &mut self.kind {
+            Kind::Server(server) => {
+                server.lobby.handle_timeout(now);
+                server.drain()
+            }
+            Kind::Folder(folder) if self.up => folder.look(&self.knobs, now),
+            Kind::Folder(_) => Vec::new(),
+        }
+    }
+
+    /// When to call `tick`.
+    #[must_use]
+    pub fn deadline(&self, now: Mono) -> Mono {
+        match &self.kind {
+            Kind::Server(server) => server.lobby.deadline().map_or(now + LOOK, |d| d.at.max(now)),
+            Kind::Folder(_) => now + LOOK,
+        }
+    }
+
+    /// It goes away, and everybody notices.
+    pub fn go_down(&mut self) -> Vec<Outgoing> {
+        self.up = false;
+        let callers: Vec<Caller> = match &mut self.kind {
+            Kind::Server(server) => {
+                std::mem::take(&mut server.callers).into_iter().map(|(conn, pc)| (pc, conn.0)).collect()
+            }
+            Kind::Folder(folder) => std::mem::take(&mut folder.callers).into_keys().collect(),
+        };
+        callers.into_iter().map(|c| (c, Down::Closed { why: "connection reset".to_owned() })).collect()
+    }
+
+    /// It is back: a server with what it stored, a folder as it was.
+    pub fn come_back(&mut self, now: Now) {
+        if std::mem::replace(&mut self.up, true) {
+            return;
+        }
+        if let Kind::Server(server) = &mut self.kind {
+            server.restarts += 1;
+            let seed = self.seed.fork(&format!("lobby {}", server.restarts));
+            server.lobby = Box::new(Lobby::new(self.knobs.clone(), seed, now));
+            for (id, party) in server.stored.clone() {
+                server.lobby.restore(id, party, now);
             }
         }
     }
 
-    fn hello(&mut self, caller: Caller, hello: &Hello, now: Mono) -> Vec<Outgoing> {
-        let Some(visit) = self.callers.get_mut(&caller) else { return Vec::new() };
-        let found = hello.found.as_ref();
-        let proof = Hello::proof(&visit.nonce, &self.name, hello.party, &hello.key, hello.epoch, found);
-        if !hello.key.verifies(&proof, &hello.signature) {
-            return vec![(caller, refusal(Refusal::BadSignature))];
-        }
-        let owner = found.is_some_and(|f| PartyId::of(hello.key.id(), f.slot) == hello.party);
-        if let (None, Some(founding), true) = (&self.party, found, owner) {
-            self.party = Some(Party {
-                id: hello.party,
-                epoch: hello.epoch,
-                member: founding.member,
-                rotation: None,
-                records: BTreeMap::new(),
-            });
-        }
-        let Some(party) = self.party.as_mut().filter(|p| p.id == hello.party) else {
-            return vec![(caller, refusal(Refusal::UnknownParty))];
-        };
-        if let (true, true, Some(founding)) = (owner, hello.epoch > party.epoch, found) {
-            // The owner re-keyed the party elsewhere: what is sealed with the old secret is of no use to anybody.
-            party.epoch = hello.epoch;
-            party.member = founding.member;
-            party.rotation = None;
-            party.records.clear();
-        }
-        if hello.epoch < party.epoch {
-            let rotated = party.rotation.clone().map(|rotation| (caller, Down::Rotated { rotation }));
-            return rotated.into_iter().chain([(caller, refusal(Refusal::OldEpoch))]).collect();
-        }
-        if hello.epoch > party.epoch {
-            return vec![(caller, refusal(Refusal::UnknownParty))];
-        }
-        if !party.member.verifies(&proof, &hello.member) {
-            return vec![(caller, refusal(Refusal::NotAMember))];
-        }
-        let peer = hello.key.id();
-        visit.peer = Some(peer);
-        party.records.entry(peer).or_insert((None, now)).1 = now;
-        let peers = party.records.values().filter_map(|(envelope, _)| envelope.clone()).collect();
-        vec![(caller, Down::Welcome { epoch: party.epoch, rotation: party.rotation.clone(), peers })]
-    }
-
-    fn publish(&mut self, caller: Caller, peer: PeerId, envelope: Envelope, now: Mono) -> Vec<Outgoing> {
-        let Some(party) = &mut self.party else { return Vec::new() };
-        let known = party.records.get(&peer).and_then(|(e, _)| e.as_ref());
-        let newer = known.is_none_or(|k| k.seq < envelope.seq);
-        let honest = envelope.check(party.id).is_ok() && envelope.key.id() == peer;
-        if !(newer && honest && envelope.epoch == party.epoch) {
-            return Vec::new();
-        }
-        party.records.insert(peer, (Some(envelope.clone()), now));
-        self.to_others(caller, &Down::Record { envelope })
-    }
-
-    fn rotate(&mut self, caller: Caller, rotation: Rotation) -> Vec<Outgoing> {
-        let Some(party) = &mut self.party else { return Vec::new() };
-        if !rotation.is_of(party.id) || rotation.epoch <= party.epoch {
-            return Vec::new();
-        }
-        party.epoch = rotation.epoch;
-        party.member = rotation.member;
-        party.rotation = Some(rotation.clone());
-        party.records.clear();
-        let told = self.to_others(caller, &Down::Rotated { rotation });
-        // Everybody has to prove the new secret; the owner has it and may stay.
-        self.callers.iter_mut().filter(|(c, _)| **c != caller).for_each(|(_, v)| v.peer = None);
-        told
-    }
-
-    /// Takes off the list who was silent for too long, and tells the others.
-    pub fn sweep(&mut self, gone_after: Duration, now: Mono) -> Vec<Outgoing> {
-        let Some(party) = &mut self.party else { return Vec::new() };
-        let gone: Vec<PeerId> = party
-            .records
-            .extract_if(.., |_, (_, seen)| now.since(*seen) > gone_after)
-            .map(|(p, _)| p)
-            .collect();
-        let signed_in = |visit: &Visit, peer| visit.peer.is_some_and(|p| p != peer);
-        let tell = |peer| {
-            let others = self.callers.iter().filter(move |(_, v)| signed_in(v, peer));
-            others.map(move |(c, _)| (*c, Down::Gone { peer, left: false }))
-        };
-        gone.into_iter().flat_map(tell).collect()
-    }
-
-    /// Everything it holds, as a peer that keeps old records might send it again.
+    /// All records to all who are signed in, once more: what a careless or spiteful control plane might do.
     #[must_use]
-    pub fn records(&self) -> Vec<Envelope> {
-        let party = self.party.iter();
-        party.flat_map(|p| p.records.values().filter_map(|(e, _)| e.clone())).collect()
-    }
-
-    /// Those who are signed in.
-    #[must_use]
-    pub fn signed_in(&self) -> Vec<Caller> {
-        self.callers.iter().filter(|(_, v)| v.peer.is_some()).map(|(c, _)| *c).collect()
-    }
-
-    fn to_others(&self, caller: Caller, message: &Down) -> Vec<Outgoing> {
-        let others = self.signed_in().into_iter().filter(|c| *c != caller);
-        others.map(|c| (c, message.clone())).collect()
+    pub fn repeat(&self) -> Vec<Outgoing> {
+        let (callers, records): (Vec<Caller>, Vec<Envelope>) = match &self.kind {
+            Kind::Server(server) => {
+                let callers = server.callers.iter().map(|(conn, pc)| (*pc, conn.0)).collect();
+                (callers, server.stored.values().flat_map(Party::records).collect())
+            }
+            Kind::Folder(folder) => {
+                let callers = folder.callers.keys().copied().collect();
+                (callers, folder.party.iter().flat_map(|(_, p)| p.records()).collect())
+            }
+        };
+        let record = |envelope: &Envelope| Down::Record { envelope: envelope.clone() };
+        callers.iter().flat_map(|c| records.iter().map(|e| (*c, record(e)))).collect()
     }
 }
 
-fn refusal(code: Refusal) -> Down {
-    Down::Refused { code, message: format!("{code:?}") }
+impl Server {
+    fn drain(&mut self) -> Vec<Outgoing> {
+        let mut out = Vec::new();
+        while let Some(effect) = self.lobby.poll_effect() {
+            match effect {
+                LobbyEffect::Send { to, down } => {
+                    let pcs = to.iter().filter_map(|conn| Some((*self.callers.get(conn)?, conn.0)));
+                    out.extend(pcs.map(|caller| (caller, down.clone())));
+                }
+                LobbyEffect::Close { conn, why } => {
+                    if let Some(pc) = self.callers.remove(&conn) {
+                        out.push(((pc, conn.0), Down::Closed { why: why.to_owned() }));
+                    }
+                }
+                LobbyEffect::Store(id) => {
+                    if let Some(party) = self.lobby.party(id) {
+                        self.stored.insert(id, party.clone());
+                    }
+                }
+                LobbyEffect::Forget(id) => drop(self.stored.remove(&id)),
+            }
+        }
+        out
+    }
+}
+
+impl Folder {
+    fn handle(
+        &mut self,
+        caller: Caller,
+        message: Up,
+        (knobs, name): (&Knobs, &str),
+        now: Now,
+    ) -> Vec<Outgoing> {
+        let Some(view) = self.callers.get(&caller) else { return Vec::new() };
+        let result = match (view.who, message) {
+            (_, Up::Hello(hello)) => return self.enter(caller, &hello, (knobs, name), now),
+            (None, _) => Err(Denied::new(Refusal::BadMessage, "the first message has to be a hello")),
+            (Some(who), message) => self.change(&who, message, now),
+        };
+        let mut out = result.err().map_or_else(Vec::new, |denied| refusal(caller, denied));
+        out.extend(self.follow(caller));
+        out
+    }
+
+    fn change(&mut self, who: &PeerKey, message: Up, now: Now) -> Result<(), Denied> {
+        let Some((id, party)) = &mut self.party else { return Ok(()) };
+        match message {
+            Up::Publish { envelope } => party.publish(*id, who, &envelope, now).map(drop),
+            Up::Rotate { rotation } => party.rotate(*id, &rotation, now).map(drop),
+            Up::Leave => {
+                party.leave(who.id());
+                Ok(())
+            }
+            Up::Beat => {
+                party.beat(who.id(), now);
+                Ok(())
+            }
+            // Nothing signals through a folder yet; a hello never comes here.
+            Up::Signal { .. } | Up::Hello(_) => Ok(()),
+        }
+    }
+
+    fn enter(
+        &mut self,
+        caller: Caller,
+        hello: &Hello,
+        (knobs, name): (&Knobs, &str),
+        now: Now,
+    ) -> Vec<Outgoing> {
+        let knock = |party: &mut Option<(PartyId, Party)>| -> Result<(), Denied> {
+            let verified = Verified::check(hello, &NONCE, name)?;
+            match party {
+                Some((id, party)) if *id == hello.party => party.admit(&verified, knobs, now).map(drop),
+                _ => {
+                    *party = Some((hello.party, Party::found(&verified, now)?));
+                    Ok(())
+                }
+            }
+        };
+        if let Err(denied) = knock(&mut self.party) {
+            self.callers.remove(&caller);
+            let closed = Down::Closed { why: format!("not let in: {}", denied.message) };
+            return refusal(caller, denied).into_iter().chain([(caller, closed)]).collect();
+        }
+        let (Some(view), Some((_, party))) = (self.callers.get_mut(&caller), &self.party) else {
+            return Vec::new();
+        };
+        *view = View { who: Some(hello.key), epoch: party.epoch(), records: known(party) };
+        let (epoch, rotation, peers) = (party.epoch(), party.rotation().cloned(), party.records());
+        vec![(caller, Down::Welcome { epoch, rotation, peers })]
+    }
+
+    /// What changed in the folder since this caller was last told.
+    fn follow(&mut self, caller: Caller) -> Vec<Outgoing> {
+        let Some((_, party)) = &self.party else { return Vec::new() };
+        let Some(view) = self.callers.get_mut(&caller) else { return Vec::new() };
+        let Some(who) = view.who.map(|key| key.id()) else { return Vec::new() };
+        let mut out = Vec::new();
+        if party.epoch() != view.epoch {
+            view.epoch = party.epoch();
+            let stays = party.peers().contains_key(&who);
+            match party.rotation() {
+                Some(rotation) => out.push(Down::Rotated { rotation: rotation.clone() }),
+                None => out.push(Down::Closed { why: "the owner made the party anew".to_owned() }),
+            }
+            if !stays {
+                out.push(Down::Closed { why: "the owner removed this player from the party".to_owned() });
+            }
+        }
+        let records = known(party);
+        let news = party.records().into_iter().filter(|e| e.key.id() != who);
+        let news = news.filter(|e| view.records.get(&e.key.id()) != Some(&(e.epoch, e.seq)));
+        out.extend(news.map(|envelope| Down::Record { envelope }));
+        let gone = view.records.keys().filter(|peer| **peer != who && !party.peers().contains_key(peer));
+        out.extend(gone.map(|peer| Down::Gone { peer: *peer, left: true }));
+        view.records = records;
+        if out.iter().any(|down| matches!(down, Down::Closed { .. })) {
+            self.callers.remove(&caller);
+        }
+        out.into_iter().map(|down| (caller, down)).collect()
+    }
+
+    fn look(&mut self, knobs: &Knobs, now: Now) -> Vec<Outgoing> {
+        self.looks += 1;
+        if let (true, Some((_, party))) = (self.looks % 60 == 0, &mut self.party) {
+            party.expire(knobs, now);
+        }
+        let callers: Vec<Caller> = self.callers.keys().copied().collect();
+        callers.into_iter().flat_map(|caller| self.follow(caller)).collect()
+    }
+}
+
+fn known(party: &Party) -> BTreeMap<PeerId, (u32, u64)> {
+    party.records().iter().map(|e| (e.key.id(), (e.epoch, e.seq))).collect()
+}
+
+fn refusal(caller: Caller, denied: Denied) -> Vec<Outgoing> {
+    let rotated = denied.rotation.map(|rotation| (caller, Down::Rotated { rotation: *rotation }));
+    let refused = Down::Refused { code: denied.code, message: denied.message.to_owned() };
+    rotated.into_iter().chain([(caller, refused)]).collect()
 }

@@ -10,7 +10,6 @@ use super::world::{Event, World};
 use crate::buf::batch::Datagrams;
 use crate::engine::effect::HostFact;
 use crate::model::command::Command;
-use crate::wire::control::Down;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -97,7 +96,6 @@ impl World {
             }
             Step::Sleep(pc) => {
                 self.oracle.unsettle(pc, self.now);
-                self.cut_links(pc, NOTICED);
                 self.pcs[pc].asleep = true;
             }
             Step::Rise(pc) => self.rise(pc),
@@ -112,17 +110,15 @@ impl World {
             Step::Mend(a, b) => self.net.mend(a, b),
             Step::PlaneDown(plane) => {
                 let out = self.planes[plane].go_down();
-                self.spread(plane, None, out);
+                self.spread(plane, out);
             }
-            Step::PlaneUp(plane) => self.planes[plane].up = true,
+            Step::PlaneUp(plane) => {
+                let now = self.honest_now();
+                self.planes[plane].come_back(now);
+            }
             Step::PlaneRepeats(plane) => {
-                let callers = self.planes[plane].signed_in();
-                let records = self.planes[plane].records();
-                let all = callers
-                    .iter()
-                    .flat_map(|c| records.iter().map(|e| (*c, Down::Record { envelope: e.clone() })));
-                let all = all.collect();
-                self.spread(plane, None, all);
+                let all = self.planes[plane].repeat();
+                self.spread(plane, all);
             }
             Step::Clock(pc, skew) => self.pcs[pc].skew = skew,
             Step::Full(pc) => {
@@ -184,6 +180,7 @@ impl World {
             run.wake = Some(self.now);
             self.after(Duration::ZERO, Event::Wake { pc, start });
         }
+        self.report_cards(pc);
         self.cut_links(pc, NOTICED);
     }
 
@@ -237,8 +234,9 @@ impl World {
         self.net.heal();
         self.chaos.full.clear();
         self.chaos.tamper = 0;
+        let now = self.honest_now();
         for plane in &mut self.planes {
-            plane.up = true;
+            plane.come_back(now);
         }
         for pc in 0..self.pcs.len() {
             self.rise(pc);

@@ -68,7 +68,8 @@ impl World {
         for card in cards {
             let packet = udp(SocketAddr::new(card.addr(), ports.0), to, 1, &payload);
             for hearer in self.net.hearers(pc, card.segment) {
-                for at in self.net.carry(card.segment, card.segment, self.now).into_iter().flatten() {
+                // A cable may lose a frame, but it does not double one.
+                if let [Some(at), _] = self.net.carry(card.segment, card.segment, self.now) {
                     let frame = Event::Frame { pc: hearer, segment: card.segment, packet: packet.clone() };
                     self.at(at, frame);
                 }
@@ -192,8 +193,8 @@ impl World {
         }
         let Some(route) = self.net.route(pc, &self.pcs[pc].cards, from, to.ip()) else { return };
         let packet = build(route.from.ip());
-        for at in self.net.carry(route.out, route.into, self.now).into_iter().flatten() {
-            self.at(at, Event::Frame { pc: route.pc, segment: route.into, packet: packet.clone() });
+        if let [Some(at), _] = self.net.carry(route.out, route.into, self.now) {
+            self.at(at, Event::Frame { pc: route.pc, segment: route.into, packet });
         }
     }
 

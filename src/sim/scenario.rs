@@ -18,6 +18,7 @@ use super::net::{Net, Router, SimCard};
 use super::pc::{Disk, Pc};
 use super::world::{PartyFacts, World};
 use crate::engine::effect::{Knobs, Memory};
+use crate::engine::lobby::Knobs as LobbyKnobs;
 use crate::model::addr::Subnet;
 use crate::model::dice::Seed;
 use crate::model::key::PartySecret;
@@ -182,9 +183,10 @@ impl Scenario {
         }
     }
 
-    fn planes(&self) -> Vec<Plane> {
-        let server = Plane::new("server:http://sim", Duration::from_millis(25), Duration::ZERO);
-        let folder = || Plane::new("file:/sim", Duration::from_millis(5), Duration::from_millis(1000));
+    fn planes(&self, seed: Seed) -> Vec<Plane> {
+        let ms = Duration::from_millis;
+        let server = Plane::server("server:http://sim", ms(25), LobbyKnobs::default(), seed);
+        let folder = || Plane::folder("file:/sim", ms(5), LobbyKnobs::default(), seed);
         match self.byte(3) % 4 {
             0 | 1 => vec![server],
             2 => vec![folder()],
@@ -216,9 +218,10 @@ impl Scenario {
             id: World::party_of(&secret),
             owner,
             subnet: Subnet([10, 83, 7]),
+            grants: None,
             knobs: self.knobs(),
         };
-        let mut world = World::new(net, pcs.collect(), self.planes(), party, seed, keep);
+        let mut world = World::new(net, pcs.collect(), self.planes(seed), party, seed, keep);
         for pc in 0..self.pcs {
             let marks = [world.oracle.mark(), world.oracle.mark()];
             world.pcs[pc].programs = self.programs(pc, marks);
@@ -243,8 +246,7 @@ impl Scenario {
         let millis = if wait < 200 { u64::from(wait) * 30 } else { u64::from(wait - 199) * 500 };
         let pc = usize::from(who) % self.pcs;
         let other = (pc + 1 + usize::from(how) % (self.pcs - 1)) % self.pcs;
-        let calm = self.mood == Mood::Calm;
-        let kinds = if calm { 10 } else { 24 };
+        let kinds = if self.mood == Mood::Rough { 24 } else { 10 };
         let place = (pc, usize::from(how) % 6);
         let step = match what % kinds {
             0 | 1 => Step::Ask((pc, 3)),

@@ -10,7 +10,7 @@ use super::fault::Step;
 use super::game::Saying;
 use super::net::Net;
 use super::oracle::{Oracle, Place};
-use super::pc::{Pc, Run, SimNode};
+use super::pc::{EPOCH, Pc, Run, SimNode};
 use super::sinks::{SimLan, SimWan};
 use super::trace::Trace;
 use crate::buf::batch::{Batch, Datagrams, Source};
@@ -82,8 +82,10 @@ pub enum Event {
     Up(Caller, LinkId, Box<Up>),
     /// A message of a control plane reaches a node.
     Down(Caller, LinkId, Box<Down>),
-    /// A control plane looks for the silent.
-    Sweep(usize),
+    /// A node hung up, after what it had said before.
+    HangUp(Caller, LinkId),
+    /// A control plane looks for what is due.
+    Plane(usize),
     /// The story goes on.
     Step(Step),
 }
@@ -117,6 +119,8 @@ pub struct PartyFacts {
     pub owner: usize,
     /// Its network.
     pub subnet: Subnet,
+    /// Who was to stay when it was re-keyed last, beside the owner.
+    pub grants: Option<Vec<PeerId>>,
     /// The nodes' settings.
     pub knobs: Knobs,
 }
@@ -172,8 +176,8 @@ pub struct World {
 
 /// Wakes of one node at one moment before it counts as a busy loop.
 const WAKES: u32 = 64;
-/// A control plane's clock tick.
-const SWEEP: Duration = Duration::from_secs(60);
+/// A control plane's clock has no finer steps.
+const PLANE_STEP: Duration = Duration::from_millis(50);
 
 impl World {
     /// A world in which nothing runs yet.
@@ -207,7 +211,7 @@ impl World {
             world.net.plug(number, &pc.cards);
         }
         for plane in 0..world.planes.len() {
-            world.at(Mono(SWEEP), Event::Sweep(plane));
+            world.after(PLANE_STEP, Event::Plane(plane));
         }
         world
     }
@@ -221,6 +225,12 @@ impl World {
     /// Schedules something a while from now.
     pub fn after(&mut self, wait: Duration, event: Event) {
         self.at(self.now + wait, event);
+    }
+
+    /// Both clocks of a computer that has the time right.
+    #[must_use]
+    pub fn honest_now(&self) -> Now {
+        Now { mono: self.now, unix: Duration::from_secs(EPOCH) + self.now.0 }
     }
 
     /// Lets time pass.
@@ -249,12 +259,14 @@ impl World {
             Event::Connect(caller, link) => self.connect(caller, link),
             Event::Up(caller, link, message) => self.up(caller, link, *message),
             Event::Down(caller, link, message) => self.down(caller, link, *message),
-            Event::Sweep(plane) => {
-                let gone_after = self.party.knobs.gone_after;
-                let out = self.planes[plane].sweep(gone_after, self.now);
-                self.spread(plane, None, out);
-                self.after(SWEEP, Event::Sweep(plane));
+            Event::Plane(plane) => {
+                let now = self.honest_now();
+                let out = self.planes[plane].tick(now);
+                self.spread(plane, out);
+                let at = self.planes[plane].deadline(self.now).max(self.now + PLANE_STEP);
+                self.at(at, Event::Plane(plane));
             }
+            Event::HangUp(caller, link) => self.planes[usize::from(link.0)].hang_up(caller),
             Event::Step(step) => self.apply(step),
         }
     }
@@ -265,7 +277,7 @@ impl World {
         let links = self.planes.iter().map(|p| LinkSetup { control: p.name.clone() }).collect();
         let origin = self.now - Duration::from_millis(u64::from(self.dice.below(900_000)));
         let computer = &mut self.pcs[pc];
-        if computer.run.is_some() || computer.out {
+        if computer.run.is_some() || computer.out || computer.asleep {
             return;
         }
         computer.starts += 1;
@@ -397,11 +409,15 @@ impl World {
             Effect::OpenLink(link) => self.open_link(pc, link),
             Effect::CloseLink(link) => {
                 let number = self.pcs[pc].run.as_mut().and_then(|r| r.links.remove(&link));
-                if let (Some(number), Some(plane)) = (number, self.planes.get_mut(usize::from(link.0))) {
-                    plane.hang_up((pc, number));
+                if let (Some(number), Some(plane)) = (number, self.planes.get(usize::from(link.0))) {
+                    let wait = plane.delay;
+                    self.after(wait, Event::HangUp((pc, number), link));
                 }
             }
             Effect::Control(link, up) => {
+                if let Up::Rotate { rotation } = &up {
+                    self.party.grants = Some(rotation.grants.iter().map(|g| g.peer).collect());
+                }
                 let number = self.pcs[pc].run.as_ref().and_then(|r| r.links.get(&link).copied());
                 if let (Some(number), Some(plane)) = (number, self.planes.get(usize::from(link.0))) {
                     let wait = plane.delay;
@@ -430,8 +446,14 @@ impl World {
             Effect::Stop { trouble } => {
                 let text = || trouble.as_ref().map_or_else(String::new, |t| t.message.clone());
                 self.trace.note(now, Some(pc), "stop", &[], text);
-                if let (Some(trouble), false) = (trouble, self.pcs[pc].out) {
-                    self.oracle.violate(now, format!("pc{pc} stopped for no reason: {}", trouble.message));
+                // Whom the owner did not know when it re-keyed the party has no copy of the new secret.
+                let left_out = self.party.grants.as_ref().is_some_and(|g| !g.contains(&self.pcs[pc].id));
+                match trouble {
+                    Some(trouble) if trouble.code == "removed" && left_out => self.pcs[pc].out = true,
+                    Some(trouble) => {
+                        self.oracle.violate(now, format!("pc{pc} stopped for no reason: {}", trouble.message));
+                    }
+                    None => {}
                 }
                 self.unplug_node(pc);
             }
@@ -459,6 +481,7 @@ impl World {
                     run.paths.remove(peer);
                 }
             }
+            Told::Warning(trouble) if trouble.code == "address_changed" && self.was_shared(pc) => {}
             Told::Warning(_) | Told::Error(_) if self.chaos.fair => {
                 self.oracle.violate(self.now, format!("pc{pc} complains on a fine day: {text}"));
             }
@@ -484,6 +507,13 @@ impl World {
             self.promise(pc, other);
             self.promise(other, pc);
         }
+    }
+
+    /// Whether any address this computer ever had was another's too.
+    fn was_shared(&self, pc: usize) -> bool {
+        let mine = &self.pcs[pc].addresses;
+        let others = self.pcs.iter().enumerate().filter(|(other, _)| *other != pc);
+        others.flat_map(|(_, other)| &other.addresses).any(|(_, a)| mine.iter().any(|(_, m)| m == a))
     }
 
     /// Whether both nodes say that they have a path to each other.
@@ -571,14 +601,14 @@ impl World {
     }
 
     fn connect(&mut self, caller: Caller, link: LinkId) {
+        let now = self.honest_now();
         let plane = &mut self.planes[usize::from(link.0)];
         let answer = if plane.up && !self.net.is_offline(caller.0) {
-            plane.connect(caller)
+            plane.connect(caller, now)
         } else {
-            Down::Closed { why: "connection refused".to_owned() }
+            vec![(caller, Down::Closed { why: "connection refused".to_owned() })]
         };
-        let wait = plane.delay;
-        self.after(wait, Event::Down(caller, link, Box::new(answer)));
+        self.spread(usize::from(link.0), answer);
     }
 
     fn up(&mut self, caller: Caller, link: LinkId, message: Up) {
@@ -586,30 +616,29 @@ impl World {
         let text = format!("{message:?}");
         self.trace.note(self.now, Some(caller.0), "up", text.as_bytes(), || text.chars().take(120).collect());
         if self.planes[index].up && !self.net.is_offline(caller.0) {
-            let out = self.planes[index].handle(caller, message, self.now);
-            self.spread(index, Some(caller), out);
+            let now = self.honest_now();
+            let out = self.planes[index].handle(caller, message, now);
+            self.spread(index, out);
         }
     }
 
     /// Sends what a control plane has to say on its way.
-    pub(super) fn spread(&mut self, plane: usize, cause: Option<Caller>, out: Vec<(Caller, Down)>) {
+    pub(super) fn spread(&mut self, plane: usize, out: Vec<(Caller, Down)>) {
         let link = LinkId(u8::try_from(plane).expect("a handful of control planes"));
         for (caller, message) in out {
-            let plane = &self.planes[plane];
-            let at = if cause == Some(caller) { self.now + plane.delay } else { plane.news(self.now) };
-            self.at(at, Event::Down(caller, link, Box::new(message)));
+            let wait = self.planes[plane].delay;
+            self.after(wait, Event::Down(caller, link, Box::new(message)));
         }
     }
 
     fn down(&mut self, caller: Caller, link: LinkId, message: Down) {
         let (pc, number) = caller;
-        let run = self.pcs[pc].run.as_mut();
+        // Who sleeps hears nothing; it learns that the connection is gone when it wakes.
+        let computer = &mut self.pcs[pc];
+        let run = computer.run.as_mut().filter(|_| !computer.asleep);
         let Some(run) = run.filter(|r| r.links.get(&link) == Some(&number)) else { return };
         if matches!(message, Down::Closed { .. }) {
             run.links.remove(&link);
-        }
-        if self.pcs[pc].asleep {
-            return;
         }
         let text = format!("{message:?}");
         self.trace.note(self.now, Some(pc), "down", text.as_bytes(), || text.chars().take(120).collect());

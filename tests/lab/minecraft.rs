@@ -34,6 +34,22 @@ fn a_world_on_a_is_listed_and_joined_on_b_through_a_shared_folder() {
 }
 
 #[test]
+fn a_world_crosses_with_nothing_but_the_game_and_the_invite() {
+    if !ready(&["node"]) {
+        return;
+    }
+    // Nobody names a control plane: the party meets at its host, and the invite says where that is.
+    let (_net, hosts) = Net::new(Carries::Both, &[&["a"], &["b"]]);
+    let a = Node::run(&hosts[0], &["--game", "minecraft"]);
+    let _world = open_world(&a);
+    let listener = Listener::java(&hosts[1]);
+    let mut b = Node::run(&hosts[1], &["--game", "minecraft", "--join", &a.invite()]);
+    b.path_to(&a, seconds(20));
+    assert_eq!(listener.wait(WORLD, seconds(5)).from.ip(), a.address());
+    join_and_chat(&a, &b);
+}
+
+#[test]
 fn a_world_crosses_where_only_ipv6_does() {
     if !ready(&["node"]) {
         return;

@@ -6,7 +6,7 @@ use crate::support::game::{Announcer, Listener};
 use crate::support::net::{Carries, Host, Net};
 use crate::support::node::{LANRAGE, Node, lanrage, text};
 use crate::support::traces::{Traces, assert_nothing_left, files, look};
-use crate::support::{ready, say, seconds};
+use crate::support::{ready, say, seconds, within};
 
 /// Shorter times than a player would want, so that nobody waits for minutes.
 const QUICK: &str = "[timing]\nheartbeat = 1\naway_after = 4\nkeepalive = 1\n";
@@ -30,7 +30,7 @@ fn after_kill_9_the_host_comes_back_with_its_address_and_nothing_stays_behind() 
     let common = ["--game", "minecraft", "--control", &control, "--config", &config];
     let a = Node::run(&hosts[0], &common);
     let listener = Listener::java(&hosts[1]);
-    let _announcer = Announcer::minecraft(&hosts[0], "World", 25565, Duration::from_millis(1500));
+    let announcer = Announcer::minecraft(&hosts[0], "World", 25565, Duration::from_millis(1500));
     let mut b = Node::run(&hosts[1], &[&common[..], &["--join", &a.invite()]].concat());
     b.path_to(&a, seconds(20));
     b.game_of(&a, seconds(5));
@@ -38,8 +38,9 @@ fn after_kill_9_the_host_comes_back_with_its_address_and_nothing_stays_behind() 
 
     let died = Instant::now();
     a.kill();
-    b.event("peer_left", seconds(20), |e| text(e, "peer") == peer);
     b.event("game_lost", seconds(20), |e| text(e, "peer") == peer);
+    let away = || b.status().pointer("/peers/0/state").and_then(serde_json::Value::as_str) == Some("away");
+    assert!(within(seconds(20), || away().then_some(())).is_some(), "{}", b.status());
     let noticed = died.elapsed();
     let silent = listener.heard().len();
     std::thread::sleep(seconds(3));
@@ -50,12 +51,13 @@ fn after_kill_9_the_host_comes_back_with_its_address_and_nothing_stays_behind() 
     assert_eq!(a.address(), address, "the same address as before");
     assert_eq!(a.peer(), peer);
     b.event_after(again, "path", seconds(20), |e| text(e, "peer") == peer);
-    let heard = crate::support::within(seconds(20), || listener.heard().get(silent).cloned());
+    let heard = within(seconds(20), || listener.heard().get(silent).cloned());
     assert_eq!(heard.expect("the world is back in B's list").from.ip(), address);
     b.event_after(again, "game_found", seconds(10), |e| text(e, "peer") == peer);
     let returned = again.elapsed();
     b.stop();
     a.stop();
+    drop((announcer, listener));
     for (host, before) in hosts.iter().zip(&before) {
         assert_nothing_left(before, host);
     }

@@ -4,16 +4,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::support::game::{Listener, greet_on, is_greeted, node_script, received_on, send_forged};
 use crate::support::net::{Carries, Host, Net};
-use crate::support::node::Node;
+use crate::support::node::{Node, text};
 use crate::support::{ready, say, seconds, within};
 
-/// A and B with a path; `options` are A's own.
-fn pair(options: &[&str]) -> (Net, Vec<Host>, Node, Node) {
+/// A and B with a path; each with options of its own.
+fn pair(of_a: &[&str], of_b: &[&str]) -> (Net, Vec<Host>, Node, Node) {
     let (net, hosts) = Net::new(Carries::Both, &[&["a"], &["b"]]);
     let control = format!("file:{}", net.shared().display());
     let common = ["--game", "minecraft", "--control", &control];
-    let mut a = Node::run(&hosts[0], &[&common[..], options].concat());
-    let mut b = Node::run(&hosts[1], &[&common[..], &["--join", &a.invite()]].concat());
+    let mut a = Node::run(&hosts[0], &[&common[..], of_a].concat());
+    let mut b = Node::run(&hosts[1], &[&common[..], &["--join", &a.invite()], of_b].concat());
     b.path_to(&a, seconds(20));
     a.path_to(&b, seconds(20));
     (net, hosts, a, b)
@@ -25,7 +25,7 @@ fn a_peer_reaches_the_games_port_and_no_other() {
         return;
     }
     // A lets everything out, so that it is B's own wall that is tried
-    let (_net, hosts, mut a, b) = pair(&["--open"]);
+    let (_net, hosts, mut a, b) = pair(&["--open"], &[]);
     let (a_host, b_host) = (&hosts[0], &hosts[1]);
     for port in [22, 8080, 25565, 25566] {
         greet_on(b_host, port);
@@ -62,7 +62,7 @@ fn a_peer_that_is_not_open_lets_out_only_the_game() {
     if !ready(&[]) {
         return;
     }
-    let (_net, hosts, a, b) = pair(&[]);
+    let (_net, hosts, a, b) = pair(&[], &[]);
     greet_on(&hosts[1], 8080);
     assert!(!is_greeted(&hosts[0], b.address(), 8080, seconds(2)));
     assert!(a.counter("drop.port_closed_out") + b.counter("drop.port_closed_in") > 0, "counted somewhere");
@@ -73,7 +73,7 @@ fn a_forged_inner_source_is_dropped_and_counted() {
     if !ready(&[]) {
         return;
     }
-    let (_net, hosts, a, b) = pair(&["--open"]);
+    let (_net, hosts, a, b) = pair(&["--open"], &["--open"]);
     let (a_host, b_host) = (&hosts[0], &hosts[1]);
     let to = SocketAddr::from((b.address(), 25565));
     let stranger = Ipv4Addr::from(u32::from(a.address()) ^ 0x80);
@@ -88,10 +88,11 @@ fn a_forged_inner_source_is_dropped_and_counted() {
     let sources: std::collections::BTreeSet<_> = received.iter().map(|(from, _)| from.ip()).collect();
     assert_eq!(sources, [a.address().into()].into(), "only the honest source passes: {received:?}");
     assert_eq!(received.len(), 10, "the instrument: honest packets of the same make pass");
-    let counted = || a.counter("drop.forged_source") + b.counter("drop.forged_source");
-    let all = within(seconds(3), || (counted() >= 30).then_some(()));
-    assert!(all.is_some(), "30 forged packets, {} counted", counted());
-    say(&format!("30 forged packets: none arrived, {} counted on A and B", counted()));
+    // A's own wall refuses them first; that B's does too is shown with lying peers in the simulator (src/sim/run.rs)
+    let counted = || [&a, &b].map(|node| node.counter("drop.forged_source"));
+    let all = within(seconds(3), || (counted().iter().sum::<u64>() >= 30).then_some(()));
+    assert!(all.is_some(), "30 forged packets, counted on A and B: {:?}", counted());
+    say(&format!("30 forged packets: none arrived, counted on A and B: {:?}", counted()));
 }
 
 #[test]
@@ -99,15 +100,11 @@ fn strangers_who_hear_the_lan_learn_nothing_of_the_party() {
     if !ready(&[]) {
         return;
     }
-    let (_net, hosts, a, b) = pair(&[]);
+    let (_net, hosts, mut a, b) = pair(&[], &[]);
+    let path = a.path_to(&b, seconds(1));
     let listener = Listener::java(&hosts[1]);
     // garbage at the tunnel's own door: dropped, counted, and the tunnel lives
-    let door: SocketAddr = {
-        let status = a.status();
-        let path =
-            status.pointer("/peers/0/path/remote").and_then(serde_json::Value::as_str).expect("a path");
-        path.parse().expect("an address")
-    };
+    let door: SocketAddr = text(&path.value, "remote").parse().expect("an address");
     hosts[0].inside(move || {
         let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
         for n in 0..500_u32 {

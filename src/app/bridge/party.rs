@@ -147,13 +147,6 @@ fn host(
     kept.subnet = choose(&kept, wish, &mut warnings)?;
     let kept_control = std::mem::take(&mut kept.control);
     kept.control = first_given([wish.control.clone(), kept_control]);
-    if kept.control.is_empty() {
-        warnings.push(Trouble::new(
-            "no_control",
-            "no control plane is set, so nobody can find this party",
-            "start with --control file:DIR (a folder that all players reach) or --control server:URL",
-        ));
-    }
     kept.used = wish.unix;
     parties.own = Some(kept.clone());
     Ok(Opened { kept, owned: true, warnings })
@@ -287,10 +280,10 @@ mod tests {
     }
 
     #[test]
-    fn a_party_without_any_control_plane_warns() {
+    fn an_own_party_needs_no_control_plane() {
         let opened =
             open(&mut Parties::default(), Wish { control: vec![], ..wish(&[]) }, &mut dice()).unwrap();
-        assert_eq!(opened.warnings[0].code, "no_control");
+        assert!(opened.owned && opened.kept.control.is_empty() && opened.warnings.is_empty());
     }
 
     #[test]

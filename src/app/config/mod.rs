@@ -302,13 +302,11 @@ fn control(layers: &Layers, join: Option<&Invite>, remembers: bool) -> Result<Ve
         Some(_) | None => Vec::new(),
     };
     let chosen = if invited.is_empty() { given } else { invited };
-    if !chosen.is_empty() || remembers {
+    // A party of one's own meets at its host when no other place is named.
+    if !chosen.is_empty() || remembers || join.is_none() {
         return Ok(chosen);
     }
-    let what = match join {
-        Some(_) => "the invite does not say how the peers of its party find each other",
-        None => "the peers of a new party need a place to find each other, and none was named",
-    };
+    let what = "the invite does not say how the peers of its party find each other";
     let hint = "--control server:http://HOST:8667 (somebody runs `lanrage server` there) or --control file:DIR (a shared folder)";
     Err(Failure::usage("no_control", what, hint))
 }

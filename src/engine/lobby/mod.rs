@@ -12,6 +12,10 @@
 pub mod knobs;
 pub mod pace;
 pub mod party;
+#[cfg(test)]
+mod storm;
+#[cfg(test)]
+mod table;
 pub mod tally;
 #[cfg(test)]
 mod tests;

@@ -209,17 +209,23 @@ impl<S: Session> Node<S> {
         self.todo.publish = false;
         self.todo.remember = true;
         self.me.seq = (self.me.seq + 1).max(now.unix_ms());
-        let envelope = self.own_envelope();
+        let envelope = self.seal_record();
         for (link, _) in &mut self.links {
             link.publish(&envelope);
         }
+        self.me.envelope = Some(envelope);
         for peer in self.peers.list.iter_mut().filter(|p| p.outbound.up) {
             peer.outbound.greeted = false;
             self.todo.greet = Some(now.mono);
         }
     }
 
+    /// This node's newest record. Sealed once: two different envelopes with one number are a lie to a control plane.
     pub(super) fn own_envelope(&mut self) -> Envelope {
+        self.me.envelope.clone().unwrap_or_else(|| self.seal_record())
+    }
+
+    fn seal_record(&mut self) -> Envelope {
         let record = PeerRecord {
             name: self.me.name.clone(),
             tunnel: self.me.keys.tunnel_key(),

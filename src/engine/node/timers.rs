@@ -28,6 +28,8 @@ impl<S: Session> Node<S> {
             link.handle_timeout(now.mono);
         }
         for at in 0..self.peers.list.len() {
+            // A ping may be what the session's timers wait for, and a session that ends is the agent's business.
+            self.run_agent(at, now, wan);
             self.tick_session(at, now, wan);
             self.run_agent(at, now, wan);
             self.check_presence(at, now);

@@ -96,6 +96,16 @@ impl Net {
         ]);
         ip(&["-n", router, "link", "set", &port, "master", &format!("br{site}"), "up"]);
         let n = namespace.as_str();
+        // addresses are there at once, and nothing about them changes later
+        inside(
+            n,
+            &[
+                "sysctl",
+                "-qw",
+                "net.ipv6.conf.eth0.accept_dad=0",
+                "net.ipv6.conf.eth0.router_solicitations=0",
+            ],
+        );
         ip(&["-n", n, "addr", "add", &format!("{v4}/24"), "brd", "+", "dev", "eth0"]);
         ip(&["-n", n, "addr", "add", &format!("{v6}/64"), "dev", "eth0", "nodad"]);
         ip(&["-n", n, "link", "set", "eth0", "up"]);

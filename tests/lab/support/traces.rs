@@ -11,14 +11,14 @@ use std::time::Duration;
 pub(crate) type Traces = BTreeMap<String, String>;
 
 const LOOK: &[&str] = &[
-    "ip -j -d link show",
-    "ip -j addr show",
-    "ip -j -4 route show table all",
-    "ip -j -6 route show table all",
-    "ip -j -4 rule show",
-    "ip -j -6 rule show",
-    "ip -j maddr show",
-    "ip -j neigh show nud permanent",
+    "ip -d -o link show",
+    "ip -o addr show",
+    "ip -4 -o route show table all",
+    "ip -6 -o route show table all",
+    "ip -4 rule show",
+    "ip -6 rule show",
+    "ip maddr show",
+    "ip -o neigh show nud permanent",
     "nft list ruleset",
     "tc qdisc show",
     "sysctl -a -r ^net[.]ipv[46][.](conf|neigh|ip_forward|icmp)",
@@ -43,16 +43,18 @@ pub(crate) fn assert_nothing_left(before: &Traces, host: &Host) {
     let mut differences = Vec::new();
     let clean = within(Duration::from_secs(3), || {
         let after = look(host);
-        differences = before
-            .iter()
-            .filter(|(what, was)| after.get(*what) != Some(*was))
-            .map(|(what, was)| {
-                format!("{what}\n  before: {was}\n  after:  {}", after.get(what).cloned().unwrap_or_default())
-            })
-            .collect();
+        differences = before.iter().flat_map(|(what, was)| changes(what, was, &after[what])).collect();
         differences.is_empty().then_some(())
     });
     assert!(clean.is_some(), "left behind on {}:\n{}", host.name, differences.join("\n"));
+}
+
+fn changes(what: &str, before: &str, after: &str) -> Vec<String> {
+    let mark = |sign: char, text: &str, other: &str| -> Vec<String> {
+        let odd = text.lines().filter(|line| !other.lines().any(|l| l == *line));
+        odd.map(|line| format!("  {what}: {sign} {line}")).collect()
+    };
+    [mark('-', before, after), mark('+', after, before)].concat()
 }
 
 /// The files below a folder, in order, with their sizes left out: contents may change, traces may not appear.

@@ -176,10 +176,8 @@ impl Session {
                 self.change(move |shelf, now| shelf.party.publish(party, &key, &envelope, now).map(drop))
             }
             Up::Beat if self.stamped.elapsed() < self.tuning.stamp_every => Ok(Outcome::default()),
-            Up::Beat => self.change(move |shelf, now| {
-                shelf.party.beat(me, now);
-                Ok(())
-            }),
+            // Every change is a sign of life.
+            Up::Beat => self.change(|_, _| Ok(())),
             Up::Rotate { rotation } => {
                 self.change(move |shelf, now| shelf.party.rotate(party, &rotation, now).map(drop))
             }
@@ -280,11 +278,14 @@ impl Session {
         change: impl FnOnce(&mut Shelf, Now) -> Result<(), Denied>,
     ) -> Result<Outcome, FolderError> {
         let knobs = &self.tuning.lobby;
-        let party = self.whose.party;
+        let Whose { party, me } = self.whose;
         let Changed { value, document, notices } = self.folder.update(|document, now| {
             document.sweep(knobs, now);
             // Without the party there is nothing to change; `follow` mends that first.
-            document.party_mut(party).map_or(Ok(()), |shelf| change(shelf, now))
+            document.party_mut(party).map_or(Ok(()), |shelf| {
+                shelf.party.beat(me, now);
+                change(shelf, now)
+            })
         })?;
         self.stamped = Instant::now();
         let mut outcome = Outcome::default();
