@@ -4,6 +4,7 @@ use super::*;
 use crate::model::id::PeerId;
 use crate::model::key::PartySecret;
 use crate::ui::cli::args::{Command, parse};
+use std::path::Path;
 use std::sync::LazyLock;
 
 static EMPTY: LazyLock<tempfile::NamedTempFile> = LazyLock::new(|| tempfile::NamedTempFile::new().unwrap());
