@@ -9,7 +9,10 @@ pub mod layers;
 
 mod file;
 mod player;
+mod profiles;
 mod timing;
+
+pub use profiles::{PROFILE_BYTES, profiles};
 
 use crate::app::failure::Failure;
 use crate::engine::effect::Knobs;
@@ -21,7 +24,7 @@ use crate::wire::invite::{ControlHint, Invite};
 use layers::{Layers, Variables};
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where a `lanrage server` listens when nobody says.
@@ -33,10 +36,6 @@ const ADAPTER: &str = "lanrage0";
 const ADAPTER_CHARS: usize = 15;
 /// The file in which a node remembers its parties.
 const PARTY: &str = "party.json";
-/// Profiles of one folder; the shipped ones are a dozen.
-const PROFILES: usize = 500;
-/// Bytes of one profile.
-pub const PROFILE_BYTES: u64 = 256 * 1024;
 
 /// How the player wants the game's packets to travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,46 +234,6 @@ impl ServeConfig {
             knobs: timing::knobs(layers)?,
         })
     }
-}
-
-/// The player's own profiles: all `*.toml` of the named folders, or of `games` in the data folder.
-///
-/// # Errors
-/// When a named folder or a profile cannot be read.
-pub fn profiles(layers: &Layers, data_dir: &Path) -> Result<Vec<(String, String)>, Failure> {
-    let Some(raw) = layers.raw("profiles") else {
-        let usual = data_dir.join("games");
-        return if usual.is_dir() { profiles_of(&usual) } else { Ok(Vec::new()) };
-    };
-    let mut all = Vec::new();
-    for dir in &raw.values {
-        all.extend(profiles_of(Path::new(dir))?);
-    }
-    Ok(all)
-}
-
-fn profiles_of(dir: &Path) -> Result<Vec<(String, String)>, Failure> {
-    let failed = |path: &Path, why: String| {
-        let what = format!("the profile {} cannot be read: {why}", path.display());
-        Failure::new("profile_unreadable", what, "correct or remove it")
-    };
-    let entries = std::fs::read_dir(dir).map_err(|e| failed(dir, e.to_string()))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
-    paths.retain(|p| p.extension().is_some_and(|e| e == "toml"));
-    // The system's order differs from PC to PC; profiles are matched in order.
-    paths.sort();
-    if paths.len() > PROFILES {
-        return Err(failed(dir, format!("more than {PROFILES} profiles in one folder")));
-    }
-    let read = |path: &PathBuf| {
-        let size = std::fs::metadata(path).map_err(|e| failed(path, e.to_string()))?.len();
-        if size > PROFILE_BYTES {
-            return Err(failed(path, format!("it is larger than {} KiB", PROFILE_BYTES / 1024)));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| failed(path, e.to_string()))?;
-        Ok((path.display().to_string(), text))
-    };
-    paths.iter().map(read).collect()
 }
 
 fn invite(layers: &Layers) -> Result<Option<Invite>, Failure> {

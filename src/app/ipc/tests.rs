@@ -6,7 +6,6 @@ use crate::app::bridge::NodeHandle;
 use crate::model::command::Command;
 use crate::model::status::{Mode, NatStatus, PeerStatus};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -171,5 +170,5 @@ fn the_socket_is_closed_to_other_users_and_may_lie_deep() {
     // What a killed node leaves behind is replaced.
     std::fs::write(dir.join("node.sock"), "left over").unwrap();
     let _server = Server::start(&dir, node.handle).unwrap();
-    assert!(Client::new(Path::new(&dir)).ask(Request::Invite).is_ok());
+    assert!(Client::new(&dir).ask(Request::Invite).is_ok());
 }
