@@ -8,9 +8,10 @@
 //!   s ── br3 ┘
 //! ```
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +51,8 @@ impl Net {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let tag = format!("{PREFIX}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a temporary folder");
+        // some stories are told by an ordinary user
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("our own folder");
         let mut net = Self { tag, namespaces: Vec::new(), folder };
         let router = net.namespace("router");
         let forward = |family: &str| format!("net.{family}.conf.all.forwarding=1");
