@@ -62,6 +62,8 @@ pub enum Step {
     Replay(u32),
     /// The system reports its cards again, unchanged.
     Cards(usize),
+    /// A member begins to lie.
+    Turn(usize),
     /// All that goes wrong ends.
     Heal,
 }
@@ -129,6 +131,7 @@ impl World {
             Step::Garbage(pc, count) => (0..count).for_each(|_| self.garbage(pc)),
             Step::Replay(count) => (0..count).for_each(|_| self.replay()),
             Step::Cards(pc) => self.report_cards(pc),
+            Step::Turn(pc) => self.turn(pc),
             Step::Heal => self.heal(),
         }
     }

@@ -139,6 +139,15 @@ impl World {
         }
     }
 
+    fn by_wire(&self, pc: usize, other: usize, how: How) -> bool {
+        let cards = &self.pcs[pc].cards;
+        let sent = match how {
+            How::Default => cards.get(..1).unwrap_or_default(),
+            How::Every => cards,
+        };
+        sent.iter().any(|c| self.pcs[other].cards.iter().any(|o| o.segment == c.segment))
+    }
+
     fn is_tunnelled(&self, a: usize, b: usize, title: Option<Title>) -> bool {
         let plays = |pc: usize| title.is_some_and(|t| self.pcs[pc].plays(t));
         self.joined(a, b) && plays(a) && plays(b) && !self.pcs[a].out && !self.pcs[b].out
@@ -160,7 +169,9 @@ impl World {
             let Some((Program::Announcer { how, .. }, _)) = self.pcs[from].programs.get(announcer) else {
                 continue;
             };
-            let reached = self.reaches(from, to, What::Announcement, *how);
+            // Who hears it by wire hears it at the game's own rhythm.
+            let reached =
+                !self.by_wire(from, to, *how) && self.is_tunnelled(from, to, Some(Title::Minecraft));
             // What was said before the node ran, or too long ago, it cannot hand on.
             let born = self.pcs[from].born.last().copied().unwrap_or_default();
             let said = self
@@ -363,7 +374,10 @@ impl World {
         if said.to.is_some_and(|to| to != pc) {
             return Some("it was said to another computer".to_owned());
         }
-        if view.src_port != said.port {
+        if self.pcs[by].rogue.is_some() && !said.forbidden {
+            return None;
+        }
+        if view.src_port != said.port && !said.forbidden {
             return Some(format!("it left from port {} and came from port {}", said.port, view.src_port));
         }
         if !tunnelled {

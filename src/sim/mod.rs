@@ -5,12 +5,13 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `world` | event heap, clock, the way into a node and out of it |
+//! | `world` | event heap and clock |
+//! | `drive`, `wires` | the way into a node and out of it; what travels |
 //! | `pc`, `sinks` | a computer, and what its node writes into |
 //! | `net`, `link` | segments, routers, wires and their weather |
 //! | `lan`, `game` | what operating systems and game programs do |
 //! | `control` | control planes |
-//! | `fault` | the steps of a story |
+//! | `fault`, `rogue` | the steps of a story; a member who lies |
 //! | `scenario` | bytes to a world and its story |
 //! | `oracle` | what must happen, kept apart from how |
 //! | `trace` | what did happen, hashed |
@@ -23,6 +24,7 @@
 
 pub mod cli;
 pub mod control;
+mod drive;
 pub mod fault;
 pub mod game;
 pub mod lan;
@@ -30,10 +32,12 @@ pub mod link;
 pub mod net;
 pub mod oracle;
 pub mod pc;
+pub mod rogue;
 pub mod run;
 pub mod scenario;
 pub mod sinks;
 pub mod trace;
+mod wires;
 pub mod world;
 
 pub use cli::cli;

@@ -2,6 +2,7 @@
 
 use super::game::{Program, Title};
 use super::net::SimCard;
+use super::rogue::Rogue;
 use crate::engine::effect::{Effect, LanConfig, Memory};
 use crate::engine::node::Node;
 use crate::engine::tunnel::plain::Plain;
@@ -40,6 +41,8 @@ pub struct Pc {
     pub disk: Disk,
     /// The node, while it runs.
     pub run: Option<Run>,
+    /// It lies instead of running a node.
+    pub rogue: Option<Box<Rogue>>,
     /// How often it was started.
     pub starts: u64,
     /// When its node was started, each time.
@@ -72,8 +75,10 @@ pub struct Disk {
 pub struct Run {
     /// The node.
     pub node: SimNode,
-    /// The world's time at which the node's own clock stood at zero.
-    pub origin: Mono,
+    /// When it was started, in world time.
+    pub started: Mono,
+    /// What its own clock said then.
+    pub age: Duration,
     /// The moment it is to be woken next, in world time.
     pub wake: Option<Mono>,
     /// The reason it was woken for last, when, and how often at that moment.
@@ -104,6 +109,7 @@ impl Pc {
             programs: Vec::new(),
             disk,
             run: None,
+            rogue: None,
             starts: 0,
             born: Vec::new(),
             skew: 0,
@@ -117,11 +123,11 @@ impl Pc {
     /// Both clocks of this computer at a moment of the world.
     #[must_use]
     pub fn now(&self, world: Mono) -> Now {
-        let origin = self.run.as_ref().map_or(Mono::ZERO, |r| r.origin);
+        let mono = self.run.as_ref().map_or(world, |r| Mono(r.age) + world.since(r.started));
         let honest = Duration::from_secs(EPOCH) + world.0;
         let skew = Duration::from_millis(self.skew.unsigned_abs());
         let unix = if self.skew < 0 { honest.saturating_sub(skew) } else { honest + skew };
-        Now { mono: Mono(world.since(origin)), unix }
+        Now { mono, unix }
     }
 
     /// Whether its node runs and can do something.

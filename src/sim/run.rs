@@ -77,6 +77,9 @@ pub fn tell(bytes: &[u8], keep: bool) -> Outcome {
             }
         }
     }
+    if story.liar {
+        world.later(Duration::from_secs(7), Step::Turn(story.pcs));
+    }
     world.run_for(Duration::from_secs(8));
     for (wait, step) in &story.steps {
         world.run_for(*wait);
@@ -115,8 +118,10 @@ pub fn end(world: &mut World) {
                 world.later(wait, Step::Ask((pc, program)));
             }
         }
-        world.later(wait, Step::Join(pc, (other, 0)));
-        world.later(wait, Step::Knock(pc, other));
+        if world.pcs[pc].rogue.is_none() {
+            world.later(wait, Step::Join(pc, (other, 0)));
+            world.later(wait, Step::Knock(pc, other));
+        }
     }
     world.run_for(QUIET);
     for pc in 0..pcs {
@@ -181,7 +186,8 @@ fn must_agree(world: &mut World) {
         if let Some(link) = status.control.iter().find(|c| c.state != "online") {
             wrong.push(format!("pc{a} is not signed in: {link:?}"));
         }
-        let here = status.peers.iter().filter(|p| p.state != "gone").count();
+        let liar = |id| world.pcs.iter().any(|pc| pc.rogue.is_some() && pc.id == id);
+        let here = status.peers.iter().filter(|p| p.state != "gone" && !liar(p.peer)).count();
         if here != all.len() - 1 {
             let seen: Vec<_> = status.peers.iter().map(|p| (&p.name, &p.state)).collect();
             wrong.push(format!("pc{a} sees {here} others of {}: {seen:?}", all.len() - 1));

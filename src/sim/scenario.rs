@@ -53,6 +53,8 @@ pub struct Scenario {
     pub mood: Mood,
     /// Its computers.
     pub pcs: usize,
+    /// Whether one more member lies.
+    pub liar: bool,
     /// Its steps, each with the wait before it.
     pub steps: Vec<(Duration, Step)>,
 }
@@ -70,13 +72,15 @@ impl Scenario {
     /// Reads a story.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Self {
-        let mut story = Self { bytes: bytes.to_vec(), mood: Mood::Calm, pcs: 2, steps: Vec::new() };
+        let mut story =
+            Self { bytes: bytes.to_vec(), mood: Mood::Calm, pcs: 2, liar: false, steps: Vec::new() };
         story.mood = match story.byte(0) % 8 {
             0..=2 => Mood::Calm,
             3 | 4 => Mood::Lossy,
             _ => Mood::Rough,
         };
         story.pcs = 2 + usize::from(story.byte(1)) % (PCS - 1);
+        story.liar = story.mood == Mood::Rough && story.byte(13) & 6 == 6;
         let (start, len, most) = STEP_BYTES;
         let count = (bytes.len().saturating_sub(start) / len).min(most);
         story.steps = (0..count).map(|i| story.step(start + i * len)).collect();
@@ -206,7 +210,7 @@ impl Scenario {
         let secret = World::secret(seed, owner);
         let disk =
             Disk { memory: Memory::default(), epoch: 0, party: PartySecret(seed.dice("party").bytes()) };
-        let pcs = (0..self.pcs).map(|pc| {
+        let honest = (0..self.pcs).map(|pc| {
             let mut computer =
                 Pc::new(pc, World::secret(seed, pc), self.cards(pc, private(pc)), disk.clone());
             computer.titles = self.titles(pc);
@@ -214,6 +218,11 @@ impl Scenario {
             computer.skew = i64::from(self.of_pc(pc, 5).cast_signed()) * 420_000;
             computer
         });
+        // The liar sits in a guest network, behind all who may be carried there.
+        let guest = self.pcs;
+        let card = SimCard::new(0, address(guest, 250), 24, guest);
+        let liar = self.liar.then(|| Pc::new(guest, World::secret(seed, guest), vec![card], disk.clone()));
+        let pcs = honest.chain(liar);
         let party = PartyFacts {
             id: World::party_of(&secret),
             owner,
