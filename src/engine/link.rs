@@ -124,6 +124,8 @@ impl Link {
                 self.due = Some(now + self.times.heartbeat);
                 self.actions.push_back(LinkAction::Online);
             }
+            // After a refusal the carrier reports the closing too; one failure is enough.
+            Down::Closed { .. } if matches!(self.state, LinkState::Offline { .. }) => {}
             Down::Closed { why } => self.failed("control_unreachable", why.clone(), now),
             Down::Refused { code, message } => {
                 let word = match code {
