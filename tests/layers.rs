@@ -45,11 +45,11 @@ const TABLE: &[Layer] = &[
     layer("server", &["model", "buf", "wire", "rules", "engine", "host"], &["anyhow", "arc_swap", "axum", "dashmap",
         "futures_util", "hyper", "hyper_util", "redb", "serde", "serde_json", "socket2", "thiserror", "tokio", "tokio_util",
         "tracing"]),
-    layer("sim", ENGINE_AND_BELOW, &["serde", "serde_json", "sha2", "slab", "indexmap", "thiserror", "tracing"]),
+    layer("sim", ENGINE_AND_BELOW, &["postcard", "serde", "serde_json", "sha2", "slab", "indexmap", "thiserror", "tracing"]),
     layer("ui", &["model"], &["clap", "clap_complete", "clap_mangen", "ratatui", "qrcode", "serde", "serde_json",
         "thiserror", "anyhow"]),
     layer("app", &["model", "buf", "wire", "rules", "engine", "host", "server", "ui"], ANY),
-    layer("main", &["app", "ui", "sim"], &[]),
+    layer("main", &["app", "ui", "sim"], &["clap"]),
     layer("lib", ANY, &[]),
 ];
 

@@ -10,6 +10,7 @@
 //! the pre-shared key, so a stranger cannot make them by accident, and whoever does not have the party's secret gets no
 //! session. As in Noise IK with psk2, a wrong pre-shared key shows only when the initiator reads the answer.
 
+// Size: a third of it is tests; messages, keys and timers of one protocol are read together or not at all.
 use super::session::{Open, Session, SessionSetup, Tick};
 use crate::model::dice::Dice;
 use crate::model::key::{NodeKeys, TunnelKey};
