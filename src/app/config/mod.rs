@@ -18,6 +18,7 @@ use crate::model::addr::Subnet;
 use crate::model::limits;
 use crate::ui::cli::args::{GlobalArgs, RunArgs, ServerArgs};
 use crate::wire::invite::{ControlHint, Invite};
+pub(in crate::app) use file::read_text;
 use layers::{Layers, Variables};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -267,11 +268,7 @@ fn profiles_of(dir: &Path) -> Result<Vec<(String, String)>, Failure> {
         return Err(failed(dir, format!("more than {PROFILES} profiles in one folder")));
     }
     let read = |path: &PathBuf| {
-        let size = std::fs::metadata(path).map_err(|e| failed(path, e.to_string()))?.len();
-        if size > PROFILE_BYTES {
-            return Err(failed(path, format!("it is larger than {} KiB", PROFILE_BYTES / 1024)));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| failed(path, e.to_string()))?;
+        let text = read_text(path, PROFILE_BYTES).map_err(|why| failed(path, why))?;
         Ok((path.display().to_string(), text))
     };
     paths.iter().map(read).collect()
