@@ -462,8 +462,10 @@ impl<S: Session> Node<S> {
         }
         let epoch = self.party.keys.epoch() + 1;
         let secret = PartySecret(self.dice.bytes());
-        let stay: Vec<(PeerId, TunnelKey)> =
-            self.party.roster.iter().filter(|(p, _)| *p != id).map(|(p, m)| (p, m.record.tunnel)).collect();
+        // The owner stays too: if this computer dies before the new secret is kept, a control plane still has it.
+        let me = (self.me.id, self.me.keys.tunnel_key());
+        let others = self.party.roster.iter().filter(|(p, _)| *p != id).map(|(p, m)| (p, m.record.tunnel));
+        let stay: Vec<(PeerId, TunnelKey)> = std::iter::once(me).chain(others).collect();
         let dice = &mut self.dice;
         let rotation = Rotation::seal(&self.me.keys, slot, epoch, &secret, &stay, || dice.bytes());
         let message = PeerMessage::Rotation(rotation.clone());
@@ -488,7 +490,10 @@ impl<S: Session> Node<S> {
             return self.dropped(DropReason::BadRecord);
         }
         match rotation.open(&self.me.keys) {
-            Some(secret) => self.rekey(rotation, secret, now),
+            Some(secret) => {
+                self.rekey(rotation, secret, now);
+                self.party.rotation = self.party.owned_slot.map(|_| rotation.clone());
+            }
             None => self.stop(Some(Trouble::new(
                 "removed",
                 "the host removed you from the party",
@@ -505,7 +510,9 @@ impl<S: Session> Node<S> {
         for id in gone {
             if let Some(at) = self.peers.list.iter().position(|p| p.id == id) {
                 self.peer_is_gone(at, "was removed from the party by the host", true, now);
-                self.peers.list.remove(at);
+                let removed = self.peers.list.remove(at);
+                // Whoever gets this seat next inherits nothing.
+                removed.seat.into_iter().for_each(|seat| self.lan.firewall.forget(seat));
             }
             self.party.roster.remove(id);
         }
