@@ -1,5 +1,14 @@
 //! What a member with bad intent, or a stranger with a recording, can do to a node: nothing but waste its own effort.
 #![cfg(feature = "sim")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    dead_code,
+    reason = "a test may panic: that is how it fails; and it takes of its helpers what it needs"
+)]
 
 #[path = "support/party.rs"]
 mod support;
