@@ -241,7 +241,7 @@ async fn the_server_sees_neither_addresses_nor_names_nor_secrets() {
     let tap = tap(server.addresses()[0], Arc::clone(&log)).await;
     let choice: ControlChoice = format!("server:http://{tap}").parse().unwrap();
     let (ana, bob) = (Player::owner(1), Player::friend(2, 1));
-    let mut a = Line::join(&ana, &choice, &quick()).await;
+    let a = Line::join(&ana, &choice, &quick()).await;
     let mut b = Line::join(&bob, &choice, &quick()).await;
     a.publish(1).await;
     b.record_of(&ana, 1).await;

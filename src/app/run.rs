@@ -44,13 +44,12 @@ pub fn run(config: RunConfig, screen: Screen) -> Result<(), Failure> {
     // Held until the node has ended: that is what `lanrage leave` waits for.
     let _door = ipc::Server::start(&data_dir, running.handle.clone())?;
     let runtime = threads::data_runtime()?;
-    let mut show = Show { face, command, game: None, leaving: None, failed: None };
+    let wrapped = command.first().map_or_else(String::new, |program| program.to_string_lossy().into_owned());
+    let mut show = Show { face, command, game: None, wrapped, leaving: None, failed: None };
     for diagnostic in &catalog.wrong {
-        show.event(&Event::Warning(Trouble::new(
-            "bad_profile",
-            diagnostic.to_string(),
-            "correct or remove this file",
-        )));
+        let wrong = Trouble::new("bad_profile", diagnostic.to_string(), "correct or remove this file");
+        // The first event of the party meets the same output, and is not let go.
+        let _ = show.event(&Event::Warning(wrong));
     }
     runtime.block_on(show.follow(running))?;
     show.failed.map_or(Ok(()), Err)
@@ -87,6 +86,8 @@ struct Show {
     face: Face,
     command: Vec<OsString>,
     game: Option<Child>,
+    /// The game's program, for messages.
+    wrapped: String,
     /// When the node is stopped without goodbyes.
     leaving: Option<Instant>,
     failed: Option<Failure>,
@@ -130,8 +131,13 @@ impl Show {
     }
 
     fn happened(&mut self, event: &Event, node: &NodeHandle) {
-        if !self.event(event) {
-            // Nobody reads any more: the pipe's other end is closed.
+        if let Err(error) = self.event(event) {
+            // A closed pipe is how its reader says that it has seen enough; a full disk is not.
+            if error.kind() != io::ErrorKind::BrokenPipe && self.failed.is_none() {
+                let what = format!("what happens cannot be written to standard output: {error}");
+                let hint = "check where the output goes (is the disk full?); the party was left";
+                self.failed = Some(Failure::new("output", what, hint));
+            }
             self.leave(node);
         }
         if matches!(event, Event::Ready { .. }) && !self.command.is_empty() && self.game.is_none() {
@@ -143,14 +149,14 @@ impl Show {
         }
     }
 
-    /// Shows an event; false when nobody can see it.
-    fn event(&mut self, event: &Event) -> bool {
+    /// Shows an event. An error means that nobody can see it.
+    fn event(&mut self, event: &Event) -> io::Result<()> {
         match &mut self.face {
-            Face::Json => json::write(event, &mut io::stdout().lock()).is_ok(),
-            Face::Plain(plain) => plain.write(event, &mut io::stdout().lock()).is_ok(),
+            Face::Json => json::write(event, &mut io::stdout().lock()),
+            Face::Plain(plain) => plain.write(event, &mut io::stdout().lock()),
             Face::Live(live) => {
                 live.event(event);
-                true
+                Ok(())
             }
         }
     }
@@ -201,7 +207,13 @@ impl Show {
     fn game_ended(&mut self, ended: io::Result<ExitStatus>, node: &NodeHandle) {
         match ended {
             Ok(status) if status.success() => self.note("the game has ended"),
-            Ok(status) => tracing::warn!("the game has ended with {status}"),
+            // Who leaves takes the game along: Ctrl-C reaches both.
+            Ok(_) if self.leaving.is_some() => self.note("the game has ended"),
+            Ok(status) => {
+                let what = format!("the game `{}` has ended with {status}", self.wrapped);
+                let hint = "start it without lanrage to see whether it fails there too; the party was left";
+                self.failed = Some(Failure::new("game_failed", what, hint));
+            }
             Err(error) => tracing::warn!("the game cannot be watched: {error}"),
         }
         self.leave(node);

@@ -6,7 +6,7 @@ use crate::engine::effect::{Effect, Memory};
 use crate::engine::lan::pace::Bucket;
 use crate::engine::link::{Identity, LinkAction};
 use crate::engine::path::agent::Agent;
-use crate::engine::roster::News;
+use crate::engine::roster::{News, RosterError};
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::peer::{Peer, Presence};
 use crate::engine::tunnel::session::{Session, SessionSetup};
@@ -30,6 +30,7 @@ impl<S: Session> Node<S> {
 
     /// A record came. `live` when a control plane or the peer itself says it now (not our memory).
     fn learn(&mut self, envelope: Envelope, live: bool, now: Now) {
+        self.catch_up(&envelope);
         match self.party.roster.learn(envelope, &self.party.keys) {
             Ok((id, news)) => {
                 if news != News::Old {
@@ -41,11 +42,21 @@ impl<S: Session> Node<S> {
                 }
             }
             // Our own record comes back from every control plane.
-            Err(crate::engine::roster::RosterError::Own) => {}
+            Err(RosterError::Own) => {}
             Err(error) => {
                 tracing::debug!(%error, "a record was not taken");
                 self.dropped(DropReason::BadRecord);
             }
+        }
+    }
+
+    /// A record of our own with a higher number: our memory was lost and the clock is slow. Later ones must be newer, or
+    /// no control plane takes them.
+    fn catch_up(&mut self, envelope: &Envelope) {
+        let ours = envelope.key == self.me.keys.key() && envelope.seq > self.me.seq;
+        if ours && envelope.check(self.party.id).is_ok() {
+            self.me.seq = envelope.seq;
+            self.todo.publish = true;
         }
     }
 

@@ -80,6 +80,8 @@ pub struct Agent {
     tries: u32,
     heard: Option<Mono>,
     unheard_since: Option<Mono>,
+    /// The peer seems to have moved away from its primary address.
+    moved: bool,
     numbers: u64,
     lost: bool,
     news: bool,
@@ -102,6 +104,7 @@ impl Agent {
             tries: 0,
             heard: None,
             unheard_since: None,
+            moved: false,
             numbers,
             lost: false,
             news: true,
@@ -122,6 +125,9 @@ impl Agent {
         }
         let primary = self.primary;
         self.pairs.retain(|p| p.named || Some(p.remote) == primary || p.proven.is_some());
+        if self.pairs.iter().any(|p| !p.named && Some(p.remote) == primary) && !candidates.is_empty() {
+            self.suspect(now);
+        }
         self.make_room(PAIRS);
         if news && !self.session {
             self.tries = 0;
@@ -170,7 +176,9 @@ impl Agent {
         (self.primary, self.reported, self.heard, self.unheard_since) = (None, None, None, None);
         (self.session, self.lost, self.news) = (false, false, true);
         self.tries = if left { 0 } else { PATIENT };
-        self.next_try = (!left).then_some(now + Duration::from_secs(30));
+        // At once: it may be this computer that was asleep, and the peer is still there.
+        self.next_try = (!left).then_some(now);
+        self.moved = false;
         self.pairs.retain(|p| p.named);
         for pair in &mut self.pairs {
             pair.proven = None;
@@ -203,16 +211,30 @@ impl Agent {
         self.heard = Some(now);
         self.unheard_since = None;
         if self.primary == Some(from) {
+            self.moved = false;
+        }
+        if self.primary == Some(from) {
             return;
         }
         self.news = true;
         if self.pairs.iter().all(|p| p.remote != from) {
             self.make_room(PAIRS - 1);
             self.pairs.push(Pair::new(from, kind_of(from.ip(), cards), false, now));
+            self.suspect(now);
         }
         if self.primary.is_none() {
             self.primary = Some(from);
             self.why = "the first address that answered".to_owned();
+        }
+    }
+
+    /// The peer speaks from another address, or names its present one no more: ask there quickly instead of at the next
+    /// keepalive, so that a laptop that was carried elsewhere is followed within seconds.
+    fn suspect(&mut self, now: Mono) {
+        let primary = self.primary;
+        if let Some(pair) = self.pairs.iter_mut().find(|p| Some(p.remote) == primary) {
+            self.moved = true;
+            pair.next = pair.next.min(now);
         }
     }
 
@@ -268,6 +290,7 @@ impl Agent {
         };
         if let Some(why) = take {
             self.primary = Some(new_remote);
+            self.moved = false;
             self.why = why;
             if let Some(p) = self.pairs.iter_mut().find(|p| p.remote == new_remote) {
                 p.next = now + keepalive;
@@ -321,7 +344,7 @@ impl Agent {
     }
 
     fn in_doubt(&self, now: Mono) -> bool {
-        self.unheard_since.is_some_and(|since| now.since(since) >= DOUBT_AFTER)
+        self.moved || self.unheard_since.is_some_and(|since| now.since(since) >= DOUBT_AFTER)
     }
 
     /// The next thing to do at this time; call until `None`.
@@ -389,6 +412,7 @@ impl Agent {
             .min_by_key(|p| (p.kind, p.rtt));
         let next = best.map(|p| p.remote);
         self.primary = next;
+        self.moved = false;
         self.why = format!("{gone} fell silent");
         for pair in &mut self.pairs {
             if pair.remote == gone {
