@@ -182,3 +182,14 @@ fn a_recorded_initiation_is_no_sign_of_life() {
     party.run(SECOND * 80);
     assert!(party.seats[0].node.status(party.now).peers.is_empty(), "gone after five minutes of silence");
 }
+
+#[test]
+fn nobody_takes_another_peers_tunnel_key() {
+    let mut party = Party::<Noise>::new(2, &["openttd"]);
+    let keys = NodeKeys::new(&secret(NUMBER));
+    let envelope = Hostile::record(&keys, NodeKeys::new(&secret(1)).tunnel_key());
+    party.seats[0].node.handle_control(LinkId(0), Down::Record { envelope }, party.now);
+    assert_eq!(party.seats[0].node.counters().dropped(DropReason::BadRecord), 1);
+    party.run(SECOND * 3);
+    assert_eq!(party.seats[0].node.status(party.now).peers.len(), 1);
+}
