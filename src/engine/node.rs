@@ -1,12 +1,15 @@
 //! The node: composes all machines of one peer. What host and sim drive.
 //!
 //! This file holds the state and the doors. Behind them: `wan` (datagrams in), `inward` and `outward` (packets of games),
-//! `party` (records, control planes, re-keying), `timers` (deadlines, paths, who is away) and `report` (status). Every door
+//! `party` (records and seats), `planes` (control planes), `members` (messages, goodbyes, re-keying), `timers`
+//! (deadlines, paths, who is away) and `report` (status). Every door
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
 mod inward;
+mod members;
 mod outward;
 mod party;
+mod planes;
 mod report;
 mod timers;
 mod wan;

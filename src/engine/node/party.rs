@@ -1,35 +1,23 @@
-//! The party: records from wherever they come, seats, control planes, goodbyes, and re-keying.
+//! The party: records from wherever they come, seats, and this node's own record.
 
 use super::Node;
 use crate::engine::counters::DropReason;
-use crate::engine::effect::{Effect, Memory};
-use crate::engine::lan::pace::Bucket;
-use crate::engine::link::{Identity, LinkAction};
 use crate::engine::path::agent::Agent;
 use crate::engine::roster::{News, RosterError};
-use crate::engine::sink::WanSink;
 use crate::engine::tunnel::peer::{Peer, Presence};
 use crate::engine::tunnel::session::{Session, SessionSetup};
 use crate::model::addr::{Candidate, CandidateKind, Card, Seat};
-use crate::model::id::{LinkId, PeerId};
-use crate::model::key::{PartyKeys, PartySecret, PeerKey, TunnelKey};
+use crate::model::id::PeerId;
+use crate::model::key::{PeerKey, TunnelKey};
 use crate::model::limits;
-use crate::model::record::{Envelope, PeerRecord, Rotation};
-use crate::model::status::{Event, Mode, Trouble};
+use crate::model::record::{Envelope, PeerRecord};
+use crate::model::status::{Event, Trouble};
 use crate::model::time::Now;
-use crate::rules::ruleset::Pace;
-use crate::wire::control::{Down, PeerMessage};
-use crate::wire::frame::FrameKind;
 use std::net::{IpAddr, SocketAddr};
 
-/// Messages of one peer that are looked at.
-const MESSAGES: Pace = Pace { per_second: 10, burst: 40 };
-
 impl<S: Session> Node<S> {
-    // ---- records ---------------------------------------------------------------------------------------------
-
     /// A record came. `live` when a control plane or the peer itself says it now (not our memory).
-    fn learn(&mut self, envelope: Envelope, live: bool, now: Now) {
+    pub(super) fn learn(&mut self, envelope: Envelope, live: bool, now: Now) {
         self.catch_up(&envelope);
         match self.party.roster.learn(envelope, &self.party.keys) {
             Ok((id, news)) => {
@@ -164,7 +152,7 @@ impl<S: Session> Node<S> {
     }
 
     /// After records came: does this node still hold its seat?
-    fn check_seat(&mut self, now: Now) {
+    pub(super) fn check_seat(&mut self, now: Now) {
         // Nobody has seen our claim yet: whoever sits there already keeps the seat, whatever the clocks say.
         let since = if self.me.unseen { u64::MAX } else { self.me.seat_since };
         let had = (self.me.seat, since);
@@ -218,7 +206,7 @@ impl<S: Session> Node<S> {
         self.usable(&list)
     }
 
-    fn publish(&mut self, now: Now) {
+    pub(super) fn publish(&mut self, now: Now) {
         self.todo.publish = false;
         self.todo.remember = true;
         self.me.seq = (self.me.seq + 1).max(now.unix_ms());
@@ -250,284 +238,5 @@ impl<S: Session> Node<S> {
             incarnation: self.me.incarnation,
         };
         Envelope::seal(&record, &self.me.keys, &self.party.keys, self.me.seq, self.dice.bytes())
-    }
-
-    // ---- control planes --------------------------------------------------------------------------------------
-
-    pub(super) fn control(&mut self, link: LinkId, message: Down, now: Now) {
-        let who =
-            Identity { keys: &self.me.keys, party: &self.party.keys, owned_slot: self.party.owned_slot };
-        let Some((machine, _)) = self.links.get_mut(usize::from(link.0)) else { return };
-        machine.handle(&message, who, now.mono);
-        match message {
-            Down::Welcome { rotation, peers, .. } => {
-                if let Some(rotation) = rotation {
-                    self.rotated(&rotation, now);
-                }
-                for envelope in peers.into_iter().take(limits::PEERS * 2) {
-                    self.learn(envelope, true, now);
-                }
-                self.check_seat(now);
-            }
-            Down::Record { envelope } => {
-                self.learn(envelope, true, now);
-                self.check_seat(now);
-            }
-            Down::Gone { peer, left } => self.said_gone(peer, left, now),
-            Down::Rotated { rotation } => self.rotated(&rotation, now),
-            Down::Notice { code, message } => {
-                let hint = "lanrage went on by itself; look at the folder if it happens again";
-                self.event(Event::Warning(Trouble::new(&code, message, hint)));
-            }
-            Down::Opened { .. } | Down::Closed { .. } | Down::Refused { .. } | Down::Signal { .. } => {}
-        }
-    }
-
-    /// A control plane says that a peer left. The tunnel knows better while it is alive.
-    fn said_gone(&mut self, id: PeerId, left: bool, now: Now) {
-        let Some(at) = self.peers.list.iter().position(|p| p.id == id) else { return };
-        let alive = self.peers.list.get(at).and_then(|p| p.agent.last_heard());
-        let alive = alive.is_some_and(|heard| now.mono.since(heard) < self.knobs.keepalive * 2);
-        if left && !alive {
-            self.peer_is_gone(at, "left the party", true, now);
-        }
-    }
-
-    /// Turns what the links want into effects.
-    fn drain_links(&mut self, now: Now) {
-        for at in 0..self.links.len() {
-            while let Some(action) = self.links.get_mut(at).and_then(|(link, _)| link.poll()) {
-                self.link_action(at, action, now);
-            }
-        }
-    }
-
-    fn link_action(&mut self, at: usize, action: LinkAction, now: Now) {
-        let id = LinkId(u8::try_from(at).unwrap_or(u8::MAX));
-        match action {
-            LinkAction::Open => self.effects.push_back(Effect::OpenLink(id)),
-            LinkAction::Close => self.effects.push_back(Effect::CloseLink(id)),
-            LinkAction::Send(up) => self.effects.push_back(Effect::Control(id, up)),
-            LinkAction::Online => {
-                let envelope = self.own_envelope();
-                if let Some((link, _)) = self.links.get_mut(at) {
-                    // A control plane that was away when the party was re-keyed has no secrets for those who stay.
-                    if let Some(rotation) = &self.party.rotation {
-                        link.rotate(rotation);
-                    }
-                    link.publish(&envelope);
-                }
-                self.say_ready();
-            }
-            LinkAction::Trouble { code, why } => {
-                self.say_ready();
-                self.link_trouble(at, code, &why, now);
-            }
-        }
-    }
-
-    fn link_trouble(&mut self, at: usize, code: &str, why: &str, now: Now) {
-        let _ = now;
-        let control = self.links.get(at).map(|(_, c)| c.clone()).unwrap_or_default();
-        let others = self.links.iter().enumerate().any(|(n, (link, _))| n != at && link.is_online());
-        let goes_on = if others {
-            "the other control planes still work"
-        } else {
-            "the party goes on with the players already known; new ones cannot find it until this works again"
-        };
-        let hint = match code {
-            "not_a_member" => "ask the host for the invite again: this one is for another party",
-            "invite_outdated" => "ask the host for a new invite",
-            "party_unknown" => "ask the host to start lanrage first; it is tried again by itself",
-            "control_version" => "both sides need the same version of lanrage",
-            "party_full" => "somebody has to leave first",
-            _ => {
-                "check the address and that the server or folder can be reached; it is tried again by itself"
-            }
-        };
-        let message = format!("{control}: {why}; {goes_on}");
-        self.event(Event::Warning(Trouble::new(code, message, hint)));
-    }
-
-    pub(super) fn say_ready(&mut self) {
-        if self.todo.ready_by.take().is_none() {
-            return;
-        }
-        let (v4, _) = self.addresses();
-        let control = self.links.iter().map(|(_, c)| c.as_str()).collect::<Vec<_>>().join(" ");
-        let event = Event::Ready {
-            party: self.party.id,
-            invite: self.party.invite.clone(),
-            peer: self.me.id,
-            name: self.me.name.clone(),
-            address: IpAddr::V4(v4),
-            mode: Mode::Lan,
-            control,
-        };
-        self.event(event);
-        for held in std::mem::take(&mut self.todo.held) {
-            self.event(held);
-        }
-    }
-
-    /// The end of every input.
-    pub(super) fn settle(&mut self, now: Now) {
-        if self.todo.stopped {
-            self.drain_links(now);
-            return;
-        }
-        if self.todo.publish {
-            self.publish(now);
-        }
-        self.drain_links(now);
-        if self.todo.remember {
-            self.todo.remember = false;
-            let peers = self.party.roster.iter().map(|(_, m)| m.envelope.clone()).collect();
-            let seat = Some((self.me.seat, self.me.seat_since));
-            self.effects.push_back(Effect::Remember(Memory {
-                seat,
-                seq: self.me.seq,
-                peers,
-                rotation: self.party.rotation.clone(),
-            }));
-        }
-    }
-
-    // ---- messages between peers ------------------------------------------------------------------------------
-
-    pub(super) fn peer_message(&mut self, at: usize, message: PeerMessage, now: Now) {
-        // Each may cost the check of a signature, whoever is behind it.
-        let bucket = self.peers.list.get_mut(at).map(|p| &mut p.inbound.messages);
-        if !bucket.is_some_and(|b| {
-            b.get_or_insert_with(|| Bucket::new(MESSAGES, now.mono)).take(MESSAGES, now.mono)
-        }) {
-            return self.dropped(DropReason::Flood);
-        }
-        match message {
-            PeerMessage::Record(envelope) => {
-                self.learn(envelope, true, now);
-                self.check_seat(now);
-            }
-            PeerMessage::Rotation(rotation) => self.rotated(&rotation, now),
-            PeerMessage::Bye => self.peer_is_gone(at, "said goodbye", true, now),
-            PeerMessage::GameClosed { .. } => {}
-        }
-    }
-
-    pub(super) fn send_message(
-        &mut self,
-        at: usize,
-        message: &PeerMessage,
-        now: Now,
-        wan: &mut impl WanSink,
-    ) -> bool {
-        let Ok(body) = postcard::to_allocvec(message) else { return false };
-        let frame = self.own_frame(FrameKind::Message, 0);
-        self.send_frame(at, None, frame, &body, now, wan)
-    }
-
-    pub(super) fn leave(&mut self, now: Now, wan: &mut impl WanSink) {
-        for at in 0..self.peers.list.len() {
-            self.send_message(at, &PeerMessage::Bye, now, wan);
-        }
-        for (link, _) in &mut self.links {
-            link.leave();
-        }
-        self.drain_links(now);
-        self.stop(None);
-    }
-
-    fn stop(&mut self, trouble: Option<Trouble>) {
-        if !std::mem::replace(&mut self.todo.stopped, true) {
-            self.effects.push_back(Effect::Stop { trouble });
-        }
-    }
-
-    // ---- re-keying -------------------------------------------------------------------------------------------
-
-    pub(super) fn kick(&mut self, id: PeerId, now: Now, wan: &mut impl WanSink) {
-        let Some(slot) = self.party.owned_slot else {
-            return self.event(Event::Error(Trouble::new(
-                "only_the_host",
-                "only the party's host can remove a player",
-                "ask the player who made the party",
-            )));
-        };
-        if self.party.roster.get(id).is_none() {
-            return self.event(Event::Error(Trouble::new(
-                "no_such_peer",
-                format!("there is no player {id} in the party"),
-                "`lanrage status` lists the players",
-            )));
-        }
-        let epoch = self.party.keys.epoch() + 1;
-        let secret = PartySecret(self.dice.bytes());
-        // The owner stays too: if this computer dies before the new secret is kept, a control plane still has it.
-        let me = (self.me.id, self.me.keys.tunnel_key());
-        let others = self.party.roster.iter().filter(|(p, _)| *p != id).map(|(p, m)| (p, m.record.tunnel));
-        let stay: Vec<(PeerId, TunnelKey)> = std::iter::once(me).chain(others).collect();
-        let dice = &mut self.dice;
-        let rotation = Rotation::seal(&self.me.keys, slot, epoch, &secret, &stay, || dice.bytes());
-        let message = PeerMessage::Rotation(rotation.clone());
-        for at in 0..self.peers.list.len() {
-            if self.peers.list.get(at).is_some_and(|p| p.id != id) {
-                self.send_message(at, &message, now, wan);
-            }
-        }
-        for (link, _) in &mut self.links {
-            link.rotate(&rotation);
-        }
-        self.drain_links(now);
-        self.rekey(&rotation, secret, now);
-        self.party.rotation = Some(rotation);
-    }
-
-    fn rotated(&mut self, rotation: &Rotation, now: Now) {
-        if rotation.epoch <= self.party.keys.epoch() {
-            return;
-        }
-        if !rotation.is_of(self.party.id) {
-            return self.dropped(DropReason::BadRecord);
-        }
-        match rotation.open(&self.me.keys) {
-            Some(secret) => {
-                self.rekey(rotation, secret, now);
-                self.party.rotation = self.party.owned_slot.map(|_| rotation.clone());
-            }
-            None => self.stop(Some(Trouble::new(
-                "removed",
-                "the host removed you from the party",
-                "ask the host for a new invite if this was a mistake",
-            ))),
-        }
-    }
-
-    /// Everything that hangs on the party's secret starts over: pre-shared keys, records, sign-ins.
-    fn rekey(&mut self, rotation: &Rotation, secret: PartySecret, now: Now) {
-        self.party.keys = PartyKeys::new(self.party.id, rotation.epoch, &secret);
-        let stays = |id: PeerId| rotation.owner.id() == id || rotation.grants.iter().any(|g| g.peer == id);
-        let gone: Vec<PeerId> = self.party.roster.iter().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
-        for id in gone {
-            if let Some(at) = self.peers.list.iter().position(|p| p.id == id) {
-                self.peer_is_gone(at, "was removed from the party by the host", true, now);
-                let removed = self.peers.list.remove(at);
-                // Whoever gets this seat next inherits nothing.
-                removed.seat.into_iter().for_each(|seat| self.lan.firewall.forget(seat));
-            }
-            self.party.roster.remove(id);
-        }
-        for at in 0..self.peers.list.len() {
-            let Some((key, tunnel)) = self.peers.list.get(at).map(|p| (p.key, p.tunnel)) else { continue };
-            let setup = self.session_setup(&key, tunnel);
-            if let Some(peer) = self.peers.list.get_mut(at) {
-                peer.renew(setup, now);
-            }
-        }
-        self.reindex();
-        self.effects.push_back(Effect::Rekeyed { epoch: rotation.epoch, secret });
-        self.todo.publish = true;
-        for (link, _) in &mut self.links {
-            link.reopen(now.mono);
-        }
     }
 }
