@@ -1,5 +1,10 @@
 //! What a member with bad intent, or a stranger with a recording, can do to a node: nothing but waste its own effort.
 #![cfg(feature = "sim")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that is wrong about its own world should stop"
+)]
 
 #[path = "support/party.rs"]
 mod support;
@@ -183,4 +188,24 @@ fn nobody_takes_another_peers_tunnel_key() {
     assert_eq!(party.seats[0].node.counters().dropped(DropReason::BadRecord), 1);
     party.run(SECOND * 3);
     assert_eq!(party.seats[0].node.status(party.now).peers.len(), 1);
+}
+
+#[test]
+fn a_party_full_of_people_long_gone_takes_a_new_one() {
+    let mut party = ready("openttd");
+    let meet = |party: &mut Party<Noise>, n: usize| {
+        let keys = NodeKeys::new(&secret(n));
+        let envelope = Hostile::record(&keys, keys.tunnel_key());
+        party.seats[0].node.handle_control(LinkId(0), Down::Record { envelope }, party.now);
+        party.drain(0);
+    };
+    (100..163).for_each(|n| meet(&mut party, n));
+    assert_eq!(party.seats[0].node.status(party.now).peers.len(), 63);
+    meet(&mut party, 200);
+    assert_eq!(party.seats[0].node.status(party.now).peers.len(), 63, "full is full");
+    party.run(SECOND * 310);
+    assert_eq!(party.seats[0].node.status(party.now).peers.len(), 0);
+    meet(&mut party, 200);
+    assert_eq!(party.seats[0].node.status(party.now).peers.len(), 1);
+    assert!(party.seats[0].memory.peers.len() < 64);
 }
