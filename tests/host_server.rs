@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests look for one message among many")]
 #![allow(
     clippy::unwrap_used,
+    clippy::result_large_err,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a test may panic: that is how it fails"
@@ -387,7 +388,7 @@ async fn a_broken_database_is_kept_aside_and_the_server_starts() {
     let good = std::fs::read(&path).unwrap();
     let mut scrambled = good.clone();
     for (i, byte) in scrambled.iter_mut().enumerate() {
-        *byte = (i % 251) as u8;
+        *byte = u8::try_from(i % 251).unwrap();
     }
     let torn = good[..good.len() / 3].to_vec();
     for broken in [b"not a database".to_vec(), scrambled, torn] {

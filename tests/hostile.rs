@@ -3,7 +3,11 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "a test that is wrong about its own world should stop"
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    dead_code,
+    reason = "a test may panic: that is how it fails; and it takes of its helpers what it needs"
 )]
 
 #[path = "support/party.rs"]

@@ -1,5 +1,12 @@
 //! The bridge end to end in memory, with WireGuard's real handshakes and ciphers: what a player would see.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests pick what they look for, and may panic"
+)]
+
 #[path = "support/party.rs"]
 mod support;
 

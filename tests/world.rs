@@ -1,5 +1,15 @@
 //! Many small parties from seeds: whatever goes wrong, every rule of `docs/sim.md` holds.
 #![cfg(feature = "sim")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    dead_code,
+    clippy::disallowed_types,
+    reason = "a test may panic: that is how it fails; and it takes of its helpers what it needs"
+)]
 
 use lanrage::sim::run::Outcome;
 use lanrage::sim::{run_bytes, run_seed};

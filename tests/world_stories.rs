@@ -1,5 +1,14 @@
 //! Stories told by hand: what a player would see on a good evening and on a bad one.
 #![cfg(feature = "sim")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    dead_code,
+    reason = "a test may panic: that is how it fails; and it takes of its helpers what it needs"
+)]
 
 mod world_support;
 
