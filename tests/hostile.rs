@@ -193,3 +193,23 @@ fn nobody_takes_another_peers_tunnel_key() {
     party.run(SECOND * 3);
     assert_eq!(party.seats[0].node.status(party.now).peers.len(), 1);
 }
+
+#[test]
+fn a_party_full_of_people_long_gone_takes_a_new_one() {
+    let mut party = ready("openttd");
+    let meet = |party: &mut Party<Noise>, n: usize| {
+        let keys = NodeKeys::new(&secret(n));
+        let envelope = Hostile::record(&keys, keys.tunnel_key());
+        party.seats[0].node.handle_control(LinkId(0), Down::Record { envelope }, party.now);
+        party.drain(0);
+    };
+    (100..163).for_each(|n| meet(&mut party, n));
+    assert_eq!(party.seats[0].node.status(party.now).peers.len(), 63);
+    meet(&mut party, 200);
+    assert_eq!(party.seats[0].node.status(party.now).peers.len(), 63, "full is full");
+    party.run(SECOND * 310);
+    assert_eq!(party.seats[0].node.status(party.now).peers.len(), 0);
+    meet(&mut party, 200);
+    assert_eq!(party.seats[0].node.status(party.now).peers.len(), 1);
+    assert!(party.seats[0].memory.peers.len() < 64);
+}

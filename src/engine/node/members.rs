@@ -132,11 +132,8 @@ impl<S: Session> Node<S> {
         for id in gone {
             if let Some(at) = self.peers.list.iter().position(|p| p.id == id) {
                 self.peer_is_gone(at, "was removed from the party by the host", true, now);
-                let removed = self.peers.list.remove(at);
-                // Whoever gets this seat next inherits nothing.
-                removed.seat.into_iter().for_each(|seat| self.lan.firewall.forget(seat));
             }
-            self.party.roster.remove(id);
+            self.forget_peer(id);
         }
         for at in 0..self.peers.list.len() {
             let Some((key, tunnel)) = self.peers.list.get(at).map(|p| (p.key, p.tunnel)) else { continue };

@@ -19,7 +19,11 @@ impl<S: Session> Node<S> {
     /// A record came. `live` when a control plane or the peer itself says it now (not our memory).
     pub(super) fn learn(&mut self, envelope: Envelope, live: bool, now: Now) {
         self.catch_up(&envelope);
-        match self.party.roster.learn(envelope, &self.party.keys) {
+        let mut outcome = self.party.roster.learn(envelope.clone(), &self.party.keys);
+        if live && outcome == Err(RosterError::Full) && self.forget_longest_gone() {
+            outcome = self.party.roster.learn(envelope, &self.party.keys);
+        }
+        match outcome {
             Ok((id, news)) => {
                 if news != News::Old {
                     self.meet(id, now);
@@ -46,6 +50,26 @@ impl<S: Session> Node<S> {
             self.me.seq = envelope.seq;
             self.todo.publish = true;
         }
+    }
+
+    /// Makes room for somebody new: of those who are not here, the one whose record is oldest is remembered no more.
+    fn forget_longest_gone(&mut self) -> bool {
+        let gone = self.peers.list.iter().filter(|p| p.presence == Presence::Dormant);
+        let seq = |id: &PeerId| self.party.roster.get(*id).map(|m| m.envelope.seq);
+        let Some(id) = gone.map(|p| p.id).min_by_key(seq) else { return false };
+        self.forget_peer(id);
+        self.reindex();
+        true
+    }
+
+    /// Forgets a peer; its place in the list is another's until `reindex`.
+    pub(super) fn forget_peer(&mut self, id: PeerId) {
+        if let Some(at) = self.peers.list.iter().position(|p| p.id == id) {
+            let removed = self.peers.list.remove(at);
+            // Whoever gets this seat next inherits nothing.
+            removed.seat.into_iter().for_each(|seat| self.lan.firewall.forget(seat));
+        }
+        self.party.roster.remove(id);
     }
 
     /// Makes or updates the peer of a new record.

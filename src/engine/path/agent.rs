@@ -13,6 +13,8 @@
 //!
 //! Inputs: candidates, cards, authentic datagrams, pongs, sends. Outputs: `poll`. Deadlines: `deadline`.
 
+// Size: a third of it is tests; when to ask, when to doubt and when to change are one machine.
+
 use super::pair::{DOUBT_WAIT, Pair, spare_wait};
 use super::score::{card_of, is_better, kind_of};
 use crate::model::addr::{Candidate, Card};
