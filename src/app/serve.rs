@@ -20,6 +20,7 @@ pub fn serve(config: ServeConfig) -> Result<(), Failure> {
     options.listen = config.listen;
     options.names = config.names;
     options.lobby = lobby;
+    threads::allow_many_files();
     threads::slow_runtime()?.block_on(async {
         let mut signals = Signals::new()?;
         let handle = server::start(options).await?;
