@@ -20,6 +20,7 @@ pub fn serve(config: ServeConfig) -> Result<(), Failure> {
     options.listen = config.listen;
     options.names = config.names;
     options.lobby = lobby;
+    threads::allow_many_files();
     threads::slow_runtime()?.block_on(async {
         let mut signals = Signals::new()?;
         let handle = server::start(options).await?;
@@ -42,8 +43,8 @@ fn welcome(handle: &ServerHandle, out: &mut dyn Write) {
     let _ = writeln!(
         out,
         "players write: lanrage run --game GAME --control server:http://THIS-COMPUTER:{port}\n\
-         Plain HTTP: what players publish is sealed, but who meets whom can be seen on the way. For the open\n\
-         internet, put a proxy with TLS in front. Ctrl-C stops."
+         Plain HTTP: what players publish is sealed, but who meets whom can be seen\n\
+         on the way. Ctrl-C stops."
     );
     let _ = out.flush();
 }

@@ -41,6 +41,28 @@ pub fn slow_runtime() -> Result<Runtime, Trouble> {
         .map_err(|e| no_thread("slow", &e))
 }
 
+/// Lets this process open as many files as the system allows at all. The usual limit of 1024 is an old habit for programs that
+/// use `select`; at a server a few strangers could use it up.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the standard library has no call for the limits of a process")]
+pub fn allow_many_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a pointer to a whole `rlimit` that outlives them.
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+        }
+    };
+    if !raised {
+        tracing::debug!(error = %std::io::Error::last_os_error(), "the limit of open files stays as it was");
+    }
+}
+
+/// Other systems have no such limit that matters here.
+#[cfg(not(unix))]
+pub const fn allow_many_files() {}
+
 /// What a panic said, for people.
 #[must_use]
 pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
