@@ -89,10 +89,9 @@ impl Node {
     }
 
     fn ready(&mut self) -> (String, std::net::IpAddr) {
-        match self.wait(|e| matches!(e, Event::Ready { .. })) {
-            Event::Ready { invite, address, .. } => (invite, address),
-            other => panic!("{other:?} is not like `ready`"),
-        }
+        let event = self.wait(|e| matches!(e, Event::Ready { .. }));
+        let Event::Ready { invite, address, .. } = event else { panic!("{event:?} is not like `ready`") };
+        (invite, address)
     }
 
     fn leave(self) -> Result<(), Trouble> {

@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests look for one message among many")]
 #![allow(
     clippy::unwrap_used,
+    clippy::result_large_err,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a test may panic: that is how it fails"
@@ -241,7 +242,7 @@ async fn the_server_sees_neither_addresses_nor_names_nor_secrets() {
     let tap = tap(server.addresses()[0], Arc::clone(&log)).await;
     let choice: ControlChoice = format!("server:http://{tap}").parse().unwrap();
     let (ana, bob) = (Player::owner(1), Player::friend(2, 1));
-    let mut a = Line::join(&ana, &choice, &quick()).await;
+    let a = Line::join(&ana, &choice, &quick()).await;
     let mut b = Line::join(&bob, &choice, &quick()).await;
     a.publish(1).await;
     b.record_of(&ana, 1).await;
@@ -387,7 +388,7 @@ async fn a_broken_database_is_kept_aside_and_the_server_starts() {
     let good = std::fs::read(&path).unwrap();
     let mut scrambled = good.clone();
     for (i, byte) in scrambled.iter_mut().enumerate() {
-        *byte = (i % 251) as u8;
+        *byte = u8::try_from(i % 251).unwrap();
     }
     let torn = good[..good.len() / 3].to_vec();
     for broken in [b"not a database".to_vec(), scrambled, torn] {

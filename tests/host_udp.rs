@@ -95,11 +95,15 @@ impl End {
 
 /// Datagrams of changing sizes, numbered.
 fn story() -> Vec<Vec<u8>> {
-    let sizes = [1200; 60].into_iter().chain([500]).chain([90; 40]).chain([1452; 10]).chain([33, 34, 35, 36]);
-    sizes
-        .enumerate()
-        .map(|(n, size)| [&(n as u32).to_be_bytes()[..], &vec![n as u8; size]].concat())
-        .collect()
+    let sizes: Vec<usize> = [1200; 60]
+        .into_iter()
+        .chain([500])
+        .chain([90; 40])
+        .chain([1452; 10])
+        .chain([33, 34, 35, 36])
+        .collect();
+    let numbered = (0u8..).zip(sizes);
+    numbered.map(|(n, size)| [&u32::from(n).to_be_bytes()[..], &vec![n; size]].concat()).collect()
 }
 
 async fn tell(from: &mut End, to: &mut End) -> Vec<Vec<u8>> {

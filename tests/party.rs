@@ -1,14 +1,24 @@
 //! The bridge end to end in memory, with WireGuard's real handshakes and ciphers: what a player would see.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests pick what they look for, and may panic"
+)]
+
 #[path = "support/party.rs"]
 mod support;
 
 use lanrage::engine::counters::DropReason;
+use lanrage::engine::effect::Effect;
 use lanrage::engine::sink::Delivery;
 use lanrage::engine::tunnel::noise::Noise;
 use lanrage::model::command::Command;
+use lanrage::model::id::LinkId;
 use lanrage::model::key::NodeKeys;
 use lanrage::model::status::{Event, PathKind};
+use lanrage::wire::control::{Down, Up};
 use std::time::Duration;
 use support::{Party, secret, udp};
 
@@ -174,4 +184,26 @@ fn a_silent_peer_is_away_then_gone_and_its_games_with_it() {
         .filter(|w| !w.is_empty())
         .collect();
     assert_eq!(words, ["found", "lost", "no path", "away", "left"]);
+}
+
+#[test]
+fn an_owner_that_died_in_the_middle_of_a_removal_is_let_back_into_its_own_party() {
+    let mut party = ready(2, "minecraft");
+    let kicked = NodeKeys::new(&secret(1)).id();
+    let before = party.seats[0].memory.clone();
+    let mut wire = std::mem::take(&mut party.wire);
+    party.seats[0].node.handle_command(Command::Kick(kicked), party.now, &mut wire);
+    let mut rotation = None;
+    while let Some(effect) = party.seats[0].node.poll_effect() {
+        if let Effect::Control(_, Up::Rotate { rotation: made }) = effect {
+            rotation = Some(made);
+        }
+    }
+    // The new secret was never kept: the next start knows the old one, and hears of the new from a control plane.
+    party.seats[0] = party.make(0, &["minecraft"], before, 1);
+    let rotation = rotation.expect("the control plane was told");
+    party.seats[0].node.handle_control(LinkId(0), Down::Rotated { rotation }, party.now);
+    let effects: Vec<Effect> = std::iter::from_fn(|| party.seats[0].node.poll_effect()).collect();
+    assert!(effects.iter().any(|e| matches!(e, Effect::Rekeyed { epoch: 1, .. })));
+    assert!(!effects.iter().any(|e| matches!(e, Effect::Stop { .. })), "{effects:?}");
 }

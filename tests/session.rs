@@ -1,6 +1,15 @@
 //! One list of stories for everything behind the `Session` seam, so that the session of the simulator and the one that
 //! ships stay two of a kind. Stories that need hours to pass run where the clock is an argument.
 #![cfg(feature = "sim")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    dead_code,
+    reason = "a test may panic: that is how it fails; and it takes of its helpers what it needs"
+)]
 
 use lanrage::engine::tunnel::noise::Noise;
 use lanrage::engine::tunnel::plain::Plain;

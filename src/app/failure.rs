@@ -26,12 +26,25 @@ impl Failure {
     /// For standard error.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut out = format!("error: {}\n", self.trouble.message.trim_end());
+        let mut out = format!("error: {}\n", harmless(self.trouble.message.trim_end()));
         if !self.trouble.hint.is_empty() {
-            let _ = writeln!(out, "  try: {}", self.trouble.hint);
+            let _ = writeln!(out, "  try: {}", harmless(&self.trouble.hint));
         }
         out
     }
+}
+
+/// Messages quote files, folders and names that others wrote: what would steer the terminal is shown instead of done.
+fn harmless(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && !matches!(c, '\n' | '\t') {
+            out.extend(c.escape_debug());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 impl From<Trouble> for Failure {
@@ -57,5 +70,16 @@ impl From<anyhow::Error> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::new("io", error.to_string(), "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_texts_of_others_cannot_steer_the_terminal() {
+        let failure = Failure::new("bad", "line 1:\n\u{1b}[2J\u{9b}31m\r\tü", "here: \u{7}Bob");
+        assert_eq!(failure.text(), "error: line 1:\n\\u{1b}[2J\\u{9b}31m\\r\tü\n  try: here: \\u{7}Bob\n");
     }
 }

@@ -1,6 +1,6 @@
 //! `lanrage games`: what profiles there are, what one says, and whether a file is one.
 
-use super::config::PROFILE_BYTES;
+use super::config::{PROFILE_BYTES, read_text};
 use super::failure::Failure;
 use crate::rules::check::check_text;
 use crate::rules::compile::compile;
@@ -92,11 +92,7 @@ pub fn check(file: &Path) -> Result<String, Failure> {
             "name a TOML file; `lanrage games show minecraft` prints one",
         )
     };
-    let size = std::fs::metadata(file).map_err(|e| unreadable(e.to_string()))?.len();
-    if size > PROFILE_BYTES {
-        return Err(unreadable(format!("it is larger than {} KiB", PROFILE_BYTES / 1024)));
-    }
-    let text = std::fs::read_to_string(file).map_err(|e| unreadable(e.to_string()))?;
+    let text = read_text(file, PROFILE_BYTES).map_err(unreadable)?;
     let name = file.display().to_string();
     let profile = check_text(&name, &text).map_err(|wrong| report(&name, &wrong))?;
     compile(std::slice::from_ref(&profile)).map_err(|wrong| report(&name, &wrong))?;

@@ -4,6 +4,7 @@
 //! * `bridge`: a node with everything around it; `run`: one in the foreground; `serve`: a control server
 //! * `ipc`: `status`, `invite`, `leave` and `kick` talk to the node that runs with the same data folder
 //! * `games`: the profiles
+//! * `output`: standard output, for `run`
 //! * `failure`: what a command says when it did not work, and its exit code; `log`: standard error
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
 
@@ -16,6 +17,8 @@ pub mod log;
 pub mod run;
 pub mod serve;
 pub mod signals;
+
+mod output;
 
 use crate::model::status::Event;
 use crate::rules::shipped::Catalog;
@@ -51,7 +54,9 @@ pub fn main() -> ExitCode {
         Err(failure) => {
             let _ = io::stderr().write_all(failure.text().as_bytes());
             if as_events {
-                let _ = json::write(&Event::Error(failure.trouble.clone()), &mut io::stdout().lock());
+                let mut line = Vec::new();
+                let _ = json::write(&Event::Error(failure.trouble.clone()), &mut line);
+                output::last_word(line);
             }
             ExitCode::from(failure.exit)
         }

@@ -5,6 +5,7 @@ use super::bridge::{self, NodeHandle, Running};
 use super::config::RunConfig;
 use super::failure::Failure;
 use super::ipc;
+use super::output::Output;
 use super::signals::Signals;
 use super::{games, log};
 use crate::host::threads;
@@ -44,7 +45,9 @@ pub fn run(config: RunConfig, screen: Screen) -> Result<(), Failure> {
     // Held until the node has ended: that is what `lanrage leave` waits for.
     let _door = ipc::Server::start(&data_dir, running.handle.clone())?;
     let runtime = threads::data_runtime()?;
-    let mut show = Show { face, command, game: None, leaving: None, failed: None };
+    let wrapped = command.first().map_or_else(String::new, |program| program.to_string_lossy().into_owned());
+    let output = Output::start()?;
+    let mut show = Show { face, output, command, game: None, wrapped, leaving: None, failed: None };
     for diagnostic in &catalog.wrong {
         show.event(&Event::Warning(Trouble::new(
             "bad_profile",
@@ -85,8 +88,11 @@ pub fn forms(text: &str) -> Option<InviteForms> {
 
 struct Show {
     face: Face,
+    output: Output,
     command: Vec<OsString>,
     game: Option<Child>,
+    /// The game's program, for messages.
+    wrapped: String,
     /// When the node is stopped without goodbyes.
     leaving: Option<Instant>,
     failed: Option<Failure>,
@@ -98,8 +104,15 @@ impl Show {
         let mut signals = Signals::new()?;
         loop {
             let deadline = self.leaving.unwrap_or_else(|| Instant::now() + NEVER);
+            let room = self.output.has_room();
             tokio::select! {
-                event = running.events.recv() => match event {
+                news = self.output.news(!room) => {
+                    if let Some(error) = news {
+                        self.output_broke(&error, &node);
+                    }
+                }
+                // Who leaves does not wait for a reader who does not read.
+                event = running.events.recv(), if room || self.leaving.is_some() => match event {
                     Some(event) => self.happened(&event, &node),
                     None => break,
                 },
@@ -124,16 +137,16 @@ impl Show {
                 }
             }
         }
+        if let Some(error) = self.output.finish().await {
+            self.output_broke(&error, &node);
+        }
         running.wait()?;
         self.note("left the party");
         Ok(())
     }
 
     fn happened(&mut self, event: &Event, node: &NodeHandle) {
-        if !self.event(event) {
-            // Nobody reads any more: the pipe's other end is closed.
-            self.leave(node);
-        }
+        self.event(event);
         if matches!(event, Event::Ready { .. }) && !self.command.is_empty() && self.game.is_none() {
             let command = std::mem::take(&mut self.command);
             if let Err(failure) = self.start_game(&command) {
@@ -143,16 +156,30 @@ impl Show {
         }
     }
 
-    /// Shows an event; false when nobody can see it.
-    fn event(&mut self, event: &Event) -> bool {
-        match &mut self.face {
-            Face::Json => json::write(event, &mut io::stdout().lock()).is_ok(),
-            Face::Plain(plain) => plain.write(event, &mut io::stdout().lock()).is_ok(),
+    fn event(&mut self, event: &Event) {
+        let mut line = Vec::new();
+        // Writing into memory does not fail.
+        let _ = match &mut self.face {
+            Face::Json => json::write(event, &mut line),
+            Face::Plain(plain) => plain.write(event, &mut line),
             Face::Live(live) => {
                 live.event(event);
-                true
+                Ok(())
             }
+        };
+        if !line.is_empty() {
+            self.output.write(line);
         }
+    }
+
+    /// A closed pipe is how its reader says that it has seen enough; a full disk is not.
+    fn output_broke(&mut self, error: &io::Error, node: &NodeHandle) {
+        if error.kind() != io::ErrorKind::BrokenPipe && self.failed.is_none() {
+            let what = format!("what happens cannot be written to standard output: {error}");
+            let hint = "check where the output goes (is the disk full?); the party was left";
+            self.failed = Some(Failure::new("output", what, hint));
+        }
+        self.leave(node);
     }
 
     fn status(&self, node: &NodeHandle) {
@@ -201,7 +228,13 @@ impl Show {
     fn game_ended(&mut self, ended: io::Result<ExitStatus>, node: &NodeHandle) {
         match ended {
             Ok(status) if status.success() => self.note("the game has ended"),
-            Ok(status) => tracing::warn!("the game has ended with {status}"),
+            // Who leaves takes the game along: Ctrl-C reaches both.
+            Ok(_) if self.leaving.is_some() => self.note("the game has ended"),
+            Ok(status) => {
+                let what = format!("the game `{}` has ended with {status}", self.wrapped);
+                let hint = "start it without lanrage to see whether it fails there too; the party was left";
+                self.failed = Some(Failure::new("game_failed", what, hint));
+            }
             Err(error) => tracing::warn!("the game cannot be watched: {error}"),
         }
         self.leave(node);

@@ -24,7 +24,6 @@ pub fn serve(config: ServeConfig) -> Result<(), Failure> {
         let mut signals = Signals::new()?;
         let handle = server::start(options).await?;
         welcome(&handle, &mut io::stdout().lock());
-        handle.warnings().iter().for_each(|w| tracing::warn!("{w}"));
         signals.next().await;
         tracing::info!("stopping");
         tokio::select! {

@@ -1,7 +1,7 @@
 //! Keys: a node's own, a party's, and what is made of them. No secret shows in `Debug`, all are wiped on drop.
 //!
-//! A node has one 32-byte secret. From it come an Ed25519 signing key (its identity) and an X25519 tunnel key
-//! (WireGuard's static key). A party has a 128-bit secret per epoch; from it come the sealing key of peer records, the
+//! A node has one 32-byte secret. From it comes an Ed25519 signing key (its identity); the X25519 tunnel key (WireGuard's
+//! static key) is the same key in Montgomery form, so that an identity proves whose tunnel key it is. A party has a 128-bit secret per epoch; from it come the sealing key of peer records, the
 //! base of the tunnels' pre-shared keys, and a membership signing key whose public half is all that a control server
 //! ever sees. Derivation is HKDF-SHA256 (RFC 5869), signatures Ed25519 (RFC 8032), sealing XChaCha20-Poly1305.
 
@@ -71,6 +71,14 @@ impl PeerKey {
     pub fn id(&self) -> PeerId {
         PeerId::of(self)
     }
+
+    /// The tunnel key that belongs to this identity: the same point on the other form of the curve. `None` for bytes that
+    /// are no point.
+    #[must_use]
+    pub fn tunnel_key(&self) -> Option<TunnelKey> {
+        let key = VerifyingKey::from_bytes(&self.0).ok()?;
+        Some(TunnelKey(key.to_montgomery().to_bytes()))
+    }
 }
 
 impl MemberKey {
@@ -109,10 +117,10 @@ impl NodeKeys {
     #[must_use]
     pub fn new(secret: &NodeSecret) -> Self {
         const SALT: &[u8] = b"lanrage node v1";
-        Self {
-            sign: SigningKey::from_bytes(&derive(SALT, &secret.0, &[b"sign"])),
-            tunnel: derive::<32>(SALT, &secret.0, &[b"tunnel"]).into(),
-        }
+        let sign = SigningKey::from_bytes(&derive(SALT, &secret.0, &[b"sign"]));
+        // One scalar for both, so that nobody can claim another's tunnel key as its own.
+        let tunnel = sign.to_scalar_bytes().into();
+        Self { sign, tunnel }
     }
 
     /// The identity.
@@ -285,6 +293,12 @@ mod tests {
 
     fn party(secret: u8, epoch: u32) -> PartyKeys {
         PartyKeys::new(PartyId::of(node(1).id(), 0), epoch, &PartySecret([secret; 16]))
+    }
+
+    #[test]
+    fn a_tunnel_key_follows_from_the_identity() {
+        assert_eq!(node(1).key().tunnel_key(), Some(node(1).tunnel_key()));
+        assert_ne!(node(1).key().tunnel_key(), Some(node(2).tunnel_key()));
     }
 
     #[test]

@@ -123,7 +123,8 @@ impl Envelope {
         if record.candidates.len() > limits::CANDIDATES || record.games.len() > limits::GAMES {
             return Err(EnvelopeError::TooLarge);
         }
-        if !Seat::RANGE.contains(&record.seat.0) {
+        // Another's tunnel key would draw that peer's handshakes to this one.
+        if !Seat::RANGE.contains(&record.seat.0) || self.key.tunnel_key() != Some(record.tunnel) {
             return Err(EnvelopeError::Damaged);
         }
         record.name = tidy_name(&record.name);

@@ -39,9 +39,8 @@ type Loaded = (Vec<(PartyId, Party)>, usize);
 impl Store {
     /// Opens the file, or makes it.
     pub(super) fn open(dir: &Path) -> anyhow::Result<Opened> {
-        std::fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make the data folder {}", dir.display()))?;
         let path = dir.join(NAME);
+        make_private(dir, &path)?;
         let mut warnings = Vec::new();
         let (db, (parties, unreadable)) = match try_open(&path)? {
             Some(opened) => opened,
@@ -94,6 +93,22 @@ impl Store {
         write.commit()?;
         Ok(())
     }
+}
+
+/// The folder and the file, for their owner only: who meets whom is nobody else's business. What exists keeps its permissions.
+fn make_private(dir: &Path, path: &Path) -> anyhow::Result<()> {
+    let mut folder = std::fs::DirBuilder::new();
+    folder.recursive(true);
+    let mut file = std::fs::OpenOptions::new();
+    file.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
+    }
+    folder.create(dir).with_context(|| format!("cannot make the data folder {}", dir.display()))?;
+    file.open(path).with_context(|| format!("cannot make or write {}", path.display()))?;
+    Ok(())
 }
 
 /// `None` when the file is damaged.
@@ -177,4 +192,23 @@ fn free_name(path: &Path) -> PathBuf {
         n += 1;
     }
     name
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_parties_are_nobody_elses_business() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("new/deep");
+        Store::open(&at).unwrap().store.write(&vec![(PartyId([1; 10]), None)]).unwrap();
+        let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&at), mode(&at.join(NAME))), (0o700, 0o600));
+        // In a folder that others may look into, the file is closed all the same.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        Store::open(dir.path()).unwrap();
+        assert_eq!(mode(&dir.path().join(NAME)), 0o600);
+    }
 }

@@ -40,6 +40,7 @@ pub struct Plane {
     seed: Seed,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a world has one or two of these")]
 #[derive(Debug)]
 enum Kind {
     Server(Server),
@@ -163,7 +164,7 @@ impl Plane {
         if let Kind::Server(server) = &mut self.kind {
             server.restarts += 1;
             let seed = self.seed.fork(&format!("lobby {}", server.restarts));
-            server.lobby = Box::new(Lobby::new(self.knobs.clone(), seed, now));
+            *server.lobby = Lobby::new(self.knobs.clone(), seed, now);
             for (id, party) in server.stored.clone() {
                 server.lobby.restore(id, party, now);
             }
@@ -313,7 +314,7 @@ impl Folder {
 
     fn look(&mut self, knobs: &Knobs, now: Now) -> Vec<Outgoing> {
         self.looks += 1;
-        if let (true, Some((_, party))) = (self.looks % 60 == 0, &mut self.party) {
+        if let (true, Some((_, party))) = (self.looks.is_multiple_of(60), &mut self.party) {
             party.expire(knobs, now);
         }
         let callers: Vec<Caller> = self.callers.keys().copied().collect();

@@ -115,6 +115,12 @@ impl Oracle {
         said.filter_map(|i| self.emissions.get(*i)).filter(move |e| e.what == what)
     }
 
+    /// How many packets a program heard.
+    #[must_use]
+    pub fn heard_by(&self, place: Place) -> usize {
+        self.copies.values().flatten().filter(|c| c.place == place).count()
+    }
+
     /// When a program last said something.
     #[must_use]
     pub fn last_said(&self, by: Place) -> Option<Mono> {

@@ -40,7 +40,10 @@ impl World {
     /// A datagram arrives; with GRO, equal ones that arrive with it come along in one buffer.
     pub(super) fn datagram(&mut self, pc: usize, to: SocketAddr, from: SocketAddr, mut bytes: Vec<u8>) {
         let stride = bytes.len().max(1);
-        while self.chaos.gro && bytes.len() % stride == 0 && bytes.len() + stride <= limits::GRO_BYTES {
+        while self.chaos.gro
+            && bytes.len().is_multiple_of(stride)
+            && bytes.len() + stride <= limits::GRO_BYTES
+        {
             let more = self.take_next(|event| {
                 matches!(event, Event::Datagram { pc: p, to: t, from: f, bytes: b }
                     if (*p, *t, *f) == (pc, to, from) && b.len() <= stride)

@@ -6,6 +6,7 @@ use super::layers::{Origin, Raw};
 use crate::app::failure::Failure;
 use crate::rules::diagnostic::{Place, Source};
 use crate::rules::nearest::nearest;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,12 +24,23 @@ pub(super) fn read(path: &Path) -> Result<Vec<(&'static Key, Raw)>, Failure> {
         let what = format!("the config file {} cannot be read: {why}", path.display());
         Failure::new("config_unreadable", what, "name another file with --config FILE, or remove the option")
     };
-    let meta = std::fs::metadata(path).map_err(|e| unreadable(e.to_string()))?;
-    if meta.len() > FILE_BYTES {
-        return Err(unreadable(format!("it is larger than {} KiB", FILE_BYTES / 1024)));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
+    let text = read_text(path, FILE_BYTES).map_err(unreadable)?;
     parse(&path.display().to_string(), text)
+}
+
+/// The text of a file that a person named, or why there is none. Devices and pipes have no size that could be asked and may
+/// never end, so the cap is on what is read.
+pub(in crate::app) fn read_text(path: &Path, most: u64) -> Result<String, String> {
+    let told = |e: std::io::Error| e.to_string();
+    if std::fs::metadata(path).map_err(told)?.is_dir() {
+        return Err("it is a folder".to_owned());
+    }
+    let mut text = Vec::new();
+    std::fs::File::open(path).and_then(|f| f.take(most + 1).read_to_end(&mut text)).map_err(told)?;
+    if text.len() as u64 > most {
+        return Err(format!("it is larger than {} KiB", most / 1024));
+    }
+    String::from_utf8(text).map_err(|_| "it is not a text file (not UTF-8)".to_owned())
 }
 
 /// The same from a text.

@@ -21,6 +21,7 @@ use crate::model::addr::Subnet;
 use crate::model::limits;
 use crate::ui::cli::args::{GlobalArgs, RunArgs, ServerArgs};
 use crate::wire::invite::{ControlHint, Invite};
+pub(in crate::app) use file::read_text;
 use layers::{Layers, Variables};
 use std::ffi::OsString;
 use std::net::SocketAddr;

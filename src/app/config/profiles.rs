@@ -1,5 +1,6 @@
 //! A player's own profiles: read as texts here, understood by `rules`.
 
+use super::file::read_text;
 use super::layers::Layers;
 use crate::app::failure::Failure;
 use std::path::{Path, PathBuf};
@@ -39,11 +40,7 @@ fn profiles_of(dir: &Path) -> Result<Vec<(String, String)>, Failure> {
         return Err(failed(dir, format!("more than {PROFILES} profiles in one folder")));
     }
     let read = |path: &PathBuf| {
-        let size = std::fs::metadata(path).map_err(|e| failed(path, e.to_string()))?.len();
-        if size > PROFILE_BYTES {
-            return Err(failed(path, format!("it is larger than {} KiB", PROFILE_BYTES / 1024)));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| failed(path, e.to_string()))?;
+        let text = read_text(path, PROFILE_BYTES).map_err(|why| failed(path, why))?;
         Ok((path.display().to_string(), text))
     };
     paths.iter().map(read).collect()

@@ -150,3 +150,12 @@ fn own_profiles_are_read_in_order_and_never_too_large() {
     std::fs::write(games.join("c.toml"), vec![b'#'; 300_000]).unwrap();
     assert!(profiles(&Layers::default(), dir.path()).unwrap_err().text().contains("c.toml"));
 }
+
+#[cfg(target_os = "linux")]
+#[cfg(unix)]
+#[test]
+fn a_device_that_never_ends_is_refused_and_not_read_to_its_end() {
+    let why = read_text(Path::new("/dev/zero"), 4096).unwrap_err();
+    assert_eq!(why, "it is larger than 4 KiB");
+    assert_eq!(read_text(Path::new("/dev"), 4096).unwrap_err(), "it is a folder");
+}

@@ -17,6 +17,11 @@ const UDP_LIFE: Duration = Duration::from_secs(120);
 /// Idle TCP connections are forgotten after this.
 const TCP_LIFE: Duration = Duration::from_secs(1800);
 
+/// Ports that one peer may have leased at once, of each kind: no peer may use up what is there for all.
+const LEASES_OF_ONE: usize = 256;
+/// Flows that one peer may have begun at once; beyond, its new ones are dropped until old ones run out.
+const FLOWS_OF_ONE: usize = 1024;
+
 /// Which way a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -28,9 +33,10 @@ pub enum Way {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Flow {
+    /// First, so that one peer's flows lie together.
+    seat: Seat,
     transport: Transport,
     local: u16,
-    seat: Seat,
     remote: u16,
 }
 
@@ -63,6 +69,9 @@ impl Firewall {
     }
 
     fn lease(&mut self, lease: Lease, life: Duration, now: Mono) {
+        if !self.leases.contains_key(&lease) && self.leases_like(lease) >= LEASES_OF_ONE {
+            return;
+        }
         if self.leases.len() >= FLOWS && !self.leases.contains_key(&lease) {
             self.sweep(now);
             if self.leases.len() >= FLOWS {
@@ -71,6 +80,18 @@ impl Firewall {
         }
         let until = self.leases.entry(lease).or_insert(now);
         *until = (*until).max(now + life);
+    }
+
+    /// How many leases of this kind a peer has already; the first few are enough to know.
+    fn leases_like(&self, lease: Lease) -> usize {
+        let range = match lease {
+            Lease::Theirs(seat, ..) => {
+                Lease::Theirs(seat, Transport::Tcp, 0)..=Lease::Theirs(seat, Transport::Udp, u16::MAX)
+            }
+            Lease::AnswersOut(seat, _) => Lease::AnswersOut(seat, 0)..=Lease::AnswersOut(seat, u16::MAX),
+            Lease::Mine(..) | Lease::AnswersIn(_) => return 0,
+        };
+        self.leases.range(range).take(LEASES_OF_ONE).count()
     }
 
     /// A game on this computer announced a port of its own.
@@ -129,11 +150,18 @@ impl Firewall {
             *until = now + life;
             return true;
         }
-        if !(self.open || self.may_begin(way, flow, rules, now)) {
+        if !(self.open || self.may_begin(way, flow, rules, now)) || way == Way::In && self.is_greedy(seat) {
             return false;
         }
         self.note(flow, life, now);
         true
+    }
+
+    /// A peer that begins ever new flows would push out those of others, each at the cost of a walk through all.
+    fn is_greedy(&self, seat: Seat) -> bool {
+        let first = Flow { seat, transport: Transport::Tcp, local: 0, remote: 0 };
+        let last = Flow { seat, transport: Transport::Udp, local: u16::MAX, remote: u16::MAX };
+        self.flows.range(first..=last).take(FLOWS_OF_ONE).count() >= FLOWS_OF_ONE
     }
 
     fn may_begin(&self, way: Way, flow: Flow, rules: &Ruleset, now: Mono) -> bool {
@@ -184,4 +212,45 @@ impl Firewall {
 
 fn is_icmp_error(view: &PacketView<'_>, types: &[u8]) -> bool {
     view.payload().first().is_some_and(|t| types.contains(t))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::packet::write_udp;
+
+    fn at(s: u64) -> Mono {
+        Mono(Duration::from_secs(s))
+    }
+
+    fn admits(f: &mut Firewall, seat: u8, from: u16, to: u16, now: Mono) -> bool {
+        let mut room = [0; 100];
+        let source = format!("10.1.2.{seat}:{from}").parse().unwrap();
+        let n = write_udp(&mut room, source, format!("10.1.2.4:{to}").parse().unwrap(), 64, b"x").unwrap();
+        f.admit(Way::In, &PacketView::parse(&room[..n]).unwrap(), Seat(seat), &Ruleset::default(), now)
+    }
+
+    #[test]
+    fn one_peer_does_not_push_out_the_flows_of_others() {
+        let mut f = Firewall::new(false);
+        f.announced_here(Transport::Udp, 4000, Duration::from_secs(60), at(0));
+        assert!(admits(&mut f, 3, 5, 4000, at(0)));
+        assert!((1..5000).map(|port| admits(&mut f, 9, port, 4000, at(1))).any(|passed| !passed));
+        assert!(f.flows.len() <= FLOWS_OF_ONE + 1, "{} flows", f.flows.len());
+        // Its lease is over, so only the flow lets it in.
+        assert!(admits(&mut f, 3, 5, 4000, at(100)));
+        assert!(!admits(&mut f, 3, 6, 4000, at(100)));
+    }
+
+    #[test]
+    fn one_peer_does_not_use_up_the_ports_of_all() {
+        let mut f = Firewall::new(false);
+        let life = Duration::from_secs(60);
+        for port in 1..u16::MAX {
+            f.announced_there(Seat(9), Transport::Udp, port, life, at(0));
+            f.was_asked(Seat(9), port, life, at(0));
+        }
+        f.announced_here(Transport::Udp, 4000, life, at(1));
+        assert!(admits(&mut f, 3, 5, 4000, at(2)));
+    }
 }

@@ -119,6 +119,10 @@ impl<S: Session> Node<S> {
         if frame.hops != 0 {
             return Err(DropReason::HopLimit);
         }
+        if frame.class == Class::Unicast {
+            // Nobody sends these: what is for one peer goes as a packet, past the firewall.
+            return Err(DropReason::BadFrame);
+        }
         let mut scratch = *self.scratch;
         let packet = scratch.get_mut(HEADER..len).ok_or(DropReason::BadFrame)?;
         let view = PacketView::parse(packet).map_err(|_| DropReason::Malformed)?;

@@ -6,7 +6,7 @@ use crate::engine::effect::{Effect, Memory};
 use crate::engine::lan::pace::Bucket;
 use crate::engine::link::{Identity, LinkAction};
 use crate::engine::path::agent::Agent;
-use crate::engine::roster::News;
+use crate::engine::roster::{News, RosterError};
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::peer::{Peer, Presence};
 use crate::engine::tunnel::session::{Session, SessionSetup};
@@ -30,6 +30,7 @@ impl<S: Session> Node<S> {
 
     /// A record came. `live` when a control plane or the peer itself says it now (not our memory).
     fn learn(&mut self, envelope: Envelope, live: bool, now: Now) {
+        self.catch_up(&envelope);
         match self.party.roster.learn(envelope, &self.party.keys) {
             Ok((id, news)) => {
                 if news != News::Old {
@@ -41,11 +42,21 @@ impl<S: Session> Node<S> {
                 }
             }
             // Our own record comes back from every control plane.
-            Err(crate::engine::roster::RosterError::Own) => {}
+            Err(RosterError::Own) => {}
             Err(error) => {
                 tracing::debug!(%error, "a record was not taken");
                 self.dropped(DropReason::BadRecord);
             }
+        }
+    }
+
+    /// A record of our own with a higher number: our memory was lost and the clock is slow. Later ones must be newer, or
+    /// no control plane takes them.
+    fn catch_up(&mut self, envelope: &Envelope) {
+        let ours = envelope.key == self.me.keys.key() && envelope.seq > self.me.seq;
+        if ours && envelope.check(self.party.id).is_ok() {
+            self.me.seq = envelope.seq;
+            self.todo.publish = true;
         }
     }
 
@@ -451,8 +462,10 @@ impl<S: Session> Node<S> {
         }
         let epoch = self.party.keys.epoch() + 1;
         let secret = PartySecret(self.dice.bytes());
-        let stay: Vec<(PeerId, TunnelKey)> =
-            self.party.roster.iter().filter(|(p, _)| *p != id).map(|(p, m)| (p, m.record.tunnel)).collect();
+        // The owner stays too: if this computer dies before the new secret is kept, a control plane still has it.
+        let me = (self.me.id, self.me.keys.tunnel_key());
+        let others = self.party.roster.iter().filter(|(p, _)| *p != id).map(|(p, m)| (p, m.record.tunnel));
+        let stay: Vec<(PeerId, TunnelKey)> = std::iter::once(me).chain(others).collect();
         let dice = &mut self.dice;
         let rotation = Rotation::seal(&self.me.keys, slot, epoch, &secret, &stay, || dice.bytes());
         let message = PeerMessage::Rotation(rotation.clone());
@@ -477,7 +490,10 @@ impl<S: Session> Node<S> {
             return self.dropped(DropReason::BadRecord);
         }
         match rotation.open(&self.me.keys) {
-            Some(secret) => self.rekey(rotation, secret, now),
+            Some(secret) => {
+                self.rekey(rotation, secret, now);
+                self.party.rotation = self.party.owned_slot.map(|_| rotation.clone());
+            }
             None => self.stop(Some(Trouble::new(
                 "removed",
                 "the host removed you from the party",
@@ -494,7 +510,9 @@ impl<S: Session> Node<S> {
         for id in gone {
             if let Some(at) = self.peers.list.iter().position(|p| p.id == id) {
                 self.peer_is_gone(at, "was removed from the party by the host", true, now);
-                self.peers.list.remove(at);
+                let removed = self.peers.list.remove(at);
+                // Whoever gets this seat next inherits nothing.
+                removed.seat.into_iter().for_each(|seat| self.lan.firewall.forget(seat));
             }
             self.party.roster.remove(id);
         }

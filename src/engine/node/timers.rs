@@ -48,11 +48,10 @@ impl<S: Session> Node<S> {
 
     fn tick_session(&mut self, at: usize, now: Now, wan: &mut impl WanSink) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
-        if peer.session.deadline().is_none_or(|d| d.at > now.mono) {
-            return;
-        }
         let mut room = [0u8; LEAST_ROOM];
-        let outcome = peer.session.tick(&mut room, now);
+        let due = peer.session.deadline().is_some_and(|d| d.at <= now.mono);
+        let outcome = if due { peer.session.tick(&mut room, now) } else { Tick::Nothing };
+        // Not only a tick ends a session: after a long sleep the first packet finds it dead, and no deadline follows.
         let established = peer.session.established();
         if peer.outbound.up && !established {
             peer.outbound.up = false;

@@ -43,9 +43,8 @@ impl<S: Session> Node<S> {
                     }
                     0
                 }
-                other @ (Open::Reply(_) | Open::Nothing | Open::Refused) => {
-                    self.answer(at, from, wire, other, room, wan)
-                }
+                Open::Refused => return self.dropped(DropReason::Refused),
+                other @ (Open::Reply(_) | Open::Nothing) => self.answer(at, from, wire, other, room, wan),
             },
             None => {
                 let mut room = [0; SLOT_BYTES];
@@ -55,7 +54,8 @@ impl<S: Session> Node<S> {
                         self.dropped(DropReason::LanFull);
                         0
                     }
-                    other @ (Open::Reply(_) | Open::Nothing | Open::Refused) => {
+                    Open::Refused => return self.dropped(DropReason::Refused),
+                    other @ (Open::Reply(_) | Open::Nothing) => {
                         self.answer(at, from, wire, other, &room, wan)
                     }
                 }
@@ -90,15 +90,16 @@ impl<S: Session> Node<S> {
     ) -> usize {
         match outcome {
             Open::Reply(len) => {
-                if let (Some(1), Some(peer)) = (wire.first(), self.peers.list.get_mut(at)) {
+                if let (Some(1), Some(2), Some(peer)) =
+                    (wire.first(), room.first(), self.peers.list.get_mut(at))
+                {
                     // The other side began anew: it may be another run that knows nothing of us yet.
                     peer.outbound.greeted = false;
                     peer.outbound.replayed = false;
                 }
                 self.send_raw(from, room.get(..len).unwrap_or(&[]), wan);
             }
-            Open::Refused => self.dropped(DropReason::Refused),
-            Open::Nothing | Open::Plain(_) => {}
+            Open::Nothing | Open::Plain(_) | Open::Refused => {}
         }
         0
     }
@@ -126,7 +127,10 @@ impl<S: Session> Node<S> {
     fn open(&mut self, at: usize, from: SocketAddr, wire: &[u8], room: &mut [u8], now: Now) -> Open {
         let Some(peer) = self.peers.list.get_mut(at) else { return Open::Refused };
         let outcome = peer.session.open(wire, room, from, now);
-        if outcome != Open::Refused {
+        // Cookies, asked for or given, prove no more than that somebody knows a public key: a recording does.
+        let cookie =
+            wire.first() == Some(&3) || matches!(outcome, Open::Reply(_)) && room.first() == Some(&3);
+        if outcome != Open::Refused && !cookie {
             peer.agent.heard(from, &self.world.cards, now.mono);
         }
         outcome

@@ -33,6 +33,8 @@ const DEMOTE_ANYWAY: u32 = 5;
 const POLITE_WAIT: Duration = Duration::from_millis(700);
 /// From this many tries on they come twice a minute.
 const PATIENT: u32 = 31;
+/// Addresses of one peer under test: those of its record, and as many that were only heard from.
+const PAIRS: usize = CANDIDATES * 2;
 /// A proof this fresh is worth more than a primary that has been silent for as long.
 const FRESH: Duration = Duration::from_secs(2);
 
@@ -69,7 +71,7 @@ pub struct Report {
 pub struct Agent {
     pairs: Vec<Pair>,
     primary: Option<SocketAddr>,
-    reported: Option<SocketAddr>,
+    reported: Option<(SocketAddr, PathKind)>,
     why: String,
     eager: bool,
     keepalive: Duration,
@@ -78,6 +80,8 @@ pub struct Agent {
     tries: u32,
     heard: Option<Mono>,
     unheard_since: Option<Mono>,
+    /// The peer seems to have moved away from its primary address.
+    moved: bool,
     numbers: u64,
     lost: bool,
     news: bool,
@@ -100,6 +104,7 @@ impl Agent {
             tries: 0,
             heard: None,
             unheard_since: None,
+            moved: false,
             numbers,
             lost: false,
             news: true,
@@ -120,6 +125,10 @@ impl Agent {
         }
         let primary = self.primary;
         self.pairs.retain(|p| p.named || Some(p.remote) == primary || p.proven.is_some());
+        if self.pairs.iter().any(|p| !p.named && Some(p.remote) == primary) && !candidates.is_empty() {
+            self.suspect(now);
+        }
+        self.make_room(PAIRS);
         if news && !self.session {
             self.tries = 0;
             self.next_try = Some(self.next_try.map_or(now, |t| t.min(now + POLITE_WAIT)));
@@ -129,7 +138,11 @@ impl Agent {
     /// This computer's cards changed, or the peer's network did: every proof is in doubt.
     pub fn network_changed(&mut self, cards: &[Card], now: Mono) {
         for pair in &mut self.pairs {
-            pair.kind = kind_of(pair.remote.ip(), cards);
+            let kind = kind_of(pair.remote.ip(), cards);
+            if kind != pair.kind && Some(pair.remote) == self.primary {
+                self.why = "this computer's network changed".to_owned();
+            }
+            pair.kind = kind;
             pair.doubt(now);
         }
         if self.primary.is_some() && self.unheard_since.is_none() {
@@ -163,7 +176,9 @@ impl Agent {
         (self.primary, self.reported, self.heard, self.unheard_since) = (None, None, None, None);
         (self.session, self.lost, self.news) = (false, false, true);
         self.tries = if left { 0 } else { PATIENT };
-        self.next_try = (!left).then_some(now + Duration::from_secs(30));
+        // At once: it may be this computer that was asleep, and the peer is still there.
+        self.next_try = (!left).then_some(now);
+        self.moved = false;
         self.pairs.retain(|p| p.named);
         for pair in &mut self.pairs {
             pair.proven = None;
@@ -196,18 +211,41 @@ impl Agent {
         self.heard = Some(now);
         self.unheard_since = None;
         if self.primary == Some(from) {
+            self.moved = false;
+        }
+        if self.primary == Some(from) {
             return;
         }
         self.news = true;
         if self.pairs.iter().all(|p| p.remote != from) {
-            if self.pairs.len() >= CANDIDATES * 2 {
-                self.pairs.retain(|p| p.named || p.proven.is_some());
-            }
+            self.make_room(PAIRS - 1);
             self.pairs.push(Pair::new(from, kind_of(from.ip(), cards), false, now));
+            self.suspect(now);
         }
         if self.primary.is_none() {
             self.primary = Some(from);
             self.why = "the first address that answered".to_owned();
+        }
+    }
+
+    /// The peer speaks from another address, or names its present one no more: ask there quickly instead of at the next
+    /// keepalive, so that a laptop that was carried elsewhere is followed within seconds.
+    fn suspect(&mut self, now: Mono) {
+        let primary = self.primary;
+        if let Some(pair) = self.pairs.iter_mut().find(|p| Some(p.remote) == primary) {
+            self.moved = true;
+            pair.next = pair.next.min(now);
+        }
+    }
+
+    /// Keeps the list bounded, whatever the peer's router (or the peer) makes up: the addresses that were never proven
+    /// leave first, then those whose proof is oldest. What the record names, and the primary, stay.
+    fn make_room(&mut self, most: usize) {
+        while self.pairs.len() > most {
+            let primary = self.primary;
+            let others = self.pairs.iter().enumerate().filter(|(_, p)| !p.named && Some(p.remote) != primary);
+            let Some((worst, _)) = others.min_by_key(|(_, p)| p.proven) else { return };
+            self.pairs.remove(worst);
         }
     }
 
@@ -252,6 +290,7 @@ impl Agent {
         };
         if let Some(why) = take {
             self.primary = Some(new_remote);
+            self.moved = false;
             self.why = why;
             if let Some(p) = self.pairs.iter_mut().find(|p| p.remote == new_remote) {
                 p.next = now + keepalive;
@@ -305,16 +344,17 @@ impl Agent {
     }
 
     fn in_doubt(&self, now: Mono) -> bool {
-        self.unheard_since.is_some_and(|since| now.since(since) >= DOUBT_AFTER)
+        self.moved || self.unheard_since.is_some_and(|since| now.since(since) >= DOUBT_AFTER)
     }
 
     /// The next thing to do at this time; call until `None`.
     pub fn poll(&mut self, now: Mono) -> Option<Action> {
         self.news = false;
-        if self.reported != self.primary
+        let primary = self.pairs.iter().find(|p| Some(p.remote) == self.primary).map(|p| (p.remote, p.kind));
+        if self.reported != primary
             && let Some(report) = self.report()
         {
-            self.reported = Some(report.remote);
+            self.reported = primary;
             return Some(Action::Changed(report));
         }
         if !self.session {
@@ -372,6 +412,7 @@ impl Agent {
             .min_by_key(|p| (p.kind, p.rtt));
         let next = best.map(|p| p.remote);
         self.primary = next;
+        self.moved = false;
         self.why = format!("{gone} fell silent");
         for pair in &mut self.pairs {
             if pair.remote == gone {
@@ -531,6 +572,38 @@ mod tests {
                 agent.pong(*number, now);
             }
         }
+    }
+
+    #[test]
+    fn a_peer_with_ever_new_addresses_does_not_fill_the_memory() {
+        let mut a = ready(&["203.0.113.1:1"]);
+        for port in 1..500u16 {
+            let from = format!("198.51.100.7:{port}");
+            a.heard(from.parse().unwrap(), &cards(), at(10 + u64::from(port)));
+            let pings = drain(&mut a, at(10 + u64::from(port)));
+            answer(&mut a, &from, &pings, at(11 + u64::from(port)));
+        }
+        assert!(a.pairs.len() <= CANDIDATES * 2, "{} addresses", a.pairs.len());
+        assert!(a.pairs.iter().any(|p| Some(p.remote) == a.primary), "the primary stays");
+        for n in 0..50u16 {
+            let list: Vec<String> = (0..24).map(|p| format!("198.18.{n}.1:{}", p + 1)).collect();
+            let list: Vec<&str> = list.iter().map(String::as_str).collect();
+            a.set_candidates(&candidates(&list), &cards(), at(1000));
+            let pings = drain(&mut a, at(1000));
+            list.iter().for_each(|from| answer(&mut a, from, &pings, at(1001)));
+        }
+        assert!(a.pairs.len() <= CANDIDATES * 2, "{} addresses", a.pairs.len());
+    }
+
+    #[test]
+    fn a_path_that_becomes_another_kind_is_said_again() {
+        let mut a = ready(&["192.168.1.9:1"]);
+        let pings = drain(&mut a, at(10));
+        answer(&mut a, "192.168.1.9:1", &pings, at(12));
+        assert!(matches!(&drain(&mut a, at(12))[..], [Action::Changed(r)] if r.kind == PathKind::Lan));
+        a.network_changed(&[], at(500));
+        let again = drain(&mut a, at(500));
+        assert!(matches!(&again[0], Action::Changed(r) if r.kind == PathKind::Direct), "{again:?}");
     }
 
     #[test]

@@ -16,6 +16,14 @@ use std::time::Duration;
 /// The grid on which all sessions tick together.
 const GRID: Duration = Duration::from_millis(250);
 
+/// The end of a session's counters (the protocol paper, section 6.1). boringtun does not look, and counts past the end.
+const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+
+/// The counter of a data message; a shorter message is nobody's.
+fn counter(wire: &[u8]) -> u64 {
+    wire.get(8..).and_then(|rest| rest.first_chunk()).map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes))
+}
+
 /// A WireGuard session.
 pub struct Noise {
     tunn: Box<Tunn>,
@@ -116,6 +124,9 @@ impl Session for Noise {
     fn open(&mut self, wire: &[u8], room: &mut [u8], from: SocketAddr, now: Now) -> Open {
         // To boringtun an empty datagram means "anything queued?"; to us it is nobody's message.
         if wire.is_empty() {
+            return Open::Refused;
+        }
+        if wire.first() == Some(&4) && counter(wire) >= REJECT_AFTER_MESSAGES {
             return Open::Refused;
         }
         self.refresh(now);

@@ -112,7 +112,8 @@ fn trouble(error: &LanError) -> Trouble {
         next.is_some_and(char::is_uppercase)
     });
     let (what, hint) = end.and_then(|at| Some((text.get(..at)?, text.get(at + 2..)?))).unwrap_or((&text, ""));
-    Trouble::new(code, what, hint)
+    // People are shown `try:` before it.
+    Trouble::new(code, what, hint.strip_prefix("Try ").unwrap_or(hint))
 }
 
 /// A LAN side that may not be open yet: until then there is no room in it.
@@ -156,10 +157,11 @@ mod tests {
         let t = trouble(&LanError::NoRights { doing: "make a tunnel device", source });
         assert_eq!(t.code, "no_tun_rights");
         assert!(
-            t.message.starts_with("no permission to make a tunnel device") && !t.message.contains("sudo")
+            t.message.contains("may not make a network device: no permission to make a tunnel device")
+                && !t.message.contains("sudo")
         );
         assert!(t.hint.starts_with("Run lanrage with sudo"), "{}", t.hint);
         let t = trouble(&LanError::BadName { name: "a b".into() });
-        assert!(t.message.ends_with("_ - only") && t.hint.starts_with("Try"), "{t:?}");
+        assert!(t.message.ends_with("_ - only") && t.hint.starts_with("`--adapter"), "{t:?}");
     }
 }

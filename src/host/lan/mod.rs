@@ -111,7 +111,7 @@ pub enum LanError {
     NoTun,
     /// The process may not do this.
     #[error(
-        "no permission to {doing} ({source}). Run lanrage with sudo, or give it these rights once: `sudo setcap \
+        "lanrage may not make a network device: no permission to {doing} ({source}). Run lanrage with sudo, or give it these rights once: `sudo setcap \
          cap_net_admin,cap_net_raw+ep $(which lanrage)`. Proxy mode, which needs no rights, is coming; until then \
          lanrage needs them"
     )]
@@ -132,7 +132,8 @@ pub enum LanError {
     },
     /// There is already a device of this name.
     #[error(
-        "there is already a network device `{name}`: {whose}. It was left alone; try `--adapter {other}`"
+        "there is already a network device `{name}`: {whose}, and it was left alone. Try another name for the new one: \
+         `--adapter {other}`"
     )]
     NameTaken {
         /// The name.

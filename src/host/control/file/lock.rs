@@ -7,7 +7,7 @@
 //! `discovery.lock` stays in the folder: deleting a lock file while somebody opens it makes two locks out of one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,6 +28,9 @@ impl Default for Patience {
         Self { stale: Duration::from_secs(10), most: Duration::from_secs(14) }
     }
 }
+
+/// The most that is read of a created lock file.
+const HOLDER_BYTES: u64 = 256;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(4);
@@ -71,23 +74,13 @@ impl Guard {
 
     /// Whether nobody took the lock over in the meantime.
     pub(super) fn is_still_ours(&self) -> bool {
-        self.held
-            .as_ref()
-            .is_none_or(|(path, token)| std::fs::read_to_string(path).is_ok_and(|text| text == *token))
+        self.held.as_ref().is_none_or(|(path, token)| holder_of(path).is_ok_and(|holder| holder == *token))
     }
 
     /// `None` when this file system has no locks.
     fn by_system(dir: &Path, since: Instant, patience: Patience) -> Result<Option<Self>, FolderError> {
         let path = dir.join("discovery.lock");
-        let mut file =
-            match OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path) {
-                Ok(file) => file,
-                // Made by another user: a lock needs no more than to read it.
-                Err(e) if e.kind() == ErrorKind::PermissionDenied && path.exists() => {
-                    File::open(&path).map_err(|e| FolderError::of(dir, "opening discovery.lock", e))?
-                }
-                Err(e) => return Err(FolderError::of(dir, "making discovery.lock", e)),
-            };
+        let mut file = open_itself(dir, &path)?;
         super::store::share_like_folder(dir, &file);
         loop {
             match fs4::FileExt::try_lock(&file) {
@@ -123,7 +116,7 @@ impl Guard {
                     if e.kind() == ErrorKind::PermissionDenied && !path.exists() && !cfg!(windows) {
                         return Err(FolderError::of(dir, "making discovery.lock.held", e));
                     }
-                    let holder = std::fs::read_to_string(&path).unwrap_or_default();
+                    let holder = holder_of(&path).unwrap_or_default();
                     match &watched {
                         Some((known, at)) if *known == holder => {
                             if at.elapsed() >= patience.stale {
@@ -140,6 +133,41 @@ impl Guard {
         }
         Err(FolderError::Busy(dir.to_owned()))
     }
+}
+
+/// Opens or makes the lock file, and nothing else: others write in the folder too, and a link that one of them put there
+/// must not make this program, which often runs as root, touch another file.
+fn open_itself(dir: &Path, path: &Path) -> Result<File, FolderError> {
+    let open = |write: bool| {
+        let mut options = OpenOptions::new();
+        options.read(true).write(write).create(write).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        options.open(path)
+    };
+    let strange = || FolderError::StrangeLock(dir.to_owned());
+    let file = match open(true) {
+        Ok(file) => file,
+        Err(_) if path.symlink_metadata().is_ok_and(|m| !m.is_file()) => return Err(strange()),
+        // Made by another user: a lock needs no more than to read it.
+        Err(e) if e.kind() == ErrorKind::PermissionDenied && path.exists() => {
+            open(false).map_err(|e| FolderError::of(dir, "opening discovery.lock", e))?
+        }
+        Err(e) => return Err(FolderError::of(dir, "making discovery.lock", e)),
+    };
+    let meta = file.metadata().map_err(|e| FolderError::of(dir, "looking at discovery.lock", e))?;
+    #[cfg(unix)]
+    let only_here = std::os::unix::fs::MetadataExt::nlink(&meta) <= 1;
+    #[cfg(not(unix))]
+    let only_here = true;
+    if meta.is_file() && only_here { Ok(file) } else { Err(strange()) }
+}
+
+/// Who holds the created lock file. Ours are far shorter than what is read of it.
+fn holder_of(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(HOLDER_BYTES).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Renamed before it is deleted, so that of two who find the same orphan only one succeeds.
@@ -197,6 +225,33 @@ mod tests {
         let _guard = Guard::take(dir.path(), &mut locking, PATIENCE).unwrap();
         let error = Guard::take(dir.path(), &mut locking, PATIENCE).unwrap_err();
         assert!(matches!(error, FolderError::Busy(_)), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_place_of_the_lock_is_refused_and_what_it_names_stays_as_it_is() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let victim = outside.path().join("victim");
+        std::fs::write(&victim, "secret").unwrap();
+        std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let lock = dir.path().join("discovery.lock");
+        let links: [fn(&Path, &Path) -> std::io::Result<()>; 2] =
+            [|to, at| symlink(to, at), |to, at| std::fs::hard_link(to, at)];
+        for link in links {
+            link(&victim, &lock).unwrap();
+            let error = Guard::take(dir.path(), &mut { Locking::System }, PATIENCE).unwrap_err();
+            assert!(matches!(error, FolderError::StrangeLock(_)), "{error}");
+            assert!(error.to_string().contains("discovery.lock"), "{error}");
+            assert_eq!(std::fs::read_to_string(&victim).unwrap(), "secret");
+            assert_eq!(std::fs::metadata(&victim).unwrap().permissions().mode() & 0o777, 0o600);
+            std::fs::remove_file(&lock).unwrap();
+        }
+        symlink(outside.path().join("absent"), &lock).unwrap();
+        Guard::take(dir.path(), &mut { Locking::System }, PATIENCE).unwrap_err();
+        assert!(!outside.path().join("absent").exists(), "nothing is made where a link points");
     }
 
     #[test]

@@ -38,6 +38,9 @@ pub enum FolderError {
     /// Somebody holds the lock.
     #[error("another program keeps {} locked; is one of the players' PCs asleep or stuck?", .0.display())]
     Busy(PathBuf),
+    /// Something else stands in the lock file's place.
+    #[error("discovery.lock in {} is a link or no ordinary file, so somebody else put it there; delete it", .0.display())]
+    StrangeLock(PathBuf),
     /// Written by a later lanrage.
     #[error("discovery.json in {} was written by a newer lanrage (format {version}); update this one", .dir.display())]
     Newer {
