@@ -128,6 +128,8 @@ impl<S: Session> Node<S> {
         let outcome = peer.session.open(wire, room, from, now);
         if outcome != Open::Refused {
             peer.agent.heard(from, &self.world.cards, now.mono);
+        } else if wire.first() == Some(&1) {
+            peer.agent.knocked(now.mono);
         }
         outcome
     }
