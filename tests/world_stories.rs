@@ -281,6 +281,23 @@ fn a_lost_memory_and_a_slow_clock_do_not_lock_a_player_out() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_locks_nobody_out() {
+    for (pc, other) in [(0, 1), (1, 0)] {
+        let mut world = party(&[0, 1]);
+        start(&mut world);
+        meanwhile(&mut world, &[Step::Kill(pc)]);
+        world.pcs[pc].skew = -86_400_000;
+        world.run_for(seconds(20));
+        world.apply(Step::Start(pc));
+        world.run_for(seconds(4));
+        // Its handshakes carry the time and look like old ones sent again: the other side has to make one.
+        assert!(sees(&world, pc, other).is_some_and(|p| p.path.is_some()), "pc{pc}");
+        open_world(&mut world, pc);
+        must_end_well(&mut world);
+    }
+}
+
+#[test]
 fn a_closed_lid_costs_nothing_but_the_time_it_was_closed() {
     let mut world = party(&[0, 1]);
     start(&mut world);

@@ -132,6 +132,8 @@ impl<S: Session> Node<S> {
             wire.first() == Some(&3) || matches!(outcome, Open::Reply(_)) && room.first() == Some(&3);
         if outcome != Open::Refused && !cookie {
             peer.agent.heard(from, &self.world.cards, now.mono);
+        } else if wire.first() == Some(&1) {
+            peer.agent.knocked(now.mono);
         }
         outcome
     }

@@ -37,6 +37,8 @@ const POLITE_WAIT: Duration = Duration::from_millis(700);
 const PATIENT: u32 = 31;
 /// Addresses of one peer under test: those of its record, and as many that were only heard from.
 const PAIRS: usize = CANDIDATES * 2;
+/// Refused initiations count when nothing else was heard for this long, and not more often.
+const KNOCK_QUIET: Duration = Duration::from_secs(2);
 /// A proof this fresh is worth more than a primary that has been silent for as long.
 const FRESH: Duration = Duration::from_secs(2);
 
@@ -81,12 +83,23 @@ pub struct Agent {
     next_try: Option<Mono>,
     tries: u32,
     heard: Option<Mono>,
-    unheard_since: Option<Mono>,
-    /// The peer seems to have moved away from its primary address.
-    moved: bool,
+    doubt: Doubt,
     numbers: u64,
     lost: bool,
     news: bool,
+}
+
+/// Why the present path may not work any more.
+#[derive(Debug, Default)]
+struct Doubt {
+    /// Something was sent then, and nothing authentic came since.
+    unheard_since: Option<Mono>,
+    /// The peer seems to have moved away from its primary address.
+    moved: bool,
+    /// An initiation in its name was last refused then …
+    knocked: Option<Mono>,
+    /// … and we still have to make our own.
+    answer_knock: bool,
 }
 
 impl Agent {
@@ -105,8 +118,7 @@ impl Agent {
             next_try: Some(if eager { now } else { now + POLITE_WAIT }),
             tries: 0,
             heard: None,
-            unheard_since: None,
-            moved: false,
+            doubt: Doubt::default(),
             numbers,
             lost: false,
             news: true,
@@ -147,8 +159,8 @@ impl Agent {
             pair.kind = kind;
             pair.doubt(now);
         }
-        if self.primary.is_some() && self.unheard_since.is_none() {
-            self.unheard_since = Some(now - DOUBT_AFTER);
+        if self.primary.is_some() && self.doubt.unheard_since.is_none() {
+            self.doubt.unheard_since = Some(now - DOUBT_AFTER);
         }
         if !self.session {
             self.tries = 0;
@@ -175,12 +187,12 @@ impl Agent {
     /// The peer is gone: what was proven counts no more, and a path that comes up is told about anew. If it `left` it is
     /// left alone until `call`; else it is tried now and then.
     pub fn rest(&mut self, left: bool, now: Mono) {
-        (self.primary, self.reported, self.heard, self.unheard_since) = (None, None, None, None);
+        (self.primary, self.reported, self.heard, self.doubt.unheard_since) = (None, None, None, None);
         (self.session, self.lost, self.news) = (false, false, true);
         self.tries = if left { 0 } else { PATIENT };
         // At once: it may be this computer that was asleep, and the peer is still there.
         self.next_try = (!left).then_some(now);
-        self.moved = false;
+        self.doubt.moved = false;
         self.pairs.retain(|p| p.named);
         for pair in &mut self.pairs {
             pair.proven = None;
@@ -211,9 +223,9 @@ impl Agent {
     /// An authentic datagram came from this address.
     pub fn heard(&mut self, from: SocketAddr, cards: &[Card], now: Mono) {
         self.heard = Some(now);
-        self.unheard_since = None;
+        self.doubt.unheard_since = None;
         if self.primary == Some(from) {
-            self.moved = false;
+            self.doubt.moved = false;
         }
         if self.primary == Some(from) {
             return;
@@ -235,7 +247,7 @@ impl Agent {
     fn suspect(&mut self, now: Mono) {
         let primary = self.primary;
         if let Some(pair) = self.pairs.iter_mut().find(|p| Some(p.remote) == primary) {
-            self.moved = true;
+            self.doubt.moved = true;
             pair.next = pair.next.min(now);
         }
     }
@@ -251,10 +263,21 @@ impl Agent {
         }
     }
 
+    /// An initiation in the peer's name was refused. Either somebody sends an old one again, or the peer's clock was set
+    /// back and its own handshakes look old to us until it catches up: then ours must do.
+    pub fn knocked(&mut self, now: Mono) {
+        let quiet = self.heard.is_none_or(|heard| now.since(heard) >= KNOCK_QUIET);
+        let lately = self.doubt.knocked.is_some_and(|at| now.since(at) < KNOCK_QUIET);
+        if quiet && !lately {
+            self.doubt.knocked = Some(now);
+            self.doubt.answer_knock = true;
+        }
+    }
+
     /// A data packet is being sent to the peer.
     pub fn sent(&mut self, now: Mono) {
-        if self.unheard_since.is_none() {
-            self.unheard_since = Some(now);
+        if self.doubt.unheard_since.is_none() {
+            self.doubt.unheard_since = Some(now);
         }
     }
 
@@ -292,7 +315,7 @@ impl Agent {
         };
         if let Some(why) = take {
             self.primary = Some(new_remote);
-            self.moved = false;
+            self.doubt.moved = false;
             self.why = why;
             if let Some(p) = self.pairs.iter_mut().find(|p| p.remote == new_remote) {
                 p.next = now + keepalive;
@@ -346,7 +369,7 @@ impl Agent {
     }
 
     fn in_doubt(&self, now: Mono) -> bool {
-        self.moved || self.unheard_since.is_some_and(|since| now.since(since) >= DOUBT_AFTER)
+        self.doubt.moved || self.doubt.unheard_since.is_some_and(|since| now.since(since) >= DOUBT_AFTER)
     }
 
     /// The next thing to do at this time; call until `None`.
@@ -358,6 +381,9 @@ impl Agent {
         {
             self.reported = primary;
             return Some(Action::Changed(report));
+        }
+        if std::mem::take(&mut self.doubt.answer_knock) {
+            return Some(Action::Handshake);
         }
         if !self.session {
             return self.poll_bootstrap(now);
@@ -414,7 +440,7 @@ impl Agent {
             .min_by_key(|p| (p.kind, p.rtt));
         let next = best.map(|p| p.remote);
         self.primary = next;
-        self.moved = false;
+        self.doubt.moved = false;
         self.why = format!("{gone} fell silent");
         for pair in &mut self.pairs {
             if pair.remote == gone {
@@ -440,6 +466,7 @@ impl Agent {
         let ping = self.pairs.iter().map(|p| p.next).min().map(|at| Deadline::new(at, "ping"));
         let primary_waits = self.pairs.iter().any(|p| Some(p.remote) == self.primary && p.waits());
         let doubt = self
+            .doubt
             .unheard_since
             .filter(|_| !primary_waits && self.primary.is_some())
             .map(|since| Deadline::new(since + DOUBT_AFTER, "doubt"));
