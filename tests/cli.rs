@@ -204,6 +204,7 @@ fn the_usual_config_file_and_variables_are_read() {
     assert!(told.err.contains("did you mean LANRAGE_SUBNET?"), "{}", told.err);
 }
 
+#[cfg(target_os = "linux")]
 fn told_of(command: &mut Command) -> Told {
     told(command.output().expect("the program runs"))
 }
