@@ -49,7 +49,7 @@ const TABLE: &[Layer] = &[
     layer("ui", &["model"], &["clap", "clap_complete", "clap_mangen", "ratatui", "qrcode", "serde", "serde_json",
         "thiserror", "anyhow"]),
     layer("app", &["model", "buf", "wire", "rules", "engine", "host", "server", "ui"], ANY),
-    layer("main", &["app", "ui", "sim"], &["clap"]),
+    layer("main", &["app", "ui", "sim"], &[]),
     layer("lib", ANY, &[]),
 ];
 

@@ -11,6 +11,7 @@
     reason = "a test may panic: that is how it fails; and it takes of its helpers what it needs"
 )]
 
+use lanrage::sim::cli::read_hex;
 use lanrage::sim::run::Outcome;
 use lanrage::sim::{run_bytes, run_seed};
 use std::ops::Range;
@@ -62,10 +63,8 @@ fn stories_that_broke_a_rule_once_hold_now() {
         if path.extension().is_none_or(|e| e != "hex") {
             continue;
         }
-        let text: String = std::fs::read_to_string(&path).unwrap().split_whitespace().collect();
-        let byte =
-            |i: usize| u8::from_str_radix(&text[i..i + 2], 16).expect("hexadecimal digits, two a byte");
-        let bytes: Vec<u8> = (0..text.len()).step_by(2).map(byte).collect();
+        let bytes = read_hex(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert!(bytes.len() >= 16, "{} is no story", path.display());
         must_hold(&path.display().to_string(), &run_bytes(&bytes, false));
         count += 1;
     }

@@ -8,15 +8,113 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
+const USAGE: &str = "\
+usage: lanrage sim [--seed N] [--seeds COUNT] [--trace] [--bytes]
+       lanrage sim --file FILE [--trace]
+
+  --seed N        the first seed (0)
+  --seeds COUNT   how many seeds (1)
+  --trace         print every event
+  --bytes         print the bytes of the seed's story, as in tests/seeds/
+  --file FILE     tell the story in this file
+";
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked {
+    from: u64,
+    count: u64,
+    trace: bool,
+    bytes: bool,
+    file: Option<String>,
+}
+
+/// Runs `lanrage sim` with the arguments behind it. Fails when any story breaks a rule; 2 is wrong usage.
+#[must_use]
+pub fn command(args: impl Iterator<Item = String>) -> ExitCode {
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    let asked = match parse(args) {
+        Ok(asked) => asked,
+        Err(why) => {
+            // Nobody can be told when standard error is closed.
+            let _ = write!(err, "{why}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let result = match &asked.file {
+        Some(file) => tell_file(file, asked.trace, &mut out),
+        None if asked.bytes => print_bytes(asked.from, &mut out),
+        None => run(asked.from, asked.count, asked.trace, &mut out),
+    };
+    match result {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(err, "{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Runs `count` seeds from `from` on; with `trace`, prints every event of each. Fails when any seed breaks a rule.
 #[must_use]
 pub fn cli(from: u64, count: u64, trace: bool) -> ExitCode {
-    let mut out = io::stdout().lock();
-    match run(from, count, trace, &mut out) {
+    match run(from, count, trace, &mut io::stdout().lock()) {
         Ok(0) => ExitCode::SUCCESS,
-        // A closed pipe ends the listing, not the program's good name.
         Ok(_) | Err(_) => ExitCode::FAILURE,
     }
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
+    let mut asked = Asked { from: 0, count: 1, trace: false, bytes: false, file: None };
+    let number = |flag: &str, value: Option<String>| {
+        let value = value.ok_or_else(|| format!("{flag} wants a number"))?;
+        value.parse::<u64>().map_err(|_| format!("{flag} wants a number, not `{value}`"))
+    };
+    while let Some(flag) = args.next() {
+        match flag.as_str() {
+            "--seed" => asked.from = number(&flag, args.next())?,
+            "--seeds" => asked.count = number(&flag, args.next())?,
+            "--trace" => asked.trace = true,
+            "--bytes" => asked.bytes = true,
+            "--file" => asked.file = Some(args.next().ok_or("--file wants a file")?),
+            _ => return Err(format!("`{flag}` is not known here")),
+        }
+    }
+    Ok(asked)
+}
+
+fn print_bytes(seed: u64, out: &mut impl Write) -> io::Result<u64> {
+    for line in Scenario::bytes_of(seed).chunks(16) {
+        let hex: Vec<String> = line.iter().map(|b| format!("{b:02x}")).collect();
+        writeln!(out, "{}", hex.join(" "))?;
+    }
+    Ok(0)
+}
+
+/// Reads a story's bytes written in hexadecimal; white space does not matter.
+///
+/// # Errors
+/// The position of the first character that is no hexadecimal digit, or a message about an odd number of them.
+pub fn read_hex(text: &str) -> Result<Vec<u8>, String> {
+    let mut digits = Vec::new();
+    for (at, c) in text.chars().enumerate().filter(|(_, c)| !c.is_whitespace()) {
+        let digit =
+            c.to_digit(16).ok_or_else(|| format!("`{c}` at character {} is not hexadecimal", at + 1))?;
+        digits.push(digit as u8);
+    }
+    match digits.as_chunks() {
+        (pairs, []) => Ok(pairs.iter().map(|[high, low]| high << 4 | low).collect()),
+        (_, _) => Err("an odd number of hexadecimal digits: something was cut off".to_owned()),
+    }
+}
+
+fn tell_file(file: &str, trace: bool, out: &mut impl Write) -> io::Result<u64> {
+    let bad = |what: String| io::Error::new(io::ErrorKind::InvalidData, format!("{file}: {what}"));
+    let text = std::fs::read_to_string(file).map_err(|e| io::Error::new(e.kind(), format!("{file}: {e}")))?;
+    let outcome = tell(&read_hex(&text).map_err(bad)?, trace);
+    report(file, &outcome, true, out)?;
+    Ok(u64::from(!outcome.holds()))
 }
 
 /// How many seeds failed.
@@ -36,17 +134,18 @@ fn run(from: u64, count: u64, trace: bool, out: &mut impl Write) -> io::Result<u
         events += outcome.events;
         lasted += outcome.lasted;
         failed += u64::from(!outcome.holds());
-        report(seed, &outcome, trace || count == 1, out)?;
+        report(&format!("seed {seed}"), &outcome, trace || count == 1, out)?;
     }
+    let hours = lasted.as_secs() / 3600;
     writeln!(
         out,
-        "{count} seeds, {failed} failed; {} hours of party, {events} events, {copies} copies heard, {owed} of them owed exactly once",
-        lasted.as_secs() / 3600
+        "{count} seeds, {failed} failed; {hours} hours of party, {events} events, {copies} packets heard,"
     )?;
+    writeln!(out, "{owed} of them owed exactly once")?;
     Ok(failed)
 }
 
-fn report(seed: u64, outcome: &Outcome, full: bool, out: &mut impl Write) -> io::Result<()> {
+fn report(name: &str, outcome: &Outcome, full: bool, out: &mut impl Write) -> io::Result<()> {
     for line in &outcome.lines {
         writeln!(out, "{line}")?;
     }
@@ -55,7 +154,7 @@ fn report(seed: u64, outcome: &Outcome, full: bool, out: &mut impl Write) -> io:
     }
     let Outcome { mood, pcs, steps, hash, .. } = outcome;
     let verdict = if outcome.holds() { "holds" } else { "FAILS" };
-    writeln!(out, "seed {seed}: {verdict}  {mood:?}, {pcs} computers, {steps} steps, hash {hash:016x}")?;
+    writeln!(out, "{name}: {verdict}  {mood:?}, {pcs} computers, {steps} steps, hash {hash:016x}")?;
     for violation in &outcome.violations {
         writeln!(out, "  {:>10.3} s  {}", violation.at.0.as_secs_f64(), violation.what)?;
     }
@@ -63,4 +162,31 @@ fn report(seed: u64, outcome: &Outcome, full: bool, out: &mut impl Write) -> io:
         writeln!(out, "  and {} more", outcome.more)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(text: &str) -> Result<Asked, String> {
+        parse(text.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn arguments_are_read_or_refused_with_the_reason() {
+        let two = Asked { from: 7, count: 2, trace: true, bytes: false, file: None };
+        assert_eq!(asked("--seed 7 --trace --seeds 2"), Ok(two));
+        assert_eq!(asked("--seed x").unwrap_err(), "--seed wants a number, not `x`");
+        assert_eq!(asked("--seeds").unwrap_err(), "--seeds wants a number");
+        assert_eq!(asked("--sed 7").unwrap_err(), "`--sed` is not known here");
+    }
+
+    #[test]
+    fn bytes_are_printed_and_read_back() {
+        let mut text = Vec::new();
+        print_bytes(7, &mut text).unwrap();
+        assert_eq!(read_hex(std::str::from_utf8(&text).unwrap()), Ok(Scenario::bytes_of(7)));
+        assert_eq!(read_hex("0g"), Err("`g` at character 2 is not hexadecimal".to_owned()));
+        assert!(read_hex("012").unwrap_err().contains("odd"));
+    }
 }

@@ -216,9 +216,9 @@ impl World {
         self.oracle.unsettle(pc, self.now);
         let Some(run) = self.pcs[pc].run.take() else { return };
         for (link, number) in run.links {
-            if let Some(plane) = self.planes.get_mut(usize::from(link.0)) {
-                plane.hang_up((pc, number));
-            }
+            // What it said before it stopped still arrives.
+            let wait = self.planes[usize::from(link.0)].delay;
+            self.after(wait, Event::HangUp((pc, number), link));
         }
     }
 

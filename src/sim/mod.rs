@@ -40,7 +40,7 @@ pub mod trace;
 mod wires;
 pub mod world;
 
-pub use cli::cli;
+pub use cli::{cli, command};
 pub use run::Outcome;
 
 use crate::rules::ruleset::Ruleset;

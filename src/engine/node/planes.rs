@@ -44,9 +44,13 @@ impl<S: Session> Node<S> {
     /// A control plane says that a peer left. The tunnel knows better while it is alive.
     fn said_gone(&mut self, id: PeerId, left: bool, now: Now) {
         let Some(at) = self.peers.list.iter().position(|p| p.id == id) else { return };
-        let alive = self.peers.list.get(at).and_then(|p| p.agent.last_heard());
-        let alive = alive.is_some_and(|heard| now.mono.since(heard) < self.knobs.keepalive * 2);
-        if left && !alive {
+        let Some(peer) = self.peers.list.get_mut(at).filter(|_| left) else { return };
+        let heard = peer.agent.last_heard();
+        if heard.is_some_and(|heard| now.mono.since(heard) < self.knobs.keepalive * 2) {
+            // It said nothing to us, maybe because the tunnel was not up yet. Ask it; without an answer it is true.
+            peer.farewell = Some(now.mono);
+            peer.agent.suspect(now.mono);
+        } else {
             self.peer_is_gone(at, "left the party", true, now);
         }
     }

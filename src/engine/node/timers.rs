@@ -85,7 +85,7 @@ impl<S: Session> Node<S> {
                     self.send_frame(at, Some(to), frame, &[], now, wan);
                 }
                 Action::Changed(report) => self.path_changed(at, report, now),
-                Action::Lost => self.path_lost(at),
+                Action::Lost => self.path_lost(at, now),
             }
         }
         self.greet(at, now, wan);
@@ -131,8 +131,12 @@ impl<S: Session> Node<S> {
         });
     }
 
-    fn path_lost(&mut self, at: usize) {
+    fn path_lost(&mut self, at: usize, now: Now) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
+        if peer.farewell.take().is_some_and(|said| peer.agent.last_heard().is_none_or(|heard| heard <= said))
+        {
+            return self.peer_is_gone(at, "left the party", true, now);
+        }
         peer.outbound.replayed = false;
         let id = peer.id;
         let name = self.name_of(id);

@@ -242,7 +242,7 @@ impl Agent {
 
     /// The peer speaks from another address, or names its present one no more: ask there quickly instead of at the next
     /// keepalive, so that a laptop that was carried elsewhere is followed within seconds.
-    fn suspect(&mut self, now: Mono) {
+    pub fn suspect(&mut self, now: Mono) {
         let primary = self.primary;
         if let Some(pair) = self.pairs.iter_mut().find(|p| Some(p.remote) == primary) {
             self.doubt.moved = true;

@@ -60,6 +60,8 @@ pub struct Peer<S> {
     pub presence: Presence,
     /// Since when it is known, or was last heard of by a control plane.
     pub since: Mono,
+    /// A control plane said then that it left, while we still heard it.
+    pub farewell: Option<Mono>,
     /// It left, or was silent for too long: the record known of it is no sign of life.
     pub written_off: bool,
     /// Guards and rates of what comes from it.
@@ -106,6 +108,7 @@ impl<S: Session> Peer<S> {
             agent,
             presence: Presence::Dormant,
             since: now.mono,
+            farewell: None,
             written_off: false,
             inbound: Inbound::default(),
             outbound: Outbound::default(),
