@@ -36,16 +36,16 @@ const TABLE: &[Layer] = &[
         "ed25519_dalek", "sha2", "hkdf", "chacha20poly1305", "postcard"]),
     layer("buf", &["model"], &[]),
     layer("wire", &["model", "buf"], &["pnet_packet", "serde", "serde_json", "postcard", "sha2", "thiserror"]),
-    layer("rules", &["model", "wire"], &["serde", "toml", "aho_corasick", "annotate_snippets", "indexmap", "thiserror"]),
-    layer("engine", &["model", "buf", "wire", "rules"], &["slab", "indexmap", "tracing", "serde", "postcard",
+    layer("rules", &["model", "wire"], &["serde", "toml", "annotate_snippets", "thiserror"]),
+    layer("engine", &["model", "buf", "wire", "rules"], &["tracing", "serde", "postcard",
         "sha2", "thiserror", "boringtun"]),
-    layer("host", ENGINE_AND_BELOW, &["anyhow", "arc_swap", "directories", "fs4", "futures_util", "getrandom", "libc",
+    layer("host", ENGINE_AND_BELOW, &["anyhow", "directories", "fs4", "futures_util", "getrandom", "libc",
         "pnet_datalink", "pnet_packet", "quinn_udp", "redb", "rtnetlink", "serde", "serde_json", "socket2", "thiserror",
         "tokio", "tokio_tungstenite", "tokio_util", "tracing", "tun_rs"]),
-    layer("server", &["model", "buf", "wire", "rules", "engine", "host"], &["anyhow", "arc_swap", "axum", "dashmap",
+    layer("server", &["model", "buf", "wire", "rules", "engine", "host"], &["anyhow", "axum", "dashmap",
         "futures_util", "hyper", "hyper_util", "redb", "serde", "serde_json", "socket2", "thiserror", "tokio", "tokio_util",
         "tracing"]),
-    layer("sim", ENGINE_AND_BELOW, &["postcard", "serde", "serde_json", "sha2", "slab", "indexmap", "thiserror", "tracing"]),
+    layer("sim", ENGINE_AND_BELOW, &["postcard", "serde", "serde_json", "sha2", "thiserror", "tracing"]),
     layer("ui", &["model"], &["clap", "clap_complete", "clap_mangen", "ratatui", "qrcode", "serde", "serde_json",
         "thiserror", "anyhow"]),
     layer("app", &["model", "buf", "wire", "rules", "engine", "host", "server", "ui"], ANY),
@@ -307,7 +307,7 @@ mod the_test_itself {
         refuses("src/engine/node.rs", "use tokio::sync::mpsc;");
         refuses("src/engine/node.rs", "async fn f() { tokio::task::yield_now().await }");
         refuses("src/rules/file.rs", "use {serde::Deserialize, axum::Router};");
-        refuses("src/wire/frame.rs", "use aho_corasick as searching;");
+        refuses("src/wire/frame.rs", "use annotate_snippets as drawing;");
         refuses("src/engine/tunnel/peer.rs", "use boringtun::noise::Tunn;");
         accepts("src/engine/tunnel/noise.rs", "use boringtun::noise::Tunn;");
         accepts("src/engine/node.rs", "#[cfg(test)]\nmod tests { use serde_json::json; }");
