@@ -307,7 +307,7 @@ mod the_test_itself {
         refuses("src/engine/node.rs", "use tokio::sync::mpsc;");
         refuses("src/engine/node.rs", "async fn f() { tokio::task::yield_now().await }");
         refuses("src/rules/file.rs", "use {serde::Deserialize, axum::Router};");
-        refuses("src/wire/frame.rs", "use annotate_snippets as drawing;");
+        refuses("src/wire/frame.rs", "use toml as writing;");
         refuses("src/engine/tunnel/peer.rs", "use boringtun::noise::Tunn;");
         accepts("src/engine/tunnel/noise.rs", "use boringtun::noise::Tunn;");
         accepts("src/engine/node.rs", "#[cfg(test)]\nmod tests { use serde_json::json; }");
