@@ -213,6 +213,8 @@ impl Show {
         let Some((program, arguments)) = command.split_first() else { return Ok(()) };
         let mut start = tokio::process::Command::new(program);
         start.args(arguments);
+        #[cfg(unix)]
+        as_player(&mut start, |name| std::env::var(name).ok());
         if matches!(self.face, Face::Json) {
             // Standard output belongs to the events.
             start.stdout(stderr()?);
@@ -254,5 +256,37 @@ async fn wait(game: &mut Option<Child>) -> io::Result<ExitStatus> {
     match game {
         Some(child) => child.wait().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Whoever starts lanrage with `sudo` means lanrage, not the game: the game runs as the player. `variable` reads the
+/// environment, where sudo says who that is; only root can change to somebody else, so for all others this does nothing.
+#[cfg(unix)]
+fn as_player(game: &mut tokio::process::Command, variable: impl Fn(&str) -> Option<String>) -> bool {
+    let id = |name| variable(name).and_then(|text| text.parse::<u32>().ok()).filter(|id| *id != 0);
+    let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return false };
+    // The owner of a process's entry is its effective user.
+    if !std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0) {
+        return false;
+    }
+    game.uid(user).gid(group);
+    true
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::as_player;
+
+    #[test]
+    fn with_sudo_the_game_is_the_players_and_not_roots() {
+        let mut id = tokio::process::Command::new("id");
+        id.arg("-u");
+        let sudo = |name: &str| Some(if name == "SUDO_UID" { "1234" } else { "1235" }.to_owned());
+        let root = as_player(&mut id, sudo);
+        let out = id.into_std().output().unwrap();
+        let user = String::from_utf8(out.stdout).unwrap();
+        assert_eq!(user.trim() == "1234", root, "only root can become somebody else: {user}");
+        assert!(!as_player(&mut tokio::process::Command::new("id"), |_| None));
+        assert!(!as_player(&mut tokio::process::Command::new("id"), |_| Some("0".to_owned())));
     }
 }
