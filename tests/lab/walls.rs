@@ -106,7 +106,9 @@ fn strangers_who_hear_the_lan_learn_nothing_of_the_party() {
     // garbage at the tunnel's own door: dropped, counted, and the tunnel lives
     let door: SocketAddr = text(&path.value, "remote").parse().expect("an address");
     hosts[0].inside(move || {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
+        // Whichever family won the race to be the first address that answered.
+        let any = if door.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = std::net::UdpSocket::bind(any).expect("a socket");
         for n in 0..500_u32 {
             let mut junk = n.to_le_bytes().repeat(1 + n as usize % 300);
             junk.truncate(1200);
