@@ -162,7 +162,10 @@ async fn garbage_of_every_kind_hurts_only_its_sender() {
     let mut b = Line::join(&Player::friend(2, 1), &choice, &quick()).await;
     b.publish(1).await;
     a.record_of(&b.player, 1).await;
-    assert!(b.everything_for(Duration::from_millis(100)).await.is_empty());
+    // The host's own record may still be under way; anything else would be a stranger's doing.
+    let strange = |down: &Down| !matches!(down, Down::Record { envelope } if envelope.key.id() == ana.id());
+    let heard = b.everything_for(Duration::from_millis(100)).await;
+    assert!(!heard.iter().any(strange), "{heard:?}");
     server.shutdown().await.unwrap();
 }
 
