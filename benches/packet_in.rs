@@ -10,6 +10,7 @@ mod support;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lanrage::buf::batch::{Batch, Datagrams, Source};
 use lanrage::engine::tunnel::noise::Noise;
+use lanrage::model::addr::Via;
 use std::time::Duration;
 use support::{Party, Wire, udp};
 
@@ -37,7 +38,7 @@ fn packet_in(c: &mut Criterion) {
                 |mut bytes| {
                     receiver.games.used = 0;
                     let stride = bytes.len();
-                    let datagrams = Datagrams { from: socket, bytes: &mut bytes, stride };
+                    let datagrams = Datagrams { via: Via::Main, from: socket, bytes: &mut bytes, stride };
                     receiver.node.handle_wan(datagrams, now, &mut back, &mut receiver.games);
                     assert_eq!(receiver.games.used, 1);
                 },

@@ -11,6 +11,7 @@ mod support;
 
 use lanrage::buf::batch::{Batch, Datagrams, Source};
 use lanrage::engine::tunnel::noise::Noise;
+use lanrage::model::addr::Via;
 use lanrage::model::id::CardId;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -69,7 +70,7 @@ fn forward(
     b.games.used = 0;
     for (_, bytes) in wires.0.sent[..wires.0.used].iter_mut() {
         let stride = bytes.len();
-        let datagrams = Datagrams { from: a.socket, bytes, stride };
+        let datagrams = Datagrams { via: Via::Main, from: a.socket, bytes, stride };
         b.node.handle_wan(datagrams, party.now, &mut wires.1, &mut b.games);
     }
     while b.node.poll_effect().is_some() {}

@@ -5,6 +5,7 @@
 
 use lanrage::engine::sink::WanSink;
 use lanrage::host::udp::{Bound, Receiver, SendBatches, Sockets, bind};
+use lanrage::model::addr::Endpoint;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -63,7 +64,7 @@ impl End {
     }
 
     fn put(&mut self, to: SocketAddr, datagram: &[u8]) {
-        let room = self.sends.reserve(to, datagram.len()).expect("there is room");
+        let room = self.sends.reserve(Endpoint::main(to), datagram.len()).expect("there is room");
         room.copy_from_slice(datagram);
         self.sends.commit(datagram.len());
     }
@@ -184,7 +185,7 @@ async fn a_flood_beyond_the_buffers_is_lost_by_the_system_and_the_rest_stays_who
     for n in 0..12_000u32 {
         let mut datagram = [0; 1400];
         datagram[..4].copy_from_slice(&n.to_be_bytes());
-        if let Some(room) = a.sends.reserve(b.addr, datagram.len()) {
+        if let Some(room) = a.sends.reserve(Endpoint::main(b.addr), datagram.len()) {
             room.copy_from_slice(&datagram);
             a.sends.commit(datagram.len());
         }

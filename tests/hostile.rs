@@ -17,7 +17,7 @@ use lanrage::buf::batch::Datagrams;
 use lanrage::engine::counters::DropReason;
 use lanrage::engine::tunnel::noise::Noise;
 use lanrage::engine::tunnel::session::{Open, Session, SessionSetup};
-use lanrage::model::addr::Seat;
+use lanrage::model::addr::{Seat, Via};
 use lanrage::model::dice::Seed;
 use lanrage::model::id::{LinkId, PartyId};
 use lanrage::model::key::{NodeKeys, PartyKeys, PartySecret, TunnelKey};
@@ -85,7 +85,7 @@ impl Hostile {
     fn throw(party: &mut Party<Noise>, from: SocketAddr, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut bytes = bytes.to_vec();
         let stride = bytes.len();
-        let datagrams = Datagrams { from, bytes: &mut bytes, stride };
+        let datagrams = Datagrams { via: Via::Main, from, bytes: &mut bytes, stride };
         let seat = &mut party.seats[0];
         seat.node.handle_wan(datagrams, party.now, &mut party.wire, &mut seat.games);
         party.drain(0);

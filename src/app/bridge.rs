@@ -70,6 +70,7 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
         memory,
         invite: invite.to_text(),
         open: config.open,
+        relays: Vec::new(),
         knobs: config.knobs.clone(),
     };
     let (mut doors, out) = drive::doors(first_status(&setup, ground.me), invite.to_text());

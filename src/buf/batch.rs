@@ -1,6 +1,7 @@
 //! Batches: what one read of the LAN side or of the WAN side brought.
 
 use super::slot::Slot;
+use crate::model::addr::Via;
 use crate::model::id::CardId;
 use crate::model::limits::BATCH_SLOTS;
 use std::net::SocketAddr;
@@ -75,6 +76,8 @@ impl Batch {
 /// One received buffer: `bytes` holds datagrams of `stride` bytes laid end to end, the last may be shorter.
 #[derive(Debug)]
 pub struct Datagrams<'a> {
+    /// Which way it came in.
+    pub via: Via,
     /// Who sent it.
     pub from: SocketAddr,
     /// The datagrams. May be changed (they are opened in place where possible).

@@ -3,7 +3,9 @@
 use crate::model::addr::{Card, Seat, Subnet};
 use crate::model::id::{LinkId, PartyId};
 use crate::model::key::{NodeSecret, PartySecret};
+use crate::model::nat::PortMapping;
 use crate::model::record::{Envelope, Rotation};
+use crate::model::relay::{RelayOffer, RelayWay};
 use crate::model::status::Event;
 use crate::rules::ruleset::Ruleset;
 use crate::wire::control::Up;
@@ -33,6 +35,8 @@ pub struct Setup {
     pub invite: String,
     /// Let every port in, not only the games'.
     pub open: bool,
+    /// Relays that the player named; those of control planes come by `Down::Relays`.
+    pub relays: Vec<RelayOffer>,
     /// Every timeout, window and cap that a test may want to be extreme.
     pub knobs: Knobs,
 }
@@ -131,6 +135,38 @@ pub enum Effect {
         /// The new secret.
         secret: PartySecret,
     },
+    /// Open this many UDP sockets on free ports for a peer behind a hard NAT: `Via::Extra(first)` and the numbers after it.
+    /// Sends to a socket that is not there (yet, or any more) are dropped.
+    OpenSockets {
+        /// The number of the first.
+        first: u16,
+        /// How many.
+        count: u16,
+        /// IPv6 ones.
+        v6: bool,
+    },
+    /// Close these, except those of `keep`.
+    CloseSockets {
+        /// The number of the first.
+        first: u16,
+        /// How many.
+        count: u16,
+        /// The one that is in use.
+        keep: Option<u16>,
+    },
+    /// Connect `Via::Stream(number)` to a relay; the answer is `HostFact::Stream`.
+    OpenStream {
+        /// Its number.
+        stream: u8,
+        /// Where, and how (`Tcp` or `Tls`).
+        way: RelayWay,
+    },
+    /// Hang up; no answer.
+    CloseStream(u8),
+    /// Ask the router about its mapping protocols again now (it was restarted, or the network changed).
+    RefreshLease,
+    /// The largest IP packet that is to enter the tunnel device changed (path MTU).
+    SetMtu(u16),
     /// Goodbyes are sent; stop now.
     Stop {
         /// `None` after `Command::Leave`, else what stopped it (such as having been removed).
@@ -162,4 +198,28 @@ pub enum HostFact {
     Rules(Arc<Ruleset>),
     /// A send to this address failed for good (unreachable network or host).
     Unreachable(SocketAddr),
+    /// A connection to a relay came up.
+    StreamUp(u8),
+    /// A connection to a relay is gone, or could not be made; never sent after `CloseStream`.
+    StreamDown {
+        /// Its number.
+        stream: u8,
+        /// What happened, for people.
+        why: String,
+    },
+    /// The router forwards this outside address to the tunnel's socket, or (`None`) does not any more.
+    Leased(Option<Lease>),
+    /// What asking the router for a port came to, for people: one word per protocol, such as `refused`.
+    LeaseReport(Vec<(PortMapping, String)>),
+    /// This computer slept, or its clocks jumped: everything that was proven is in doubt.
+    Woke,
+}
+
+/// A port that the router forwards to the tunnel's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The outside address.
+    pub external: SocketAddr,
+    /// By which protocol.
+    pub by: PortMapping,
 }

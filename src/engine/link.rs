@@ -144,6 +144,7 @@ impl Link {
             Down::Record { .. }
             | Down::Gone { .. }
             | Down::Rotated { .. }
+            | Down::Relays { .. }
             | Down::Signal { .. }
             | Down::Notice { .. } => {}
         }

@@ -297,7 +297,12 @@ impl<S: Session> Node<S> {
                 self.peers.list.iter_mut().for_each(|p| p.inbound.buckets.clear());
                 self.todo.publish = true;
             }
-            HostFact::Unreachable(_) => {}
+            HostFact::Unreachable(_)
+            | HostFact::StreamUp(_)
+            | HostFact::StreamDown { .. }
+            | HostFact::Leased(_)
+            | HostFact::LeaseReport(_)
+            | HostFact::Woke => {}
         }
         self.settle(now);
     }

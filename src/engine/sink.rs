@@ -1,12 +1,12 @@
 //! Where the engine writes packets: room for one at a time, given by whoever drives it. Reserve, write, commit;
 //! reserving again without a commit gives the room back.
 
-use std::net::SocketAddr;
+use crate::model::addr::Endpoint;
 
 /// Towards the network.
 pub trait WanSink {
     /// Room for one datagram of at most `len` bytes to `to`; `None` when the queue is full (back-pressure, counted).
-    fn reserve(&mut self, to: SocketAddr, len: usize) -> Option<&mut [u8]>;
+    fn reserve(&mut self, to: Endpoint, len: usize) -> Option<&mut [u8]>;
     /// The first `len` bytes of the room are a datagram to be sent.
     fn commit(&mut self, len: usize);
 }

@@ -89,6 +89,36 @@ impl std::str::FromStr for Subnet {
     }
 }
 
+/// Which way a datagram leaves this computer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Via {
+    /// The tunnel's own socket of the destination's family.
+    Main,
+    /// One of the sockets that were opened for a peer behind a hard NAT (`Effect::OpenSockets`).
+    Extra(u16),
+    /// A TCP or TLS connection to a relay (`Effect::OpenStream`); the destination is the relay's address there. Every
+    /// "datagram" is one STUN message or one ChannelData message; padding to four bytes (RFC 8656, section 12.5) is
+    /// the stream's business.
+    Stream(u8),
+}
+
+/// Where a datagram goes, and which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// Which way out of this computer.
+    pub via: Via,
+    /// The address it is sent to.
+    pub to: SocketAddr,
+}
+
+impl Endpoint {
+    /// An address, by the tunnel's own socket.
+    #[must_use]
+    pub const fn main(to: SocketAddr) -> Self {
+        Self { via: Via::Main, to }
+    }
+}
+
 /// How a candidate address was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum CandidateKind {
@@ -100,6 +130,8 @@ pub enum CandidateKind {
     Mapped,
     /// A relay's address that forwards to the peer.
     Relay,
+    /// What the peer's router will use next, reckoned from how it counted so far.
+    Predicted,
 }
 
 /// One address at which a peer may be reached.

@@ -45,6 +45,7 @@ impl World {
             memory: computer.disk.memory.clone(),
             invite: String::new(),
             open: false,
+            relays: Vec::new(),
             knobs: self.party.knobs.clone(),
         };
         let seed = self.seed.fork(&format!("node {pc} start {}", computer.starts));
@@ -91,7 +92,7 @@ impl World {
             }
         }
         for (to, bytes) in std::mem::take(&mut sinks.0.out) {
-            self.send(pc, to, bytes);
+            self.send(pc, to.to, bytes);
         }
         for (how, packet) in std::mem::take(&mut sinks.1.out) {
             self.inject(pc, how, packet);
@@ -192,6 +193,12 @@ impl World {
                 self.pcs[pc].disk.epoch = epoch;
                 self.pcs[pc].disk.party = secret;
             }
+            Effect::OpenSockets { .. }
+            | Effect::CloseSockets { .. }
+            | Effect::OpenStream { .. }
+            | Effect::CloseStream(_)
+            | Effect::RefreshLease
+            | Effect::SetMtu(_) => {}
             Effect::Stop { trouble } => {
                 let text = || trouble.as_ref().map_or_else(String::new, |t| t.message.clone());
                 self.trace.note(now, Some(pc), "stop", &[], text);

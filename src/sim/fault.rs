@@ -9,6 +9,7 @@ use super::oracle::Place;
 use super::world::{Event, World};
 use crate::buf::batch::Datagrams;
 use crate::engine::effect::HostFact;
+use crate::model::addr::Via;
 use crate::model::command::Command;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -217,7 +218,7 @@ impl World {
         let from = SocketAddr::from(([203, 0, 113, self.dice.range(1, 254) as u8], 4000));
         let stride = bytes.len().max(1);
         self.drive(pc, |node, now, wan, lan| {
-            node.handle_wan(Datagrams { from, bytes: &mut bytes, stride }, now, wan, lan);
+            node.handle_wan(Datagrams { via: Via::Main, from, bytes: &mut bytes, stride }, now, wan, lan);
         });
     }
 

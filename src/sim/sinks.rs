@@ -3,7 +3,7 @@
 //! The room given out is full of old bytes on purpose: whoever reads before writing shows in the trace's hash.
 
 use crate::engine::sink::{Delivery, LanSink, WanSink};
-use std::net::SocketAddr;
+use crate::model::addr::Endpoint;
 
 /// Packets per input that fit when nothing is wrong.
 const CAPACITY: usize = 512;
@@ -13,10 +13,10 @@ const STALE: u8 = 0xa5;
 #[derive(Debug)]
 pub struct SimWan {
     /// What was committed.
-    pub out: Vec<(SocketAddr, Vec<u8>)>,
+    pub out: Vec<(Endpoint, Vec<u8>)>,
     /// How many datagrams fit in one input.
     pub capacity: usize,
-    to: Option<SocketAddr>,
+    to: Option<Endpoint>,
     room: Vec<u8>,
 }
 
@@ -64,7 +64,7 @@ impl SimLan {
 }
 
 impl WanSink for SimWan {
-    fn reserve(&mut self, to: SocketAddr, len: usize) -> Option<&mut [u8]> {
+    fn reserve(&mut self, to: Endpoint, len: usize) -> Option<&mut [u8]> {
         self.to = None;
         if self.out.len() >= self.capacity {
             return None;
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn dropping_a_reservation_without_committing_yields_nothing() {
         let mut wan = SimWan::default();
-        let to = "192.0.2.1:5".parse().unwrap();
+        let to = Endpoint::main("192.0.2.1:5".parse().unwrap());
         assert_eq!(wan.reserve(to, 100).map(|r| r.len()), Some(100));
         wan.reserve(to, 10).unwrap()[..3].copy_from_slice(b"abc");
         wan.commit(3);

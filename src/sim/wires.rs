@@ -3,6 +3,7 @@
 use super::control::Caller;
 use super::world::{Event, World};
 use crate::buf::batch::{Datagrams, Source};
+use crate::model::addr::Via;
 use crate::model::id::LinkId;
 use crate::model::limits;
 use crate::wire::control::{Down, Up};
@@ -63,7 +64,7 @@ impl World {
         self.trace
             .note(self.now, Some(pc), "datagram", &bytes, || format!("{} bytes from {from}", bytes.len()));
         self.drive(pc, |node, now, wan, lan| {
-            node.handle_wan(Datagrams { from, bytes: &mut bytes, stride }, now, wan, lan);
+            node.handle_wan(Datagrams { via: Via::Main, from, bytes: &mut bytes, stride }, now, wan, lan);
         });
     }
 

@@ -6,6 +6,7 @@
 use crate::model::id::{PartyId, PeerId, ProfileId};
 use crate::model::key::{MemberKey, PeerKey, Signature};
 use crate::model::record::{Envelope, Rotation};
+use crate::model::relay::RelayOffer;
 use crate::model::text::Blob;
 use serde::{Deserialize, Serialize};
 
@@ -159,6 +160,13 @@ pub enum Down {
     Rotated {
         /// Signed by the owner.
         rotation: Rotation,
+    },
+    /// The relays this control plane offers to members, with fresh credentials; after a welcome and before the old ones
+    /// expire. An unspecified IP address in a way stands for the address at which the control plane was reached; the
+    /// carrier puts it in.
+    Relays {
+        /// All of them; those not named any more are no longer offered.
+        offers: Vec<RelayOffer>,
     },
     /// Something from one other peer.
     Signal {

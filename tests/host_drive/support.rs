@@ -209,6 +209,7 @@ impl Peer {
             memory,
             invite: invite.to_text(),
             open: false,
+            relays: Vec::new(),
             knobs: Knobs::default(),
         };
         let (mut doors, mut out) = drive::doors(first_status(&setup, me), invite.to_text());

@@ -12,7 +12,7 @@ use lanrage::engine::effect::{Effect, HostFact, Knobs, LinkSetup, Memory, PartyS
 use lanrage::engine::node::Node;
 use lanrage::engine::sink::{Delivery, LanSink, WanSink};
 use lanrage::engine::tunnel::session::Session;
-use lanrage::model::addr::{Card, Net, Subnet};
+use lanrage::model::addr::{Card, Endpoint, Net, Subnet, Via};
 use lanrage::model::dice::Seed;
 use lanrage::model::id::{CardId, LinkId, PartyId};
 use lanrage::model::key::{NodeKeys, NodeSecret, PartySecret};
@@ -36,12 +36,12 @@ pub struct Wire {
 }
 
 impl WanSink for Wire {
-    fn reserve(&mut self, to: SocketAddr, len: usize) -> Option<&mut [u8]> {
+    fn reserve(&mut self, to: Endpoint, len: usize) -> Option<&mut [u8]> {
         if self.used == self.sent.len() {
-            self.sent.push((to, Vec::with_capacity(2048)));
+            self.sent.push((to.to, Vec::with_capacity(2048)));
         }
         let (at, bytes) = &mut self.sent[self.used];
-        *at = to;
+        *at = to.to;
         bytes.resize(len, 0);
         Some(bytes)
     }
@@ -138,6 +138,7 @@ impl<S: Session> Party<S> {
             memory,
             invite: "invite".into(),
             open: false,
+            relays: Vec::new(),
             knobs: Knobs::default(),
         };
         let octet = i as u8 + 1;
@@ -169,7 +170,15 @@ impl<S: Session> Party<S> {
                     self.seats[i].node.handle_control(link, opened, self.now);
                 }
                 Effect::Control(link, up) => self.board(i, link, up),
-                Effect::CloseLink(_) | Effect::ConfigureLan(_) | Effect::Rekeyed { .. } => {}
+                Effect::CloseLink(_)
+                | Effect::ConfigureLan(_)
+                | Effect::Rekeyed { .. }
+                | Effect::OpenSockets { .. }
+                | Effect::CloseSockets { .. }
+                | Effect::OpenStream { .. }
+                | Effect::CloseStream(_)
+                | Effect::RefreshLease
+                | Effect::SetMtu(_) => {}
             }
         }
     }
@@ -208,7 +217,7 @@ impl<S: Session> Party<S> {
             if let Some(i) = self.seats.iter().position(|s| s.socket == *to) {
                 let mut bytes = bytes.clone();
                 let stride = bytes.len();
-                let datagrams = Datagrams { from: source, bytes: &mut bytes, stride };
+                let datagrams = Datagrams { via: Via::Main, from: source, bytes: &mut bytes, stride };
                 let seat = &mut self.seats[i];
                 seat.node.handle_wan(datagrams, self.now, &mut self.wire, &mut seat.games);
                 self.drain(i);

@@ -5,6 +5,7 @@ use crate::engine::counters::{Count, DropReason};
 use crate::engine::sink::{Delivery, LanSink, WanSink};
 use crate::engine::tunnel::peer::Presence;
 use crate::engine::tunnel::session::{LEAST_ROOM, OVERHEAD, Open, Session, receiver_index};
+use crate::model::addr::Endpoint;
 use crate::model::limits::SLOT_BYTES;
 use crate::model::time::Now;
 use crate::wire::control::PeerMessage;
@@ -139,7 +140,9 @@ impl<S: Session> Node<S> {
     }
 
     pub(super) fn send_raw(&mut self, to: SocketAddr, message: &[u8], wan: &mut impl WanSink) {
-        let Some(room) = wan.reserve(to, message.len()).and_then(|r| r.get_mut(..message.len())) else {
+        let Some(room) =
+            wan.reserve(Endpoint::main(to), message.len()).and_then(|r| r.get_mut(..message.len()))
+        else {
             return self.dropped(DropReason::WanFull);
         };
         room.copy_from_slice(message);
@@ -187,7 +190,7 @@ impl<S: Session> Node<S> {
     ) -> bool {
         let Some(peer) = self.peers.list.get_mut(at) else { return false };
         let Some(to) = to.or_else(|| peer.agent.primary()) else { return false };
-        let Some(room) = wan.reserve(to, (plain.len() + OVERHEAD).max(LEAST_ROOM)) else {
+        let Some(room) = wan.reserve(Endpoint::main(to), (plain.len() + OVERHEAD).max(LEAST_ROOM)) else {
             self.dropped(DropReason::WanFull);
             return false;
         };

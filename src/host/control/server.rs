@@ -357,6 +357,7 @@ fn read(message: Option<Result<Message, Error>>, name: &str) -> Result<Option<Do
             | Down::Record { .. }
             | Down::Gone { .. }
             | Down::Rotated { .. }
+            | Down::Relays { .. }
             | Down::Signal { .. }),
         ) => Ok(Some(down)),
         // A newer server may know more messages.

@@ -224,7 +224,13 @@ impl<M: LanMaker> Rig<M> {
                     port.set_rules(rules);
                 }
             }
-            HostFact::Sockets(_) | HostFact::Unreachable(_) => {}
+            HostFact::Sockets(_)
+            | HostFact::Unreachable(_)
+            | HostFact::StreamUp(_)
+            | HostFact::StreamDown { .. }
+            | HostFact::Leased(_)
+            | HostFact::LeaseReport(_)
+            | HostFact::Woke => {}
         }
     }
 
@@ -268,6 +274,12 @@ impl<M: LanMaker> Rig<M> {
                 self.doors.keep.send_modify(|keep| keep.memory = Some(Arc::new(memory)));
             }
             Effect::Rekeyed { epoch, secret } => self.rekeyed(epoch, secret),
+            Effect::OpenSockets { .. }
+            | Effect::CloseSockets { .. }
+            | Effect::OpenStream { .. }
+            | Effect::CloseStream(_)
+            | Effect::RefreshLease
+            | Effect::SetMtu(_) => {}
             Effect::Stop { trouble } => self.stop(trouble),
         }
     }

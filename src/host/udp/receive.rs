@@ -3,6 +3,7 @@
 
 use super::Socket;
 use crate::buf::batch::Datagrams;
+use crate::model::addr::Via;
 use crate::model::limits::{DATAGRAMS, GRO_BYTES};
 use quinn_udp::{RecvMeta, UdpSockRef};
 use std::io::{self, IoSliceMut};
@@ -68,7 +69,7 @@ impl Receiver {
         read.filter_map(|(meta, buffer)| {
             let bytes = buffer.get_mut(..meta.len).filter(|b| !b.is_empty())?;
             let stride = if meta.stride == 0 { meta.len } else { meta.stride };
-            Some(Datagrams { from: meta.addr, bytes, stride })
+            Some(Datagrams { via: Via::Main, from: meta.addr, bytes, stride })
         })
     }
 

@@ -7,6 +7,7 @@
 //! it sees that), the same bytes go out one by one. A full socket queue drops what is left of the input, counted.
 
 use crate::engine::sink::WanSink;
+use crate::model::addr::Endpoint;
 use crate::model::limits::{PEERS, SEGMENTS};
 use std::io;
 use std::net::SocketAddr;
@@ -193,7 +194,8 @@ impl Outcome {
 }
 
 impl<S: RawSend> WanSink for SendBatches<S> {
-    fn reserve(&mut self, to: SocketAddr, len: usize) -> Option<&mut [u8]> {
+    fn reserve(&mut self, to: Endpoint, len: usize) -> Option<&mut [u8]> {
+        let to = to.to;
         self.reserved = None;
         if len > ROOM || self.outcome.is_full(to) {
             return None;
@@ -295,7 +297,7 @@ mod tests {
 
     fn put(sends: &mut SendBatches<Paper>, port: u16, datagram: &[u8]) -> bool {
         // The engine asks for the most it may need and commits what it needed.
-        let Some(room) = sends.reserve(to(port), datagram.len() + 40) else { return false };
+        let Some(room) = sends.reserve(Endpoint::main(to(port)), datagram.len() + 40) else { return false };
         room[..datagram.len()].copy_from_slice(datagram);
         sends.commit(datagram.len());
         true
@@ -380,13 +382,13 @@ mod tests {
     #[test]
     fn room_that_was_not_committed_is_given_back() {
         let mut s = paper(64);
-        s.reserve(to(1), 100).unwrap().fill(1);
-        s.reserve(to(1), 100).unwrap().fill(2);
+        s.reserve(Endpoint::main(to(1)), 100).unwrap().fill(1);
+        s.reserve(Endpoint::main(to(1)), 100).unwrap().fill(2);
         s.commit(100);
         s.commit(100);
         s.flush();
         assert_eq!(bodies(&s, 1), vec![vec![2; 100]]);
-        assert!(s.reserve(to(1), ROOM + 1).is_none());
-        assert!(s.reserve(to(1), ROOM).is_some());
+        assert!(s.reserve(Endpoint::main(to(1)), ROOM + 1).is_none());
+        assert!(s.reserve(Endpoint::main(to(1)), ROOM).is_some());
     }
 }
