@@ -3,6 +3,7 @@
 //! * `clock`, `entropy`, `threads`: time, one seed, named threads
 //! * `udp`: the tunnel's sockets: batches in, segmented batches out
 //! * `lan`: the games' side: tunnel device, capture and injection on the cards; `cards` lists and watches them
+//! * `stream`: TCP and TLS connections to relays
 //! * `control`: carriers of the control planes
 //! * `dial`, `tls`: TCP connections to the first address that answers, and TLS on them
 //! * `drive`: the data loop around one `engine::node::Node`
@@ -17,6 +18,7 @@ pub mod drive;
 pub mod entropy;
 pub mod lan;
 pub mod store;
+pub mod stream;
 pub mod threads;
 pub mod tls;
 pub mod udp;
