@@ -103,7 +103,7 @@ impl Reached {
     /// The player's own pin holds for the port that it was given with; what was seen, for the port where it was seen.
     fn pin(&self, address: &ServerAddress, port: u16) -> Option<Pin> {
         let seen = self.tls.filter(|_| self.at.is_some_and(|at| at.port() == port));
-        address.pin.or(seen.filter(|_| !address.tls))
+        address.pin.or_else(|| seen.filter(|_| !address.tls))
     }
 
     fn add_the_way_here(&self, address: &ServerAddress, ways: &mut Vec<RelayWay>) {
