@@ -155,6 +155,7 @@ fn seats_of(peer: PeerId, party: PartyId) -> impl Iterator<Item = Seat> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::nat::NatFacts;
     use crate::model::key::{NodeKeys, NodeSecret, PartySecret};
 
     fn keys(n: u8) -> NodeKeys {
@@ -172,6 +173,7 @@ mod tests {
             seat: Seat(seat),
             seat_since: since,
             candidates: vec![],
+            nat: NatFacts::default(),
             games: vec![],
             incarnation: 1,
         };

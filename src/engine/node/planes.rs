@@ -31,6 +31,7 @@ impl<S: Session> Node<S> {
                 self.learn(envelope, true, now);
                 self.check_seat(now);
             }
+            Down::Relays { offers } => self.relays_offered(link, offers, now),
             Down::Gone { peer, left } => self.said_gone(peer, left, now),
             Down::Rotated { rotation } => self.rotated(&rotation, now),
             Down::Notice { code, message } => {
@@ -40,7 +41,6 @@ impl<S: Session> Node<S> {
             Down::Opened { .. }
             | Down::Closed { .. }
             | Down::Refused { .. }
-            | Down::Relays { .. }
             | Down::Signal { .. } => {}
         }
     }
