@@ -14,6 +14,7 @@ mod planes;
 mod punching;
 mod relays;
 mod report;
+mod stub;
 mod timers;
 mod wan;
 

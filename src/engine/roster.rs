@@ -155,8 +155,8 @@ fn seats_of(peer: PeerId, party: PartyId) -> impl Iterator<Item = Seat> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::nat::NatFacts;
     use crate::model::key::{NodeKeys, NodeSecret, PartySecret};
+    use crate::model::nat::NatFacts;
 
     fn keys(n: u8) -> NodeKeys {
         NodeKeys::new(&NodeSecret([n; 32]))

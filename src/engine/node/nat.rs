@@ -2,8 +2,8 @@
 //! opened; and what follows when a network shakes.
 
 use super::Node;
+use super::stub::{Probe, ProbeEvent};
 use crate::engine::effect::{Effect, Lease};
-use crate::engine::nat::{Probe, ProbeEvent};
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::{Candidate, CandidateKind, Endpoint};
@@ -113,7 +113,9 @@ impl Nat {
     pub(super) fn transmit(&mut self, wan: &mut impl WanSink) {
         let mut room = [0u8; REQUEST];
         while let Some((to, len)) = self.probe.poll_transmit(&mut room) {
-            let Some(space) = wan.reserve(Endpoint::main(to), len).and_then(|s| s.get_mut(..len)) else { return };
+            let Some(space) = wan.reserve(Endpoint::main(to), len).and_then(|s| s.get_mut(..len)) else {
+                return;
+            };
             space.copy_from_slice(room.get(..len).unwrap_or_default());
             wan.commit(len);
         }

@@ -38,10 +38,7 @@ impl<S: Session> Node<S> {
                 let hint = "lanrage went on by itself; look at the folder if it happens again";
                 self.event(Event::Warning(Trouble::new(&code, message, hint)));
             }
-            Down::Opened { .. }
-            | Down::Closed { .. }
-            | Down::Refused { .. }
-            | Down::Signal { .. } => {}
+            Down::Opened { .. } | Down::Closed { .. } | Down::Refused { .. } | Down::Signal { .. } => {}
         }
     }
 

@@ -162,7 +162,12 @@ impl<S: Session> Node<S> {
 const fn is_public(ip: std::net::IpAddr) -> bool {
     match ip {
         std::net::IpAddr::V4(a) => {
-            !(a.is_private() || a.is_loopback() || a.is_link_local() || a.is_multicast() || a.is_broadcast() || a.is_unspecified())
+            !(a.is_private()
+                || a.is_loopback()
+                || a.is_link_local()
+                || a.is_multicast()
+                || a.is_broadcast()
+                || a.is_unspecified())
         }
         std::net::IpAddr::V6(a) => !(a.is_loopback() || a.is_multicast() || a.is_unspecified()),
     }

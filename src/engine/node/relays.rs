@@ -6,11 +6,11 @@
 //! dies; which of them carries a peer's packets is decided by that peer's pings, which measure both ends together.
 
 use super::Node;
+use super::stub::{Turn, TurnEvent, TurnIn, TurnSetup};
 use crate::engine::effect::Effect;
 use crate::engine::path::route::{RelaySlot, Route};
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
-use crate::engine::turn::{Turn, TurnEvent, TurnIn, TurnSetup};
 use crate::model::addr::{Candidate, CandidateKind, Endpoint, Via};
 use crate::model::dice::{Dice, Seed};
 use crate::model::id::LinkId;
@@ -271,7 +271,9 @@ impl Relays {
             let server = servers.iter().find(|s| s.offer.ways.contains(way));
             server.is_some_and(|s| {
                 lines.iter().any(|l| {
-                    l.relayed.is_some() && matches!(l.way, RelayWay::Udp { .. }) && s.offer.ways.contains(&l.way)
+                    l.relayed.is_some()
+                        && matches!(l.way, RelayWay::Udp { .. })
+                        && s.offer.ways.contains(&l.way)
                 })
             })
         };
@@ -301,7 +303,9 @@ impl Relays {
         close.extend(up.into_iter().skip(KEPT).map(|(_, slot)| slot));
         for server in &mut self.servers {
             let served = self.lines.iter().any(|l| l.relayed.is_some() && server.offer.ways.contains(&l.way));
-            if served && self.lines.iter().any(|l| close.contains(&l.slot) && server.offer.ways.contains(&l.way)) {
+            if served
+                && self.lines.iter().any(|l| close.contains(&l.slot) && server.offer.ways.contains(&l.way))
+            {
                 server.wide = false;
                 server.since = now;
             }

@@ -1,10 +1,10 @@
 //! Deadlines: sessions, paths, who is away, what fell silent. Also what happens when a path comes up.
 
 use super::Node;
+use super::wan::DEAF;
 use crate::engine::counters::Count;
 use crate::engine::effect::Knobs;
 use crate::engine::lan::games::{HeardGame, HeardKey};
-use super::wan::DEAF;
 use crate::engine::path::agent::{Action, Report};
 use crate::engine::path::route::Route;
 use crate::engine::sink::WanSink;
@@ -64,7 +64,7 @@ impl<S: Session> Node<S> {
             match peer.agent.primary().filter(|_| established) {
                 Some(to) => {
                     self.send_raw(to, message, now, wan);
-                },
+                }
                 None => self.send_everywhere(at, message, now, wan),
             }
         }
@@ -72,11 +72,9 @@ impl<S: Session> Node<S> {
 
     fn send_everywhere(&mut self, at: usize, message: &[u8], now: Now, wan: &mut impl WanSink) {
         let Some(peer) = self.peers.list.get(at) else { return };
-        let all: Vec<SocketAddr> = peer.agent.addresses().collect();
+        let all: Vec<Route> = peer.agent.routes().collect();
         for to in all {
-            {
-                    self.send_raw(to, message, now, wan);
-                };
+            self.send_raw(to, message, now, wan);
         }
     }
 

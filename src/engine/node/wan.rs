@@ -3,11 +3,11 @@
 use super::relays::RelayIn;
 use super::{INITIATIONS, Node};
 use crate::engine::counters::{Count, DropReason};
+use crate::engine::path::route::Route;
 use crate::engine::sink::{Delivery, LanSink, WanSink};
 use crate::engine::tunnel::peer::Presence;
 use crate::engine::tunnel::session::{LEAST_ROOM, OVERHEAD, Open, Session, receiver_index};
-use crate::engine::path::route::Route;
-use crate::model::addr::{Endpoint, Via};
+use crate::model::addr::{Endpoint, Seat, Via};
 use crate::model::limits::SLOT_BYTES;
 use crate::model::status::PathKind;
 use crate::model::time::{Mono, Now};
@@ -75,7 +75,9 @@ impl<S: Session> Node<S> {
                     0
                 }
                 Open::Refused => return self.dropped(DropReason::Refused),
-                other @ (Open::Reply(_) | Open::Nothing) => self.answer(at, from, wire, other, room, (now, wan)),
+                other @ (Open::Reply(_) | Open::Nothing) => {
+                    self.answer(at, from, wire, other, room, (now, wan))
+                }
             },
             None => {
                 let mut room = [0; SLOT_BYTES];
@@ -216,6 +218,13 @@ impl<S: Session> Node<S> {
         }
     }
 
+    /// Sends a sealed message inside the tunnel to a member that passes it on.
+    fn send_by_friend(&mut self, seat: Seat, message: &[u8], now: Now, wan: &mut impl WanSink) -> bool {
+        let _ = (seat, message, now, wan);
+        self.dropped(DropReason::NoPath);
+        false
+    }
+
     /// Seals `plain` for a peer, by its primary way or a given one. False when there is no session, path or room.
     pub(super) fn seal_to(
         &mut self,
@@ -231,7 +240,8 @@ impl<S: Session> Node<S> {
         if second.is_some() || matches!(to, Route::Friend(_)) {
             return self.seal_to_two(at, (to, second), by.is_none(), plain, now, wan);
         }
-        let Some((prefix, room)) = self.relays.reserve(to, (plain.len() + OVERHEAD).max(LEAST_ROOM), wan) else {
+        let Some((prefix, room)) = self.relays.reserve(to, (plain.len() + OVERHEAD).max(LEAST_ROOM), wan)
+        else {
             self.dropped(DropReason::WanFull);
             return false;
         };

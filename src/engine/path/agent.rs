@@ -300,7 +300,8 @@ impl Agent {
             if route.kind(&[], ground) != PathKind::Relay {
                 self.suspect(now);
             }
-        } else if let Some(pair) = self.pairs.get_mut(Some(route)).filter(|p| p.rests() || p.proven.is_none()) {
+        } else if let Some(pair) = self.pairs.get_mut(Some(route)).filter(|p| p.rests() || p.proven.is_none())
+        {
             // It did not work when we asked; it does now, at least towards us.
             if pair.rests() {
                 pair.doubt(now);
@@ -453,7 +454,8 @@ impl Agent {
     pub fn second(&self) -> Option<Route> {
         self.doubt.unsure?;
         let others = self.pairs.iter().filter(|p| Some(p.route) != self.primary);
-        let worth = others.filter(|p| p.heard.is_some() && (p.silent < DEMOTE_AFTER || p.kind == PathKind::Relay));
+        let worth =
+            others.filter(|p| p.heard.is_some() && (p.silent < DEMOTE_AFTER || p.kind == PathKind::Relay));
         worth.max_by_key(|p| (p.heard, std::cmp::Reverse(p.kind))).map(|p| p.route)
     }
 
@@ -496,6 +498,7 @@ impl Agent {
     fn in_doubt(&self, now: Mono) -> bool {
         self.doubt.moved
             || self.doubt.deaf
+            || self.pairs.get(self.primary).is_some_and(|p| p.silent >= 1)
             || self.doubt.unheard_since.is_some_and(|since| now.since(since) >= self.doubt_after())
     }
 
@@ -563,8 +566,9 @@ impl Agent {
         let pair = self.pairs.iter_mut().find(|p| due(p))?;
         let is_primary = Some(pair.route) == primary;
         self.numbers += 1;
-        let wait = (is_primary && doubt)
-            .then(|| (pair.patience() * (1 << pair.silent.saturating_sub(DEMOTE_AFTER).min(4))).min(DOUBT_WAIT_MOST));
+        let wait = is_primary.then(|| {
+            (pair.patience() * (1 << pair.silent.saturating_sub(DEMOTE_AFTER).min(4))).min(DOUBT_WAIT_MOST)
+        });
         pair.pinged(self.numbers, now, wait);
         let (route, unanswered) = (pair.route, pair.silent >= 1);
         if is_primary && doubt && unanswered {

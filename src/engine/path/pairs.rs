@@ -88,7 +88,8 @@ impl Pairs {
         let mut routes: Vec<Route> = self.candidates.iter().map(|c| Route::main(c.addr)).collect();
         let on_relays = self.candidates.iter().filter(|c| c.kind == CandidateKind::Relay).take(RELAYED);
         for candidate in on_relays {
-            let through = |relay: &super::route::RelaySlot| Route::Relayed { relay: *relay, to: candidate.addr };
+            let through =
+                |relay: &super::route::RelaySlot| Route::Relayed { relay: *relay, to: candidate.addr };
             routes.extend(ground.relays.iter().map(through));
         }
         routes.extend(ground.friends.iter().map(|seat| Route::Friend(*seat)));
@@ -125,7 +126,8 @@ impl Pairs {
             let others = self.list.iter().enumerate().filter(|(_, p)| !p.named && Some(p.route) != primary);
             let worst = others.min_by_key(|(_, p)| p.proven).map(|(at, _)| at);
             // More named than fit (two records' worth of relays): the last ones go untried.
-            let Some(worst) = worst.or_else(|| self.list.iter().rposition(|p| Some(p.route) != primary)) else {
+            let Some(worst) = worst.or_else(|| self.list.iter().rposition(|p| Some(p.route) != primary))
+            else {
                 return;
             };
             self.list.remove(worst);

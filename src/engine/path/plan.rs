@@ -64,9 +64,10 @@ const fn end(facts: &NatFacts) -> End {
 #[must_use]
 pub const fn plan(mine: &NatFacts, theirs: &NatFacts) -> Strategy {
     match (end(mine), end(theirs)) {
-        (End::Shut, _) | (_, End::Shut) | (End::Random | End::Counting, End::Random) | (End::Random, End::Counting) => {
-            Strategy::Hopeless
-        }
+        (End::Shut, _)
+        | (_, End::Shut)
+        | (End::Random | End::Counting, End::Random)
+        | (End::Random, End::Counting) => Strategy::Hopeless,
         (End::Unknown, _) | (_, End::Unknown) => Strategy::Plain,
         (End::Known { strangers: true }, _) | (_, End::Known { strangers: true }) => Strategy::Plain,
         (End::Known { .. }, End::Known { .. }) => Strategy::Plain,
@@ -88,7 +89,9 @@ mod tests {
 
     /// The kinds that players have, by the names of the contract.
     fn kinds() -> [(&'static str, NatFacts); 8] {
-        use Filtering::{AddressAndPortDependent as Apdf, AddressDependent as Adf, EndpointIndependent as Eif};
+        use Filtering::{
+            AddressAndPortDependent as Apdf, AddressDependent as Adf, EndpointIndependent as Eif,
+        };
         use Mapping::{AddressAndPortDependent as Apdm, EndpointIndependent as Eim, None as No};
         [
             ("open", facts(No, Eif, PortRule::Preserved)),
@@ -156,7 +159,11 @@ mod tests {
         let unknown = NatFacts::default();
         for (_, other) in &kinds()[..7] {
             let expected = Strategy::Plain;
-            assert!(matches!(plan(&unknown, other), s if s == expected) || end(other) == End::Random || end(other) == End::Counting);
+            assert!(
+                matches!(plan(&unknown, other), s if s == expected)
+                    || end(other) == End::Random
+                    || end(other) == End::Counting
+            );
         }
     }
 }

@@ -201,7 +201,11 @@ impl Punch {
         match (plan(facts.mine, facts.theirs), facts.theirs.public, facts.mine.public) {
             (Strategy::OpenMany, Some(target), Some(mine)) => {
                 self.out.push_back(PunchAction::Open(MANY));
-                self.out.push_back(PunchAction::Tell(Signal { public: mine.ip(), ports: Vec::new(), answer: false }));
+                self.out.push_back(PunchAction::Tell(Signal {
+                    public: mine.ip(),
+                    ports: Vec::new(),
+                    answer: false,
+                }));
                 self.salvo.sockets = Some((first, MANY, target));
                 self.salvo.next = Some(now);
                 self.state = State::Waiting { until: now + PATIENCE };

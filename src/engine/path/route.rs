@@ -98,7 +98,11 @@ mod tests {
         ];
         assert_eq!(to("11.0.1.2:50000").kind(&list, ground), PathKind::Relay);
         assert_eq!(to("11.0.1.2:50001").kind(&list, ground), PathKind::Relay, "before its record came");
-        assert_eq!(to("11.0.1.2:4000").kind(&list, ground), PathKind::Direct, "somebody plays on the relay's PC");
+        assert_eq!(
+            to("11.0.1.2:4000").kind(&list, ground),
+            PathKind::Direct,
+            "somebody plays on the relay's PC"
+        );
         assert_eq!(to("11.0.2.2:7").kind(&list, ground), PathKind::Direct);
         assert_eq!(
             Route::Relayed { relay: RelaySlot(0), to: "11.0.2.2:7".parse().unwrap() }.kind(&list, ground),
