@@ -6,16 +6,19 @@
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
 mod inward;
+mod meeting;
 mod members;
 mod outward;
 mod party;
 mod planes;
 mod report;
+mod roster;
 mod timers;
 mod wan;
 
 use super::counters::{Counters, DropReason};
 use super::effect::{Effect, HostFact, Knobs, LanConfig, Memory, Setup};
+use super::gossip::Gossip;
 use super::lan::firewall::Firewall;
 use super::lan::games::Games;
 use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
@@ -39,6 +42,7 @@ use crate::model::status::{Event, Status};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
+use meeting::Meeting;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -48,6 +52,9 @@ use std::time::Duration;
 const INITIATIONS: Pace = Pace { per_second: 200, burst: 200 };
 /// `ready` waits this long for the first word of a control plane, so that the address in it is settled.
 const READY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// And without any, for the first word of its router, so that the invite names what the router opened.
+const LEASE_PATIENCE: Duration = Duration::from_millis(1200);
 
 /// This node: who it is and what it says about itself.
 #[derive(Debug)]
@@ -121,6 +128,8 @@ struct Todo {
     greet: Option<Mono>,
     /// `ready` was not said yet; say it by then.
     ready_by: Option<Mono>,
+    /// The router said which port it forwards, or that it forwards none.
+    router_spoke: bool,
     /// Events that come after `ready`.
     held: Vec<Event>,
     /// When the firewall is swept next.
@@ -142,6 +151,8 @@ pub struct Node<S = Noise> {
     seed: Seed,
     dice: Dice,
     initiations: Bucket,
+    meeting: Meeting,
+    gossip: Gossip,
     todo: Todo,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -158,6 +169,9 @@ impl<S: Session> Node<S> {
         let mut dice = seed.dice("node");
         let links = Self::links(&setup, &seed);
         let knobs = setup.knobs;
+        // With nothing but its own addresses a host waits only for what its router says of them.
+        let alone = setup.links.is_empty() && setup.direct.addresses.is_empty();
+        let patience = if alone { LEASE_PATIENCE } else { READY_PATIENCE };
         let mut node = Self {
             me: Me {
                 id,
@@ -197,11 +211,14 @@ impl<S: Session> Node<S> {
             seed,
             dice,
             initiations: Bucket::new(INITIATIONS, now.mono),
+            meeting: Meeting::new(setup.direct, seed.dice("meeting"), now.mono),
+            gossip: Gossip::new(seed.dice("gossip"), now.mono),
             todo: Todo {
                 publish: true,
                 remember: true,
                 greet: None,
-                ready_by: Some(now.mono + READY_PATIENCE),
+                ready_by: Some(now.mono + patience),
+                router_spoke: false,
                 held: Vec::new(),
                 sweep: now.mono,
                 stopped: false,
@@ -300,9 +317,10 @@ impl<S: Session> Node<S> {
             HostFact::Unreachable(_)
             | HostFact::StreamUp(_)
             | HostFact::StreamDown { .. }
-            | HostFact::Leased(_)
-            | HostFact::LeaseReport(_)
             | HostFact::Woke => {}
+            HostFact::Beacon(addresses) => self.beacons(&addresses, now.mono),
+            // The invite is as good as it gets.
+            HostFact::Leased(_) | HostFact::LeaseReport(_) => self.todo.router_spoke = true,
         }
         self.settle(now);
     }

@@ -209,6 +209,7 @@ impl Peer {
             memory,
             invite: invite.to_text(),
             open: false,
+            direct: Default::default(),
             relays: Vec::new(),
             knobs: Knobs::default(),
         };

@@ -52,6 +52,7 @@ pub fn party(homes: &[usize]) -> World {
         id: World::party_of(&World::secret(seed, 0)),
         owner: 0,
         subnet: Subnet([10, 83, 7]),
+        guide: None,
         grants: None,
         knobs: Knobs::default(),
     };

@@ -8,7 +8,6 @@ use crate::engine::tunnel::session::{LEAST_ROOM, OVERHEAD, Open, Session, receiv
 use crate::model::addr::Endpoint;
 use crate::model::limits::SLOT_BYTES;
 use crate::model::time::Now;
-use crate::wire::control::PeerMessage;
 use crate::wire::frame::{Class, Frame, FrameKind, HEADER};
 use crate::wire::kind::Kind;
 use std::net::SocketAddr;
@@ -26,8 +25,10 @@ impl<S: Session> Node<S> {
         lan: &mut impl LanSink,
     ) {
         self.counters.add(Count::WanIn);
-        if Kind::of(wire) != Kind::WireGuard {
-            return self.dropped(DropReason::UnknownDatagram);
+        match Kind::of(wire) {
+            Kind::WireGuard => {}
+            Kind::Knock => return self.knocked(from, wire, now, wan),
+            Kind::Stun | Kind::Channel | Kind::Unknown => return self.dropped(DropReason::UnknownDatagram),
         }
         let Some(at) = self.whose(wire, now) else { return };
         if wire.len() + GROWTH > SLOT_BYTES {
@@ -96,6 +97,7 @@ impl<S: Session> Node<S> {
                 {
                     // The other side began anew: it may be another run that knows nothing of us yet.
                     peer.outbound.greeted = false;
+                    peer.outbound.compared = false;
                     peer.outbound.replayed = false;
                 }
                 self.send_raw(from, room.get(..len).unwrap_or(&[]), wan);
@@ -250,10 +252,8 @@ impl<S: Session> Node<S> {
                 }
                 self.run_agent(at, now, wan);
             }
-            FrameKind::Message => match postcard::from_bytes::<PeerMessage>(body) {
-                Ok(message) => self.peer_message(at, message, now),
-                Err(_) => self.dropped(DropReason::BadFrame),
-            },
+            FrameKind::Message | FrameKind::Part => self.message_frame(at, len, now),
+            FrameKind::Forward => self.dropped(DropReason::BadFrame),
             FrameKind::Lan => self.inward_frame(at, frame, HEADER + body.len(), now, lan),
         }
     }

@@ -240,6 +240,15 @@ impl Agent {
         }
     }
 
+    /// Something that the peer made came from this address, but maybe not now: worth a try, and proof of nothing.
+    pub fn found(&mut self, from: SocketAddr, cards: &[Card], now: Mono) {
+        if self.pairs.iter().all(|p| p.remote != from) {
+            self.news = true;
+            self.make_room(PAIRS - 1);
+            self.pairs.push(Pair::new(from, kind_of(from.ip(), cards), false, now));
+        }
+    }
+
     /// The peer speaks from another address, or names its present one no more: ask there quickly instead of at the next
     /// keepalive, so that a laptop that was carried elsewhere is followed within seconds.
     pub fn suspect(&mut self, now: Mono) {

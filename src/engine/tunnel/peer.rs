@@ -3,6 +3,7 @@
 use super::session::{Session, SessionSetup};
 use crate::engine::lan::guard::SeqWindow;
 use crate::engine::lan::pace::Bucket;
+use crate::engine::parts::Gather;
 use crate::engine::path::agent::Agent;
 use crate::engine::roster::Member;
 use crate::model::addr::Seat;
@@ -48,6 +49,10 @@ pub struct Peer<S> {
     pub key: PeerKey,
     /// Its tunnel key.
     pub tunnel: TunnelKey,
+    /// Whether it made the party.
+    pub owner: bool,
+    /// It found the party through this node then: its news are passed on.
+    pub guided: Option<Mono>,
     /// The seat that its packets must come from; `None` while another peer's older claim holds it.
     pub seat: Option<Seat>,
     /// The session.
@@ -77,6 +82,8 @@ pub struct Inbound {
     pub window: SeqWindow,
     /// Pace of its messages.
     pub messages: Option<Bucket>,
+    /// A long message of its, on the way.
+    pub parts: Gather,
     /// Pace per rule.
     pub buckets: BTreeMap<RuleIx, Bucket>,
 }
@@ -88,6 +95,8 @@ pub struct Outbound {
     pub waiting: VecDeque<Vec<u8>>,
     /// Whether this session saw our record yet.
     pub greeted: bool,
+    /// Whether both ends of this session compared what they know of the others.
+    pub compared: bool,
     /// Whether the path that is up had our running games yet.
     pub replayed: bool,
     /// Whether the session was up when we last looked.
@@ -102,6 +111,8 @@ impl<S: Session> Peer<S> {
             id: member.key.id(),
             key: member.key,
             tunnel: member.record.tunnel,
+            owner: false,
+            guided: None,
             seat: None,
             index: setup.index,
             session: S::new(setup, now),
@@ -121,6 +132,7 @@ impl<S: Session> Peer<S> {
         self.tunnel = setup.peer;
         self.session = S::new(setup, now);
         self.outbound.greeted = false;
+        self.outbound.compared = false;
         self.outbound.replayed = false;
         self.outbound.up = false;
         self.agent.session(false, now.mono);
