@@ -19,14 +19,6 @@ use lanrage::sim::world::World;
 use std::time::Duration;
 use world_support::*;
 
-/// As `party`, but nobody runs anything for them: who starts follows the invite of `world.party.guide`.
-fn serverless(homes: &[usize]) -> World {
-    let mut world = party(homes);
-    world.planes.clear();
-    world.party.guide = Some(0);
-    world
-}
-
 fn count(world: &World, pc: usize, what: Count) -> u64 {
     world.pcs[pc].run.as_ref().unwrap().node.counters().count(what)
 }
@@ -101,13 +93,14 @@ fn a_guest_waits_for_a_host_that_is_late() {
 #[test]
 fn guests_hear_of_each_others_changes_though_half_of_all_packets_are_lost() {
     let mut world = serverless(&[0, 1, 2, 3]);
-    meanwhile(&mut world, &[Step::Loss(500)]);
+    world.chaos.fair = false;
+    world.net.wan.loss = 500;
     for pc in 0..4 {
         world.apply(Step::Start(pc));
         world.run_for(seconds(2));
     }
     world.run_for(seconds(90));
-    world.apply(Step::Loss(0));
+    world.net.wan.loss = 0;
     world.run_for(seconds(40));
     all_joined(&world, &[0, 1, 2, 3]);
 }
@@ -123,8 +116,8 @@ fn quiet_evenings_cost_little() {
     let after: u64 = (0..4).map(|pc| count(&world, pc, Count::RecordsPassed)).sum();
     let all: u64 = (0..4).map(|pc| count(&world, pc, Count::WanOut)).sum();
     assert_eq!(after, before, "all agree and tell each other nothing");
-    // Per pair and direction: a ping, a pong and two sums a half minute.
-    assert!(all - sent <= 4 * 3 * 300 / 4, "{} datagrams in five minutes", all - sent);
+    // Of twelve directions each: a ping and a pong in 15 s, sometimes a handshake, a sum in 30 s.
+    assert!(all - sent <= 1500, "{} datagrams in five minutes", all - sent);
     assert_eq!(dropped(&world, 0, DropReason::Flood), 0);
     must_end_well(&mut world);
 }
