@@ -6,6 +6,7 @@
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
 mod inward;
+mod meeting;
 mod members;
 mod nat;
 mod outward;
@@ -14,12 +15,14 @@ mod planes;
 mod punching;
 mod relays;
 mod report;
+mod roster;
 mod stub;
 mod timers;
 mod wan;
 
 use super::counters::{Counters, DropReason};
 use super::effect::{Effect, HostFact, Knobs, LanConfig, Memory, Setup};
+use super::gossip::Gossip;
 use super::lan::firewall::Firewall;
 use super::lan::games::Games;
 use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
@@ -44,6 +47,7 @@ use crate::model::status::{Event, Status};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
+use meeting::Meeting;
 use nat::Nat;
 use relays::Relays;
 use std::collections::{BTreeMap, VecDeque};
@@ -55,6 +59,9 @@ use std::time::Duration;
 const INITIATIONS: Pace = Pace { per_second: 200, burst: 200 };
 /// `ready` waits this long for the first word of a control plane, so that the address in it is settled.
 const READY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// And without any, for the first word of its router, so that the invite names what the router opened.
+const LEASE_PATIENCE: Duration = Duration::from_millis(1200);
 
 /// This node: who it is and what it says about itself.
 #[derive(Debug)]
@@ -144,6 +151,8 @@ struct Todo {
     greet: Option<Mono>,
     /// `ready` was not said yet; say it by then.
     ready_by: Option<Mono>,
+    /// The router said which port it forwards, or that it forwards none.
+    router_spoke: bool,
     /// Events that come after `ready`.
     held: Vec<Event>,
     /// When the firewall is swept next.
@@ -169,6 +178,8 @@ pub struct Node<S = Noise> {
     seed: Seed,
     dice: Dice,
     initiations: Bucket,
+    meeting: Meeting,
+    gossip: Gossip,
     todo: Todo,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -185,6 +196,9 @@ impl<S: Session> Node<S> {
         let mut dice = seed.dice("node");
         let links = Self::links(&setup, &seed);
         let knobs = setup.knobs;
+        // With nothing but its own addresses a host waits only for what its router says of them.
+        let alone = setup.links.is_empty() && setup.direct.addresses.is_empty();
+        let patience = if alone { LEASE_PATIENCE } else { READY_PATIENCE };
         let mut node = Self {
             me: Me {
                 id,
@@ -227,11 +241,14 @@ impl<S: Session> Node<S> {
             seed,
             dice,
             initiations: Bucket::new(INITIATIONS, now.mono),
+            meeting: Meeting::new(setup.direct, seed.dice("meeting"), now.mono),
+            gossip: Gossip::new(seed.dice("gossip"), now.mono),
             todo: Todo {
                 publish: true,
                 remember: true,
                 greet: None,
-                ready_by: Some(now.mono + READY_PATIENCE),
+                ready_by: Some(now.mono + patience),
+                router_spoke: false,
                 held: Vec::new(),
                 sweep: now.mono,
                 stopped: false,
@@ -332,9 +349,15 @@ impl<S: Session> Node<S> {
             HostFact::StreamDown { stream, why } => self.relays.stream_down(stream, why, now.mono),
             HostFact::Leased(lease) => {
                 self.todo.publish |= self.nat.set_lease(lease);
+                // The invite is as good as it gets.
+                self.todo.router_spoke = true;
                 self.say_nat();
             }
-            HostFact::LeaseReport(report) => self.nat.set_lease_report(report),
+            HostFact::LeaseReport(report) => {
+                self.nat.set_lease_report(report);
+                self.todo.router_spoke = true;
+            }
+            HostFact::Beacon(addresses) => self.beacons(&addresses, now.mono),
             HostFact::Woke => self.world_shook(now),
         }
         self.settle(now);

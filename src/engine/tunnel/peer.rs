@@ -4,6 +4,7 @@ use super::sent::SentRing;
 use super::session::{Session, SessionSetup};
 use crate::engine::lan::guard::SeqWindow;
 use crate::engine::lan::pace::Bucket;
+use crate::engine::parts::Gather;
 use crate::engine::path::agent::Agent;
 use crate::engine::path::punch::Punch;
 use crate::engine::roster::Member;
@@ -51,6 +52,10 @@ pub struct Peer<S> {
     pub key: PeerKey,
     /// Its tunnel key.
     pub tunnel: TunnelKey,
+    /// Whether it made the party.
+    pub owner: bool,
+    /// It found the party through this node then: its news are passed on.
+    pub guided: Option<Mono>,
     /// The seat that its packets must come from; `None` while another peer's older claim holds it.
     pub seat: Option<Seat>,
     /// The session.
@@ -84,6 +89,8 @@ pub struct Inbound {
     pub window: SeqWindow,
     /// Pace of its messages.
     pub messages: Option<Bucket>,
+    /// A long message of its, on the way.
+    pub parts: Gather,
     /// Pace per rule.
     pub buckets: BTreeMap<RuleIx, Bucket>,
 }
@@ -97,6 +104,8 @@ pub struct Outbound {
     pub waiting: VecDeque<Vec<u8>>,
     /// Whether this session saw our record yet.
     pub greeted: bool,
+    /// Whether both ends of this session compared what they know of the others.
+    pub compared: bool,
     /// Whether the path that is up had our running games yet.
     pub replayed: bool,
     /// Whether the session was up when we last looked.
@@ -111,6 +120,8 @@ impl<S: Session> Peer<S> {
             id: member.key.id(),
             key: member.key,
             tunnel: member.record.tunnel,
+            owner: false,
+            guided: None,
             seat: None,
             index: setup.index,
             session: S::new(setup, now),
@@ -132,6 +143,7 @@ impl<S: Session> Peer<S> {
         self.tunnel = setup.peer;
         self.session = S::new(setup, now);
         self.outbound.greeted = false;
+        self.outbound.compared = false;
         self.outbound.replayed = false;
         self.outbound.up = false;
         self.outbound.sent.clear();
