@@ -4,9 +4,11 @@
 //! * `frame`: what travels inside a tunnel beside plain IP packets
 //! * `kind`: what a datagram on the tunnel's socket is, by its first bytes
 //! * `control`: what a node and a control plane say to each other
+//! * `credential`: the time-limited credentials of a relay
 //! * `invite`: the text that lets a peer into a party
 
 pub mod control;
+pub mod credential;
 pub mod frame;
 pub mod invite;
 pub mod kind;
