@@ -36,7 +36,7 @@ const TABLE: &[Layer] = &[
         "ed25519_dalek", "sha2", "hkdf", "chacha20poly1305", "postcard"]),
     layer("buf", &["model"], &[]),
     layer("wire", &["model", "buf"], &["pnet_packet", "serde", "serde_json", "postcard", "sha2", "thiserror",
-        "hmac", "sha1", "zeroize"]),
+        "stun_rs", "hmac", "sha1", "zeroize"]),
     layer("rules", &["model", "wire"], &["serde", "toml", "annotate_snippets", "thiserror"]),
     layer("engine", &["model", "buf", "wire", "rules"], &["tracing", "serde", "postcard",
         "sha2", "thiserror", "boringtun"]),
@@ -62,6 +62,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("boringtun", &["src/engine/tunnel/noise.rs"]),
     ("rand_chacha", &["src/model/dice.rs"]),
     ("pnet_packet", &["src/wire/packet.rs"]),
+    ("stun_rs", &["src/wire/stun/build.rs", "src/wire/stun/tests.rs"]),
     ("annotate_snippets", &["src/rules/diagnostic.rs", "src/rules/diagnostics.rs", "src/rules/check.rs"]),
 ];
 
