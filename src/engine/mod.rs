@@ -11,6 +11,7 @@ pub mod link;
 pub mod lobby;
 pub mod node;
 pub mod path;
+pub mod relay;
 pub mod roster;
 pub mod sink;
 pub mod tunnel;

@@ -185,9 +185,14 @@ mod tests {
     fn the_password_is_that_of_coturns_scheme() {
         // printf '1800000000:lab' | openssl dgst -sha1 -hmac north -binary | base64
         assert_eq!(secret().password("1800000000:lab"), "3XsUPhw6y2WtnC1+NMhnChAFoYY=");
-        for (plain, coded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("\u{7f}", "fw==")]
-        {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("\u{7f}", "fw=="),
+        ] {
             assert_eq!(base64(plain.as_bytes()), coded, "RFC 4648, section 10");
         }
     }
@@ -217,9 +222,15 @@ mod tests {
     #[test]
     fn what_is_not_of_the_form_is_refused() {
         let tag = secret().tag(bearer());
-        for name in
-            ["".into(), ":".into(), tag.clone(), format!(":{tag}"), format!("+9:{tag}"), format!("9:{tag}0"), "9:x".into()]
-        {
+        for name in [
+            "".into(),
+            ":".into(),
+            tag.clone(),
+            format!(":{tag}"),
+            format!("+9:{tag}"),
+            format!("9:{tag}0"),
+            "9:x".into(),
+        ] {
             assert_eq!(secret().read(&name, 1), Err(CredentialError::Form), "{name}");
         }
         assert_eq!(secret().read(&format!("99999999999999999999:{tag}"), 1), Err(CredentialError::Form));
