@@ -44,7 +44,7 @@ const TABLE: &[Layer] = &[
         "pnet_datalink", "pnet_packet", "quinn_udp", "redb", "rtnetlink", "serde", "serde_json", "socket2", "thiserror",
         "tokio", "tokio_tungstenite", "tokio_util", "tracing", "tun_rs"]),
     layer("server", &["model", "buf", "wire", "rules", "engine", "host"], &["anyhow", "axum", "dashmap",
-        "futures_util", "hyper", "hyper_util", "libc", "mio", "quinn_udp", "redb", "serde", "serde_json", "socket2", "thiserror",
+        "futures_util", "hyper", "hyper_util", "mio", "pnet_datalink", "quinn_udp", "redb", "serde", "serde_json", "socket2", "thiserror",
         "tokio", "tokio_util", "tracing"]),
     layer("sim", ENGINE_AND_BELOW, &["postcard", "serde", "serde_json", "sha2", "thiserror", "tracing"]),
     layer("ui", &["model"], &["clap", "clap_complete", "clap_mangen", "ratatui", "qrcode", "serde", "serde_json",

@@ -4,6 +4,7 @@
 //! * `pages`: plain HTTP: what this is, `/v1/info`, `/healthz`, `/metrics`, and the way into the WebSocket
 //! * `socket`: one WebSocket, one task
 //! * `hall`: the one task that owns the lobby, and the outboxes of all connections
+//! * `relay`: TURN and STUN beside it
 //! * `store`: parties in a redb file, written in batches
 //!
 //! Nothing here decides about parties, and nothing here can read what peers say about themselves.
@@ -12,6 +13,7 @@
 mod gate;
 mod hall;
 mod pages;
+pub mod relay;
 mod socket;
 mod store;
 

@@ -11,12 +11,11 @@
 
 mod bind;
 mod extra;
-mod options;
+pub mod options;
 mod receive;
 mod send;
 
 pub use bind::{Bound, bind};
-pub use options::{enlarge_buffers, forbid_fragments, permit_fragments};
 pub use receive::Receiver;
 pub use send::{RawSend, SendBatches, SendCounts};
 
