@@ -16,6 +16,7 @@ pub mod nat;
 pub mod node;
 pub mod parts;
 pub mod path;
+pub mod relay;
 pub mod roster;
 pub mod sink;
 pub mod tunnel;
