@@ -35,6 +35,7 @@ pub mod oracle;
 pub mod pc;
 pub mod permits;
 pub mod rogue;
+pub mod route;
 pub mod run;
 pub mod scenario;
 pub mod sinks;
