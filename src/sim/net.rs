@@ -13,6 +13,7 @@ use crate::model::id::CardId;
 use crate::model::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 /// A LAN, by its number.
 pub type SegmentId = usize;
@@ -205,6 +206,29 @@ impl Net {
         // Once each, by their IPv4 address.
         let there = self.owners.iter().filter(|((s, a), o)| *s == segment && a.is_ipv4() && **o != pc);
         there.map(|(_, owner)| *owner).filter(|owner| self.passes(pc, *owner)).collect()
+    }
+
+    /// When a message of a stream between a computer and a server arrives: what is lost is sent again.
+    pub(super) fn streamed(&mut self, (pc, server): (usize, usize), up: bool, now: Mono, again: Duration) -> Mono {
+        // Places of their own, so that streams do not change what happens to datagrams.
+        let (pc, server) = (3000 + pc, 4000 + server);
+        let (out, into) = if up { (pc, server) } else { (server, pc) };
+        let mut sent = now;
+        for _ in 0..8 {
+            if let [Some(at), _] = self.carry(out, into, sent) {
+                return at;
+            }
+            sent = sent + self.wan.delay * 2 + again;
+        }
+        sent + self.wan.delay
+    }
+
+    /// Whether a datagram of this many bytes is small enough for a way.
+    #[must_use]
+    pub fn fits(&self, out: SegmentId, into: SegmentId, to: IpAddr, bytes: usize) -> bool {
+        // The headers of IP and UDP.
+        let packet = bytes + if to.is_ipv6() { 48 } else { 28 };
+        self.mtus.is_empty() || [out, into].iter().all(|p| self.mtus.get(p).is_none_or(|mtu| packet <= *mtu))
     }
 
     /// When a packet sent now from one segment to another arrives: never, once or twice.

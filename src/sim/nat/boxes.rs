@@ -25,6 +25,7 @@ pub struct NatBox {
     pub outer: Outer,
     /// Its outside address; nobody's when it does not translate.
     pub public: Ipv4Addr,
+    away: Mono,
     table: Table,
     /// Inside and remote end of what a firewall let out.
     wall: Ledger<(SocketAddr, SocketAddr)>,
@@ -35,12 +36,12 @@ impl NatBox {
     #[must_use]
     pub const fn new(spec: Spec, outer: Outer, public: Ipv4Addr, dice: Dice) -> Self {
         let wall = Ledger::new(spec.life, spec.size);
-        Self { spec, outer, public, table: Table::new(&spec, dice), wall }
+        Self { spec, outer, public, away: Mono::ZERO, table: Table::new(&spec, dice), wall }
     }
 
     /// A datagram goes out: its source as seen outside, unless it stops here.
     pub fn outbound(&mut self, from: SocketAddr, to: SocketAddr, now: Mono) -> Option<SocketAddr> {
-        if !self.spec.udp {
+        if !self.spec.udp || now < self.away {
             return None;
         }
         if from.is_ipv4() && self.spec.translates {
@@ -55,7 +56,7 @@ impl NatBox {
 
     /// A datagram comes from outside: the inside address it goes on to, if it is let in.
     pub fn inbound(&mut self, to: SocketAddr, from: SocketAddr, now: Mono) -> Option<SocketAddr> {
-        if !self.spec.udp {
+        if !self.spec.udp || now < self.away {
             return None;
         }
         if to.is_ipv4() && self.spec.translates {
@@ -88,8 +89,9 @@ impl NatBox {
         self.wall.clear();
     }
 
-    /// Was switched off and on: forgets everything, and may have another address afterwards.
-    pub fn reboot(&mut self, public: Option<Ipv4Addr>) {
+    /// Was switched off: forgets everything, is back at this moment, and may have another address then.
+    pub fn reboot(&mut self, public: Option<Ipv4Addr>, back: Mono) {
+        self.away = back;
         self.table.forget(true);
         self.wall.clear();
         self.public = public.unwrap_or(self.public);

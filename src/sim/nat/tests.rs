@@ -181,7 +181,7 @@ fn a_leased_port_lets_everybody_in_and_answers_from_itself() {
     );
     b.flush();
     assert_eq!(b.inbound(leased, peer, at(2)), Some(a(HOST)), "a lease outlives the mappings");
-    b.reboot(None);
+    b.reboot(None, at(2));
     assert_eq!(b.inbound(leased, peer, at(3)), None);
 }
 
@@ -204,7 +204,8 @@ fn a_reboot_forgets_everything_and_may_bring_another_address() {
     let flushed = out(&mut b, a(HOST), to, at(0)).unwrap();
     assert_eq!(flushed.ip(), old.ip());
     assert_ne!(flushed.port(), old.port());
-    b[0].reboot(Some(Ipv4Addr::new(11, 0, 2, 3)));
+    b[0].reboot(Some(Ipv4Addr::new(11, 0, 2, 3)), at(1));
+    assert_eq!(out(&mut b, a(HOST), to, at(0)), None, "it is away");
     let new = out(&mut b, a(HOST), to, at(1)).unwrap();
     assert_eq!(new.ip(), IpAddr::from([11, 0, 2, 3]));
     assert_eq!(
