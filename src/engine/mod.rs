@@ -15,6 +15,7 @@ pub mod lobby;
 pub mod node;
 pub mod parts;
 pub mod path;
+pub mod relay;
 pub mod roster;
 pub mod sink;
 pub mod tunnel;
