@@ -215,10 +215,21 @@ impl World {
             self.after(wait, Event::Down(caller, link, Box::new(message)));
             // A server knows who is a member, and has relays for those.
             if welcome && !self.servers.is_empty() && self.planes[plane].is_server() {
-                let offers = self.offers(caller.0);
-                self.after(wait, Event::Down(caller, link, Box::new(Down::Relays { offers })));
+                self.offer(caller, link);
             }
         }
+    }
+
+    /// Offers the relays to a member that is signed in, and again before the credentials run out.
+    pub(super) fn offer(&mut self, caller: Caller, link: LinkId) {
+        let run = self.pcs[caller.0].run.as_ref();
+        let plane = &self.planes[usize::from(link.0)];
+        if !plane.up || run.is_none_or(|r| r.links.get(&link) != Some(&caller.1)) {
+            return;
+        }
+        let (wait, offers) = (plane.delay, self.offers(caller.0));
+        self.after(wait, Event::Down(caller, link, Box::new(Down::Relays { offers })));
+        self.after(self.relay_life * 3 / 4, Event::Offer(caller, link));
     }
 
     pub(super) fn down(&mut self, caller: Caller, link: LinkId, message: Down) {

@@ -142,6 +142,8 @@ pub enum Event {
     Connect(Caller, LinkId),
     /// A message reaches a control plane.
     Up(Caller, LinkId, Box<Up>),
+    /// A control plane offers the relays again.
+    Offer(Caller, LinkId),
     /// A message of a control plane reaches a node.
     Down(Caller, LinkId, Box<Down>),
     /// A node hung up, after what it had said before.
@@ -344,6 +346,7 @@ impl World {
             Event::Answer { place, to, saying } => self.answer(place, to, saying),
             Event::Connect(caller, link) => self.connect(caller, link),
             Event::Up(caller, link, message) => self.up(caller, link, *message),
+            Event::Offer(caller, link) => self.offer(caller, link),
             Event::Down(caller, link, message) => self.down(caller, link, *message),
             Event::Plane(plane) => {
                 let now = self.honest_now();
