@@ -3,6 +3,7 @@
 //! * `clock`, `entropy`, `threads`: time, one seed, named threads
 //! * `udp`: the tunnel's sockets: batches in, segmented batches out
 //! * `lan`: the games' side: tunnel device, capture and injection on the cards; `cards` lists and watches them
+//! * `lease`: a port on the router, by UPnP, NAT-PMP and PCP
 //! * `control`: carriers of the control planes
 //! * `drive`: the data loop around one `engine::node::Node`
 //! * `store`: the data directory: keys, parties, what is remembered between evenings
@@ -14,6 +15,7 @@ pub mod control;
 pub mod drive;
 pub mod entropy;
 pub mod lan;
+pub mod lease;
 pub mod store;
 pub mod threads;
 pub mod udp;
