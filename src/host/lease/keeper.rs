@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// All of them; the order in which they are told.
@@ -29,16 +29,7 @@ const DEAF: Duration = Duration::from_secs(10);
 /// How long giving everything back may take.
 const FAREWELL: Duration = Duration::from_millis(300);
 
-/// How a round ended.
-#[derive(Debug, Clone, Copy)]
-enum Ended {
-    /// Everybody was asked.
-    Whole,
-    /// This computer was moved meanwhile.
-    Moved,
-    /// Somebody asked again meanwhile, when the first answers may have been old already.
-    Doubted,
-}
+type Answer = (PortMapping, Result<Grant, Why>);
 
 /// What the task is made of.
 #[derive(Debug)]
@@ -167,10 +158,8 @@ impl Keeper {
                 let _ = self.setup.facts.send(HostFact::LeaseReport(none)).await;
                 return;
             };
-            match self.ask_all(&site).await {
-                Ended::Whole => return,
-                Ended::Moved => {}
-                Ended::Doubted => sleep(PAUSE).await,
+            if self.ask_all(&site).await {
+                return;
             }
         }
     }
@@ -189,13 +178,12 @@ impl Keeper {
         site
     }
 
-    /// One round at this router.
-    async fn ask_all(&mut self, site: &Site) -> Ended {
-        let (began, mut ended) = (Instant::now(), Ended::Whole);
+    /// One round at this router. False when this computer was moved meanwhile.
+    async fn ask_all(&mut self, site: &Site) -> bool {
         let mut asking = JoinSet::new();
-        for (by, last) in ALL.into_iter().zip(&self.outcomes) {
-            let (site, known) = (site.clone(), last.as_ref().and_then(|o| o.as_ref().ok()).cloned());
-            asking.spawn(async move { (by, ask(by, &site, known.as_ref()).await) });
+        let mut asked = [Instant::now(); 3];
+        for at in 0..3 {
+            self.ask_one(at, site, asked[at], &mut asking);
         }
         // Who has answered in this round; what the others came to before stands until then.
         let mut fresh = [false; 3];
@@ -204,10 +192,12 @@ impl Keeper {
                 answer = asking.join_next() => answer,
                 () = self.setup.again.notified() => {
                     if self.look().await.as_ref() != Some(site) {
-                        return Ended::Moved;
+                        return false;
                     }
-                    if began.elapsed() > PAUSE {
-                        ended = Ended::Doubted;
+                    // The answers so far may be from before whatever made them ask; the others are being asked still.
+                    for at in (0..3).filter(|at| std::mem::take(&mut fresh[*at])) {
+                        asked[at] = Instant::now().max(asked[at] + PAUSE);
+                        self.ask_one(at, site, asked[at], &mut asking);
                     }
                     continue;
                 }
@@ -222,7 +212,16 @@ impl Keeper {
             self.choose(fresh).await;
         }
         self.choose([true; 3]).await;
-        ended
+        true
+    }
+
+    fn ask_one(&self, at: usize, site: &Site, when: Instant, asking: &mut JoinSet<Answer>) {
+        let known = self.outcomes[at].as_ref().and_then(|o| o.as_ref().ok()).cloned();
+        let (by, site) = (ALL[at], site.clone());
+        asking.spawn(async move {
+            sleep_until(when).await;
+            (by, ask(by, &site, known.as_ref()).await)
+        });
     }
 
     async fn take(&mut self, at: usize, outcome: Result<Grant, Why>) {

@@ -87,7 +87,7 @@ impl Grant {
         } else if self.external.ip().is_unspecified() {
             "the router has no internet address".to_owned()
         } else {
-            format!("behind a second router ({} is not an address of the internet)", self.external.ip())
+            Why::SecondRouter(self.external.ip()).to_string()
         }
     }
 }
@@ -124,6 +124,8 @@ enum Why {
     NotSpoken,
     #[error("refused: {0}")]
     Refused(String),
+    #[error("behind a second router ({0} is not an address of the internet)")]
+    SecondRouter(IpAddr),
     #[error("the router answers nonsense")]
     Nonsense,
     #[error("failed: {0}")]

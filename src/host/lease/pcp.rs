@@ -97,7 +97,7 @@ pub(super) const fn meaning(code: u8) -> &'static str {
         2 => "it is switched off on the router, or another program has the port",
         4 | 5 | 9 => "not offered",
         7 => "the router has no internet address",
-        8 | 10 => "the router has no port left",
+        8 | 10 => "the router has no port or no internet address to give",
         11 => "the outside port is taken",
         12 => "another router stands between",
         _ => "no reason given",

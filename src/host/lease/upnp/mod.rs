@@ -4,7 +4,7 @@
 mod http;
 mod words;
 
-use super::{Grant, Hold, LIFETIME, Site, Why};
+use super::{Grant, Hold, LIFETIME, Site, Why, is_public};
 use crate::model::nat::PortMapping;
 use http::Page;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -103,7 +103,15 @@ async fn map(site: &Site, service: &Service, wanted: u16) -> Result<Grant, Why> 
         let body = body.map_err(|r| Why::Refused(r.words()))?;
         words::read_address(&body).ok_or_else(|| Why::Refused("the router has no internet address".into()))
     };
-    let (ip, (outside, lifetime)) = tokio::try_join!(address, add(site, service, wanted))?;
+    let (ip, added) = tokio::join!(address, add(site, service, wanted));
+    // Routers that have no public address themselves refuse with any error; people should hear the cause.
+    if let (Ok(ip), Err(_)) = (&ip, &added)
+        && !is_public(*ip)
+        && !ip.is_unspecified()
+    {
+        return Err(Why::SecondRouter((*ip).into()));
+    }
+    let (ip, (outside, lifetime)) = (ip?, added?);
     Ok(Grant {
         by: PortMapping::Upnp,
         external: SocketAddr::from((ip, outside)),
