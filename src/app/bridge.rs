@@ -18,6 +18,7 @@ use crate::host::clock::{self, HostClock};
 use crate::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
 use crate::host::drive::{self, Device, Outside, Parts};
 use crate::host::lan::{LanOptions, clean_leftovers};
+use crate::host::lease::{self, LeaseSetup};
 use crate::host::store::Store;
 use crate::host::udp::Bound;
 use crate::host::{cards, entropy, threads, udp};
@@ -36,6 +37,7 @@ use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use tasks::Keeper;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// The last write to a slow disk may take this long before the program ends without it.
 const LAST_WRITE: Duration = Duration::from_secs(5);
@@ -170,6 +172,7 @@ impl Ground {
         } = out;
         // Only the carriers hold this end now: when it closes, they have said their goodbyes.
         drop(control);
+        let local = parts.bound.v4();
         let data = drive::spawn(parts)?;
         let keeper = Keeper {
             store: self.store,
@@ -179,11 +182,22 @@ impl Ground {
             events: event_door.clone(),
         };
         let kept = tokio::spawn(keeper.run(keep));
+        let stop = CancellationToken::new();
+        let leasing = local.map(|local| {
+            // The same on every evening, so that a port that a crash left behind is still ours (PCP).
+            let nonce = Seed(self.secret.0).dice("port mapping").bytes();
+            let (again, facts, stop) = (Arc::clone(&lease), facts.clone(), stop.clone());
+            lease::spawn(LeaseSetup { local, nonce, again, facts, stop })
+        });
         let cards = tokio::spawn(tasks::watch_cards(adapter, facts, event_door, lease));
         let (tell, ended) = std_mpsc::channel();
         tokio::spawn(async move {
             let trouble = data.await.unwrap_or_else(|_| Some(lost()));
             cards.abort();
+            stop.cancel();
+            if let Some(leasing) = leasing {
+                let _ = leasing.await;
+            }
             let _ = tokio::time::timeout(LAST_WRITE, kept).await;
             let _ = tell.send(trouble);
         });
