@@ -6,28 +6,37 @@
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
 mod inward;
+mod meeting;
 mod members;
+mod mtu;
+mod nat;
 mod outward;
 mod party;
 mod planes;
+mod punching;
+mod relays;
 mod report;
+mod roster;
+mod stub;
 mod timers;
 mod wan;
 
 use super::counters::{Counters, DropReason};
 use super::effect::{Effect, HostFact, Knobs, LanConfig, Memory, Setup};
+use super::gossip::Gossip;
 use super::lan::firewall::Firewall;
 use super::lan::games::Games;
 use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
 use super::lan::pace::Bucket;
 use super::link::{Link, LinkTimes};
+use super::path::route::{Ground, RelaySlot};
 use super::roster::Roster;
 use super::sink::{LanSink, WanSink};
 use super::tunnel::noise::Noise;
 use super::tunnel::peer::Peer;
 use super::tunnel::session::Session;
 use crate::buf::batch::{Batch, Datagrams, Source};
-use crate::model::addr::{Card, Seat, Subnet};
+use crate::model::addr::{Card, Endpoint, Seat, Subnet};
 use crate::model::command::Command;
 use crate::model::dice::{Dice, Seed};
 use crate::model::id::{LinkId, PartyId, PeerId};
@@ -39,8 +48,11 @@ use crate::model::status::{Event, Status};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
+use meeting::Meeting;
+use nat::Nat;
+use relays::Relays;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +60,9 @@ use std::time::Duration;
 const INITIATIONS: Pace = Pace { per_second: 200, burst: 200 };
 /// `ready` waits this long for the first word of a control plane, so that the address in it is settled.
 const READY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// And without any, for the first word of its router, so that the invite names what the router opened.
+const LEASE_PATIENCE: Duration = Duration::from_millis(1200);
 
 /// This node: who it is and what it says about itself.
 #[derive(Debug)]
@@ -87,6 +102,22 @@ struct Party {
 struct World {
     cards: Vec<Card>,
     sockets: Vec<SocketAddr>,
+    /// Allocations on relays that are up, and the relays' addresses.
+    relays: Vec<RelaySlot>,
+    relay_ips: Vec<IpAddr>,
+    /// Members that pass packets on.
+    friends: Vec<Seat>,
+}
+
+impl World {
+    fn ground(&self) -> Ground<'_> {
+        Ground {
+            cards: &self.cards,
+            relays: &self.relays,
+            relay_ips: &self.relay_ips,
+            friends: &self.friends,
+        }
+    }
 }
 
 /// The LAN side's machines.
@@ -100,6 +131,8 @@ struct Lan {
     firewall: Firewall,
     games: Games,
     buckets: BTreeMap<RuleIx, Bucket>,
+    /// The device's MTU.
+    mtu: u16,
 }
 
 /// The other peers and how to find them fast.
@@ -121,6 +154,8 @@ struct Todo {
     greet: Option<Mono>,
     /// `ready` was not said yet; say it by then.
     ready_by: Option<Mono>,
+    /// The router said which port it forwards, or that it forwards none.
+    router_spoke: bool,
     /// Events that come after `ready`.
     held: Vec<Event>,
     /// When the firewall is swept next.
@@ -138,10 +173,16 @@ pub struct Node<S = Noise> {
     lan: Lan,
     peers: Peers<S>,
     links: Vec<(Link, String)>,
+    relays: Relays,
+    nat: Nat,
+    /// Which peers have a block of extra sockets.
+    blocks: [Option<PeerId>; punching::BLOCKS],
     knobs: Knobs,
     seed: Seed,
     dice: Dice,
     initiations: Bucket,
+    meeting: Meeting,
+    gossip: Gossip,
     todo: Todo,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -158,6 +199,9 @@ impl<S: Session> Node<S> {
         let mut dice = seed.dice("node");
         let links = Self::links(&setup, &seed);
         let knobs = setup.knobs;
+        // With nothing but its own addresses a host waits only for what its router says of them.
+        let alone = setup.links.is_empty() && setup.direct.addresses.is_empty();
+        let patience = if alone { LEASE_PATIENCE } else { READY_PATIENCE };
         let mut node = Self {
             me: Me {
                 id,
@@ -190,18 +234,25 @@ impl<S: Session> Node<S> {
                 firewall: Firewall::new(setup.open),
                 games: Games::default(),
                 buckets: BTreeMap::new(),
+                mtu: limits::MTU,
             },
             peers: Peers { list: Vec::new(), by_index: BTreeMap::new(), by_seat: [None; 256] },
             links,
+            relays: Relays::new(setup.relays, &seed),
+            nat: Nat::new(&seed, now),
+            blocks: [None; punching::BLOCKS],
             knobs,
             seed,
             dice,
             initiations: Bucket::new(INITIATIONS, now.mono),
+            meeting: Meeting::new(setup.direct, seed.dice("meeting"), now.mono),
+            gossip: Gossip::new(seed.dice("gossip"), now.mono),
             todo: Todo {
                 publish: true,
                 remember: true,
                 greet: None,
-                ready_by: Some(now.mono + READY_PATIENCE),
+                ready_by: Some(now.mono + patience),
+                router_spoke: false,
                 held: Vec::new(),
                 sweep: now.mono,
                 stopped: false,
@@ -263,7 +314,7 @@ impl<S: Session> Node<S> {
         wan: &mut impl WanSink,
         lan: &mut impl LanSink,
     ) {
-        let from = datagrams.from;
+        let from = Endpoint { via: datagrams.via, to: datagrams.from };
         for wire in datagrams.iter() {
             self.datagram(from, wire, now, wan, lan);
         }
@@ -297,12 +348,21 @@ impl<S: Session> Node<S> {
                 self.peers.list.iter_mut().for_each(|p| p.inbound.buckets.clear());
                 self.todo.publish = true;
             }
-            HostFact::Unreachable(_)
-            | HostFact::StreamUp(_)
-            | HostFact::StreamDown { .. }
-            | HostFact::Leased(_)
-            | HostFact::LeaseReport(_)
-            | HostFact::Woke => {}
+            HostFact::Unreachable(_) => {}
+            HostFact::StreamUp(stream) => self.relays.stream_up(stream, now.mono),
+            HostFact::StreamDown { stream, why } => self.relays.stream_down(stream, why, now.mono),
+            HostFact::Leased(lease) => {
+                self.todo.publish |= self.nat.set_lease(lease);
+                // The invite is as good as it gets.
+                self.todo.router_spoke = true;
+                self.say_nat();
+            }
+            HostFact::LeaseReport(report) => {
+                self.nat.set_lease_report(report);
+                self.todo.router_spoke = true;
+            }
+            HostFact::Beacon(addresses) => self.beacons(&addresses, now.mono),
+            HostFact::Woke => self.world_shook(now),
         }
         self.settle(now);
     }
@@ -347,7 +407,7 @@ impl<S: Session> Node<S> {
 
     fn configure_lan(&mut self) {
         let (v4, v6) = self.addresses();
-        let config = LanConfig { v4, subnet: self.party.subnet, v6, mtu: limits::MTU };
+        let config = LanConfig { v4, subnet: self.party.subnet, v6, mtu: self.lan.mtu };
         self.effects.push_back(Effect::ConfigureLan(config));
     }
 

@@ -18,7 +18,12 @@ impl<S: Session> Node<S> {
             mode: Mode::Lan,
             nat: NatStatus::default(),
             playing: self.lan.rules.profiles().to_vec(),
-            control: self.links.iter().map(|(link, control)| link_status(link.state(), control)).collect(),
+            control: self
+                .links
+                .iter()
+                .map(|(link, control)| link_status(link.state(), control))
+                .chain(self.direct_status())
+                .collect(),
             peers: self.peer_statuses(),
             games: self.game_statuses(),
             counters: self.counters.by_name(),
@@ -32,7 +37,7 @@ impl<S: Session> Node<S> {
                 let member = self.party.roster.get(peer.id)?;
                 let path = peer.agent.report().map(|r| PathStatus {
                     kind: r.kind,
-                    remote: r.remote,
+                    remote: r.remote(),
                     rtt_ms: r.rtt.as_secs_f64() * 1000.0,
                     loss: f64::from(r.loss) / 1000.0,
                     why: r.why,

@@ -1,14 +1,19 @@
 //! Everything that belongs to one peer: its session, its path, what waits for it and what was told about it.
 
+use super::sent::SentRing;
 use super::session::{Session, SessionSetup};
 use crate::engine::lan::guard::SeqWindow;
 use crate::engine::lan::pace::Bucket;
+use crate::engine::parts::Gather;
 use crate::engine::path::agent::Agent;
+use crate::engine::path::mtu::PathMtu;
+use crate::engine::path::punch::Punch;
 use crate::engine::roster::Member;
 use crate::model::addr::Seat;
 use crate::model::id::PeerId;
 use crate::model::key::{PeerKey, TunnelKey};
 use crate::model::limits::WAITING;
+use crate::model::nat::NatFacts;
 use crate::model::time::{Mono, Now};
 use crate::rules::ruleset::RuleIx;
 use std::collections::{BTreeMap, VecDeque};
@@ -48,12 +53,22 @@ pub struct Peer<S> {
     pub key: PeerKey,
     /// Its tunnel key.
     pub tunnel: TunnelKey,
+    /// Whether it made the party.
+    pub owner: bool,
+    /// It found the party through this node then: its news are passed on.
+    pub guided: Option<Mono>,
     /// The seat that its packets must come from; `None` while another peer's older claim holds it.
     pub seat: Option<Seat>,
     /// The session.
     pub session: S,
     /// The path finder.
     pub agent: Agent,
+    /// Opening the way when both routers are hard.
+    pub punch: Punch,
+    /// How large packets to it may be.
+    pub mtu: PathMtu,
+    /// What its router is like, as its record says.
+    pub nat: NatFacts,
     /// Our receiver index of the session.
     pub index: u32,
     /// What was told about it.
@@ -77,6 +92,8 @@ pub struct Inbound {
     pub window: SeqWindow,
     /// Pace of its messages.
     pub messages: Option<Bucket>,
+    /// A long message of its, on the way.
+    pub parts: Gather,
     /// Pace per rule.
     pub buckets: BTreeMap<RuleIx, Bucket>,
 }
@@ -84,10 +101,14 @@ pub struct Inbound {
 /// What goes to a peer.
 #[derive(Debug, Default)]
 pub struct Outbound {
+    /// What was sealed for it lately.
+    pub sent: SentRing,
     /// Packets that wait for a session; the oldest leaves.
     pub waiting: VecDeque<Vec<u8>>,
     /// Whether this session saw our record yet.
     pub greeted: bool,
+    /// Whether both ends of this session compared what they know of the others.
+    pub compared: bool,
     /// Whether the path that is up had our running games yet.
     pub replayed: bool,
     /// Whether the session was up when we last looked.
@@ -97,15 +118,20 @@ pub struct Outbound {
 impl<S: Session> Peer<S> {
     /// A peer that is known from its record.
     #[must_use]
-    pub fn new(member: &Member, setup: SessionSetup, agent: Agent, now: Now) -> Self {
+    pub fn new(member: &Member, setup: SessionSetup, (agent, punch): (Agent, Punch), now: Now) -> Self {
         Self {
             id: member.key.id(),
             key: member.key,
             tunnel: member.record.tunnel,
+            owner: false,
+            guided: None,
             seat: None,
             index: setup.index,
             session: S::new(setup, now),
             agent,
+            punch,
+            mtu: PathMtu::default(),
+            nat: member.record.nat,
             presence: Presence::Dormant,
             since: now.mono,
             farewell: None,
@@ -121,8 +147,11 @@ impl<S: Session> Peer<S> {
         self.tunnel = setup.peer;
         self.session = S::new(setup, now);
         self.outbound.greeted = false;
+        self.outbound.compared = false;
         self.outbound.replayed = false;
         self.outbound.up = false;
+        self.outbound.sent.clear();
+        self.punch.stop();
         self.agent.session(false, now.mono);
     }
 
