@@ -82,7 +82,10 @@ fn a_guest_waits_for_a_host_that_is_late() {
     let asked = count(&world, 1, Count::KnocksSent);
     assert!((8..=16).contains(&asked), "{asked} questions in a minute");
     let status = world.pcs[1].run.as_ref().unwrap().node.status(world.pcs[1].now(world.now));
-    assert_eq!((status.control[0].control.as_str(), status.control[0].state.as_str()), ("direct", "connecting"));
+    assert_eq!(
+        (status.control[0].control.as_str(), status.control[0].state.as_str()),
+        ("direct", "connecting")
+    );
     assert!(status.control[0].why.as_ref().unwrap().contains("198.18.0.10:41000"));
     world.apply(Step::Start(0));
     world.run_for(seconds(11));
@@ -134,7 +137,10 @@ fn a_flood_of_knocks_costs_a_member_little_and_others_nothing() {
         let from = ([198, 18, 5, (n % 200) as u8], 4000 + (n % 7) as u16).into();
         let mut bytes = vec![n as u8; 1200];
         bytes[..8].copy_from_slice(&[0xb5, b'l', b'r', b'k', 1, 1, 0, 0]);
-        world.after(Duration::from_micros(u64::from(n) * 50), lanrage::sim::world::Event::Datagram { pc: 0, to, from, bytes });
+        world.after(
+            Duration::from_micros(u64::from(n) * 50),
+            lanrage::sim::world::Event::Datagram { pc: 0, to, from, bytes },
+        );
     }
     world.run_for(seconds(1));
     assert_eq!(count(&world, 0, Count::KnocksAnswered), answered);

@@ -119,7 +119,8 @@ mod tests {
             c("203.0.113.9:7777", CandidateKind::Relay),
             c("203.0.113.9:7778", CandidateKind::Predicted),
         ];
-        let others = [c("198.51.100.7:4000", CandidateKind::Host), c("192.168.7.7:4000", CandidateKind::Host)];
+        let others =
+            [c("198.51.100.7:4000", CandidateKind::Host), c("192.168.7.7:4000", CandidateKind::Host)];
         let text: Vec<String> = invite_addresses(&own, &others).iter().map(ToString::to_string).collect();
         assert_eq!(
             text,

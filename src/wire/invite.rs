@@ -267,7 +267,11 @@ impl<'a> Reader<'a> {
         }
         let mut list = Vec::new();
         for _ in 0..count {
-            let ip = if v6 { Ipv6Addr::from(self.array::<16>()?).into() } else { Ipv4Addr::from(self.array::<4>()?).into() };
+            let ip = if v6 {
+                Ipv6Addr::from(self.array::<16>()?).into()
+            } else {
+                Ipv4Addr::from(self.array::<4>()?).into()
+            };
             list.push(SocketAddr::new(ip, u16::from_be_bytes(self.array()?)));
         }
         Some(list)

@@ -165,7 +165,11 @@ mod tests {
         assert_eq!(Knock::open(short, &party(1)), Err(KnockError::Form));
         let mut turned = bytes;
         turned[5] = 2;
-        assert_eq!(Knock::open(&turned, &party(1)), Err(KnockError::Seal), "a question is not made an answer");
+        assert_eq!(
+            Knock::open(&turned, &party(1)),
+            Err(KnockError::Seal),
+            "a question is not made an answer"
+        );
     }
 
     proptest! {

@@ -185,8 +185,7 @@ impl<S: Session> Node<S> {
             return;
         }
         let silent = |p: Presence| matches!(p, Presence::Connecting | Presence::Away);
-        let ids: Vec<PeerId> =
-            self.peers.list.iter().filter(|p| silent(p.presence)).map(|p| p.id).collect();
+        let ids: Vec<PeerId> = self.peers.list.iter().filter(|p| silent(p.presence)).map(|p| p.id).collect();
         for id in ids {
             let Some(member) = self.party.roster.get(id) else { continue };
             let all = self.usable(&member.record.candidates);

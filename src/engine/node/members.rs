@@ -28,7 +28,9 @@ impl<S: Session> Node<S> {
             return self.dropped(DropReason::Flood);
         }
         match message {
-            PeerMessage::Record(envelope) => self.roster_message(at, RosterMessage::Records(vec![envelope]), now),
+            PeerMessage::Record(envelope) => {
+                self.roster_message(at, RosterMessage::Records(vec![envelope]), now)
+            }
             PeerMessage::Rotation(rotation) => self.rotated(&rotation, now),
             PeerMessage::Bye => self.peer_is_gone(at, "said goodbye", true, now),
             PeerMessage::GameClosed { .. } => {}

@@ -31,11 +31,16 @@ impl<S: Session> Node<S> {
             RosterMessage::Known(held, ask) => {
                 let held: BTreeMap<PeerId, u64> = held.into_iter().take(limits::PEERS).collect();
                 let mine = self.held();
-                let lacks = |(id, seq): &(&PeerId, &u64)| **id != from && held.get(id).is_none_or(|h| h < seq);
+                let lacks =
+                    |(id, seq): &(&PeerId, &u64)| **id != from && held.get(id).is_none_or(|h| h < seq);
                 let missing: Vec<PeerId> = mine.iter().filter(lacks).map(|(id, _)| *id).collect();
                 self.gossip.owe_records(from, missing, now.mono);
                 let behind = |id: &PeerId| {
-                    if *id == self.me.id { Some(self.me.seq) } else { self.party.roster.get(*id).map(|m| m.envelope.seq) }
+                    if *id == self.me.id {
+                        Some(self.me.seq)
+                    } else {
+                        self.party.roster.get(*id).map(|m| m.envelope.seq)
+                    }
                 };
                 if ask && held.iter().any(|(id, seq)| behind(id).is_none_or(|mine| mine < *seq)) {
                     self.gossip.owe_known(from, false, now.mono);
