@@ -172,7 +172,9 @@ impl Ground {
         for warning in self.warnings {
             let _ = out.event_door.try_send(Event::Warning(warning));
         }
-        let Outside { control, facts, commands, events, event_door, status, invite, keep, abort, .. } = out;
+        let Outside {
+            control, facts, commands, events, event_door, status, invite, keep, lease, abort, ..
+        } = out;
         // Only the carriers hold this end now: when it closes, they have said their goodbyes.
         drop(control);
         let (seen, cards) = watch::channel(parts.cards.clone());
@@ -192,7 +194,8 @@ impl Ground {
             events: event_door.clone(),
         };
         let kept = tokio::spawn(keeper.run(keep));
-        let cards = tokio::spawn(tasks::watch_cards(adapter, facts, event_door, seen));
+        let watch = tasks::watch_cards(adapter, facts, event_door, (lease, seen));
+        let cards = tokio::spawn(watch);
         let (tell, ended) = std_mpsc::channel();
         tokio::spawn(async move {
             let trouble = data.await.unwrap_or_else(|_| Some(lost()));

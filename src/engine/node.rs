@@ -8,11 +8,15 @@
 mod inward;
 mod meeting;
 mod members;
+mod nat;
 mod outward;
 mod party;
 mod planes;
+mod punching;
+mod relays;
 mod report;
 mod roster;
+mod stub;
 mod timers;
 mod wan;
 
@@ -24,13 +28,14 @@ use super::lan::games::Games;
 use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
 use super::lan::pace::Bucket;
 use super::link::{Link, LinkTimes};
+use super::path::route::{Ground, RelaySlot};
 use super::roster::Roster;
 use super::sink::{LanSink, WanSink};
 use super::tunnel::noise::Noise;
 use super::tunnel::peer::Peer;
 use super::tunnel::session::Session;
 use crate::buf::batch::{Batch, Datagrams, Source};
-use crate::model::addr::{Card, Seat, Subnet};
+use crate::model::addr::{Card, Endpoint, Seat, Subnet};
 use crate::model::command::Command;
 use crate::model::dice::{Dice, Seed};
 use crate::model::id::{LinkId, PartyId, PeerId};
@@ -43,8 +48,10 @@ use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
 use meeting::Meeting;
+use nat::Nat;
+use relays::Relays;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +101,22 @@ struct Party {
 struct World {
     cards: Vec<Card>,
     sockets: Vec<SocketAddr>,
+    /// Allocations on relays that are up, and the relays' addresses.
+    relays: Vec<RelaySlot>,
+    relay_ips: Vec<IpAddr>,
+    /// Members that pass packets on.
+    friends: Vec<Seat>,
+}
+
+impl World {
+    fn ground(&self) -> Ground<'_> {
+        Ground {
+            cards: &self.cards,
+            relays: &self.relays,
+            relay_ips: &self.relay_ips,
+            friends: &self.friends,
+        }
+    }
 }
 
 /// The LAN side's machines.
@@ -147,6 +170,10 @@ pub struct Node<S = Noise> {
     lan: Lan,
     peers: Peers<S>,
     links: Vec<(Link, String)>,
+    relays: Relays,
+    nat: Nat,
+    /// Which peers have a block of extra sockets.
+    blocks: [Option<PeerId>; punching::BLOCKS],
     knobs: Knobs,
     seed: Seed,
     dice: Dice,
@@ -207,6 +234,9 @@ impl<S: Session> Node<S> {
             },
             peers: Peers { list: Vec::new(), by_index: BTreeMap::new(), by_seat: [None; 256] },
             links,
+            relays: Relays::new(setup.relays, &seed),
+            nat: Nat::new(&seed, now),
+            blocks: [None; punching::BLOCKS],
             knobs,
             seed,
             dice,
@@ -280,7 +310,7 @@ impl<S: Session> Node<S> {
         wan: &mut impl WanSink,
         lan: &mut impl LanSink,
     ) {
-        let from = datagrams.from;
+        let from = Endpoint { via: datagrams.via, to: datagrams.from };
         for wire in datagrams.iter() {
             self.datagram(from, wire, now, wan, lan);
         }
@@ -314,13 +344,21 @@ impl<S: Session> Node<S> {
                 self.peers.list.iter_mut().for_each(|p| p.inbound.buckets.clear());
                 self.todo.publish = true;
             }
-            HostFact::Unreachable(_)
-            | HostFact::StreamUp(_)
-            | HostFact::StreamDown { .. }
-            | HostFact::Woke => {}
+            HostFact::Unreachable(_) => {}
+            HostFact::StreamUp(stream) => self.relays.stream_up(stream, now.mono),
+            HostFact::StreamDown { stream, why } => self.relays.stream_down(stream, why, now.mono),
+            HostFact::Leased(lease) => {
+                self.todo.publish |= self.nat.set_lease(lease);
+                // The invite is as good as it gets.
+                self.todo.router_spoke = true;
+                self.say_nat();
+            }
+            HostFact::LeaseReport(report) => {
+                self.nat.set_lease_report(report);
+                self.todo.router_spoke = true;
+            }
             HostFact::Beacon(addresses) => self.beacons(&addresses, now.mono),
-            // The invite is as good as it gets.
-            HostFact::Leased(_) | HostFact::LeaseReport(_) => self.todo.router_spoke = true,
+            HostFact::Woke => self.world_shook(now),
         }
         self.settle(now);
     }

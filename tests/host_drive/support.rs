@@ -120,6 +120,8 @@ impl LanPortLike for FakeLan {
 
     fn set_rules(&mut self, _: &Ruleset) {}
 
+    fn set_mtu(&mut self, _: u16) {}
+
     fn set_cards(&mut self, cards: &[Card]) {
         assert!(!cards.is_empty());
     }

@@ -11,7 +11,7 @@ use crate::model::status::{Event, Trouble};
 use crate::{engine::effect::HostFact, engine::effect::Memory};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Between two writes: a party that gathers brings a record a second, and each write waits for the disk.
 const WRITE_PACE: Duration = Duration::from_millis(250);
@@ -97,12 +97,13 @@ pub(super) async fn shine(
     let _ = tokio::task::spawn_blocking(move || drop(beacon)).await;
 }
 
-/// Tells the node about its cards whenever something about them changes.
+/// Tells the node about its cards whenever something about them changes, and wakes `moved` when the way to the internet
+/// is another one. The same addresses behind another router are as good as a sleep: nothing that was proven holds.
 pub(super) async fn watch_cards(
     adapter: String,
     facts: mpsc::Sender<HostFact>,
     events: mpsc::Sender<Event>,
-    seen: watch::Sender<Vec<Card>>,
+    (moved, seen): (Arc<Notify>, watch::Sender<Vec<Card>>),
 ) {
     let mut watch = match CardWatch::new() {
         Ok(watch) => watch,
@@ -113,12 +114,23 @@ pub(super) async fn watch_cards(
             return;
         }
     };
+    let (mut last, mut last_ways) = (None::<Vec<Card>>, cards::ways());
     loop {
         watch.changed().await;
         let adapter = adapter.clone();
-        let Ok(cards) = tokio::task::spawn_blocking(move || cards::list(&adapter)).await else { return };
-        seen.send_replace(cards.clone());
+        let look = move || (cards::list(&adapter), cards::ways());
+        let Ok((cards, ways)) = tokio::task::spawn_blocking(look).await else { return };
+        let before = std::mem::replace(&mut last_ways, ways);
+        if before != ways {
+            moved.notify_one();
+        }
+        let same = last.replace(cards.clone()).is_some_and(|last| last == cards);
+        seen.send_if_modified(|seen| std::mem::replace(seen, cards.clone()) != cards);
+        // Even when they are the same: somebody may have deleted the adapter or a route of ours.
         if facts.send(HostFact::Cards(cards)).await.is_err() {
+            return;
+        }
+        if same && before.lead_elsewhere(&ways) && facts.send(HostFact::Woke).await.is_err() {
             return;
         }
     }

@@ -5,11 +5,12 @@ use crate::engine::counters::{Count, DropReason};
 use crate::engine::direct::{DirectSetup, Standing, hub, invite_addresses};
 use crate::engine::effect::Effect;
 use crate::engine::knock::{Knocker, Named};
+use crate::engine::path::route::Route;
 use crate::engine::roster::News;
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::peer::Presence;
 use crate::engine::tunnel::session::Session;
-use crate::model::addr::Candidate;
+use crate::model::addr::{Candidate, Endpoint, Via};
 use crate::model::dice::Dice;
 use crate::model::id::PeerId;
 use crate::model::record::Envelope;
@@ -66,7 +67,11 @@ impl Meeting {
 
 impl<S: Session> Node<S> {
     /// A knock came.
-    pub(super) fn knocked(&mut self, from: SocketAddr, wire: &[u8], now: Now, wan: &mut impl WanSink) {
+    pub(super) fn knocked(&mut self, from: Endpoint, wire: &[u8], now: Now, wan: &mut impl WanSink) {
+        // Only the tunnel's own socket is a door to knock at.
+        let Endpoint { via: Via::Main, to: from } = from else {
+            return self.dropped(DropReason::BadKnock);
+        };
         if self.todo.stopped || !self.meeting.knocker.admit_open(now.mono) {
             return self.dropped(DropReason::KnockFlood);
         }
@@ -113,7 +118,7 @@ impl<S: Session> Node<S> {
             peer.guided = Some(now.mono);
         }
         self.spread(news, id, now);
-        if self.send_knock(from, What::Answer, knock.token, wan) {
+        if self.send_knock(from, What::Answer, knock.token, now, wan) {
             self.counters.add(Count::KnocksAnswered);
         }
     }
@@ -130,7 +135,7 @@ impl<S: Session> Node<S> {
         self.check_seat(now);
         let Some(at) = self.peers.list.iter().position(|p| p.id == id) else { return };
         if let Some(peer) = self.peers.list.get_mut(at) {
-            peer.agent.found(from, &self.world.cards, now.mono);
+            peer.agent.found(from, self.world.ground(), now.mono);
             peer.agent.wanted(now.mono);
         }
         if self.links.is_empty() {
@@ -139,13 +144,19 @@ impl<S: Session> Node<S> {
         self.run_agent(at, now, wan);
     }
 
-    fn send_knock(&mut self, to: SocketAddr, what: What, token: [u8; 8], wan: &mut impl WanSink) -> bool {
+    fn send_knock(
+        &mut self,
+        to: SocketAddr,
+        what: What,
+        token: [u8; 8],
+        now: Now,
+        wan: &mut impl WanSink,
+    ) -> bool {
         let envelope = self.knock_envelope();
         let sealed = Knock { what, token, envelope }.seal(&self.party.keys, self.dice.bytes());
         // A record of this node's own making always fits when it is cut.
         let Some(bytes) = sealed else { return false };
-        self.send_raw(to, &bytes, wan);
-        true
+        self.send_raw(Route::main(to), &bytes, now, wan)
     }
 
     /// The record, or one with fewer addresses and no games where that is too long. The shorter one has a number of its own just
@@ -172,7 +183,7 @@ impl<S: Session> Node<S> {
         }
         while let Some(to) = self.meeting.knocker.poll(now.mono) {
             let token = self.meeting.knocker.token();
-            if self.send_knock(to, What::Question, token, wan) {
+            if self.send_knock(to, What::Question, token, now, wan) {
                 self.counters.add(Count::KnocksSent);
             }
         }
@@ -201,7 +212,7 @@ impl<S: Session> Node<S> {
     /// Beacons of members were seen on this network. Whoever is reached there already need not be asked.
     pub(super) fn beacons(&mut self, addresses: &[SocketAddr], now: Mono) {
         let reached = |to: &SocketAddr| {
-            self.peers.list.iter().any(|p| p.outbound.up && p.agent.addresses().any(|a| a == *to))
+            self.peers.list.iter().any(|p| p.outbound.up && p.agent.routes().any(|a| a == Route::main(*to)))
         };
         let new: Vec<SocketAddr> =
             addresses.iter().filter(|to| self.may_be_tried(to) && !reached(to)).copied().collect();

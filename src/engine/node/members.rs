@@ -34,6 +34,7 @@ impl<S: Session> Node<S> {
             PeerMessage::Rotation(rotation) => self.rotated(&rotation, now),
             PeerMessage::Bye => self.peer_is_gone(at, "said goodbye", true, now),
             PeerMessage::GameClosed { .. } => {}
+            PeerMessage::Punch(signal) => self.punch_signal(at, signal, now),
             PeerMessage::Roster(list) => self.roster_message(at, RosterMessage::Records(list), now),
             PeerMessage::Known { held, ask } => self.roster_message(at, RosterMessage::Known(held, ask), now),
             PeerMessage::Sum(sum) => self.roster_message(at, RosterMessage::Sum(sum), now),

@@ -3,6 +3,7 @@
 use super::Node;
 use crate::engine::counters::DropReason;
 use crate::engine::path::agent::Agent;
+use crate::engine::path::punch::Punch;
 use crate::engine::roster::{News, RosterError};
 use crate::engine::tunnel::peer::{Peer, Presence};
 use crate::engine::tunnel::session::{Session, SessionSetup};
@@ -81,8 +82,10 @@ impl<S: Session> Node<S> {
         let candidates = self.usable(&member.record.candidates);
         let at = self.peers.list.iter().position(|p| p.id == id).unwrap_or_else(|| {
             let setup = self.session_setup(&member.key, member.record.tunnel);
-            let agent = Agent::new(self.me.id < id, self.knobs.keepalive, self.dice.u64() >> 1, now.mono);
-            let mut peer = Peer::new(&member, setup, agent, now);
+            let eager = self.me.id < id;
+            let agent = Agent::new(eager, self.knobs.keepalive, self.dice.u64() >> 1, now.mono);
+            let punch = Punch::new(eager, self.seed.dice(&format!("punch {}", setup.index)));
+            let mut peer = Peer::new(&member, setup, (agent, punch), now);
             // A party's name is its owner's and a slot's; only the owner knows the slot for sure.
             peer.owner = (0..=u8::MAX).any(|slot| PartyId::of(id, slot) == self.party.id);
             self.peers.list.push(peer);
@@ -94,8 +97,10 @@ impl<S: Session> Node<S> {
             if let Some(setup) = setup {
                 peer.renew(setup, now);
             }
-            peer.agent.set_candidates(&candidates, &self.world.cards, now.mono);
+            peer.nat = member.record.nat;
+            peer.agent.set_candidates(&candidates, self.world.ground(), now.mono);
         }
+        self.relays.permit(&candidates, now.mono);
         self.reindex();
     }
 
@@ -213,9 +218,7 @@ impl<S: Session> Node<S> {
         }
         self.world.cards = cards;
         self.todo.publish = true;
-        for peer in &mut self.peers.list {
-            peer.agent.network_changed(&self.world.cards, now.mono);
-        }
+        self.world_shook(now);
     }
 
     pub(super) fn candidates(&self) -> Vec<Candidate> {
@@ -237,7 +240,13 @@ impl<S: Session> Node<S> {
                 }
             }
         }
-        self.usable(&list)
+        let mut list = self.usable(&list);
+        for candidate in self.nat.candidates().into_iter().chain(self.relays.candidates()) {
+            if list.len() < limits::CANDIDATES && list.iter().all(|c| c.addr != candidate.addr) {
+                list.push(candidate);
+            }
+        }
+        list
     }
 
     pub(super) fn publish(&mut self, now: Now) {
@@ -283,6 +292,7 @@ impl<S: Session> Node<S> {
             seat: self.me.seat,
             seat_since: self.me.seat_since,
             candidates: self.candidates(),
+            nat: self.nat.facts(),
             games: self.lan.rules.profiles().iter().take(limits::GAMES).cloned().collect(),
             incarnation: self.me.incarnation,
         }

@@ -32,7 +32,7 @@ impl<S: Session> Node<S> {
                 let held: BTreeMap<PeerId, u64> = held.into_iter().take(limits::PEERS).collect();
                 let mine = self.held();
                 let lacks =
-                    |(id, seq): &(&PeerId, &u64)| **id != from && held.get(id).is_none_or(|h| h < seq);
+                    |(id, seq): &(&PeerId, &u64)| **id != from && held.get(id).is_none_or(|h| h < *seq);
                 let missing: Vec<PeerId> = mine.iter().filter(lacks).map(|(id, _)| *id).collect();
                 self.gossip.owe_records(from, missing, now.mono);
                 let behind = |id: &PeerId| {
