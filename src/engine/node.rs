@@ -13,6 +13,7 @@ mod outward;
 mod party;
 mod planes;
 mod punching;
+mod rekeying;
 mod relays;
 mod report;
 mod roster;
@@ -49,6 +50,7 @@ use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
 use meeting::Meeting;
 use nat::Nat;
+use rekeying::Rekeying;
 use relays::Relays;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -180,6 +182,7 @@ pub struct Node<S = Noise> {
     initiations: Bucket,
     meeting: Meeting,
     gossip: Gossip,
+    rekeying: Option<Rekeying<S>>,
     todo: Todo,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -243,6 +246,7 @@ impl<S: Session> Node<S> {
             initiations: Bucket::new(INITIATIONS, now.mono),
             meeting: Meeting::new(setup.direct, seed.dice("meeting"), now.mono),
             gossip: Gossip::new(seed.dice("gossip"), now.mono),
+            rekeying: None,
             todo: Todo {
                 publish: true,
                 remember: true,
