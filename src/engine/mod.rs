@@ -18,3 +18,4 @@ pub mod path;
 pub mod roster;
 pub mod sink;
 pub mod tunnel;
+pub mod turn;
