@@ -159,7 +159,8 @@ impl ServerHandle {
         let _ = tokio::time::timeout(GOODBYES, self.connections.wait()).await;
         if let Some(thread) = self.relay_thread {
             let ended = tokio::task::spawn_blocking(move || thread.join()).await?;
-            ended.map_err(|panic| anyhow::anyhow!("the relay failed: {}", threads::panic_text(&*panic)))??;
+            ended
+                .map_err(|panic| anyhow::anyhow!("the relay failed: {}", threads::panic_text(&*panic)))??;
         }
         stored
     }
@@ -211,7 +212,11 @@ pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
     let mut lobby = Lobby::new(options.lobby.clone(), seed, clock.now());
     let beside = Beside::start(&options, seed)?;
     if let Some(relay) = &beside.relay {
-        lobby.offer(Offers::new(relay.secret().clone(), REALM, beside.ways(relay, &addresses, &options, pin)));
+        lobby.offer(Offers::new(
+            relay.secret().clone(),
+            REALM,
+            beside.ways(relay, &addresses, &options, pin),
+        ));
     }
     for (id, party) in opened.parties {
         lobby.restore(id, party, clock.now());
@@ -289,7 +294,11 @@ impl Beside {
             let own = (options.tls == Tls::SelfSigned).then_some(pin.0);
             // Without a name of its own: that by which the client reached this server.
             let name = options.names.first().map(|n| n.split(':').next().unwrap_or(n)).unwrap_or_default();
-            ways.extend(tcp.iter().map(|addr| RelayWay::Tls { addr: *addr, name: name.to_owned(), pin: own }));
+            ways.extend(tcp.iter().map(|addr| RelayWay::Tls {
+                addr: *addr,
+                name: name.to_owned(),
+                pin: own,
+            }));
         }
         ways
     }

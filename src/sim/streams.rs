@@ -121,7 +121,8 @@ impl World {
         let from = SocketAddr::new(seen, 20_000 + (number % 40_000) as u16);
         let server = known.server;
         self.servers[server].connected(number, (pc, stream), from, to);
-        self.trace.note(self.now, Some(pc), "stream", &number.to_be_bytes(), || format!("{stream} to {to} is up"));
+        self.trace
+            .note(self.now, Some(pc), "stream", &number.to_be_bytes(), || format!("{stream} to {to} is up"));
         self.drive(pc, |node, now, _, _| node.handle_fact(HostFact::StreamUp(stream), now));
     }
 
@@ -145,7 +146,10 @@ impl World {
     pub(super) fn close_stream(&mut self, pc: usize, stream: u8) {
         let known = self.pcs[pc].run.as_mut().and_then(|r| r.open.streams.remove(&stream));
         if let Some(known) = known {
-            self.at(known.last[0].max(self.now), Event::StreamEnd { server: known.server, number: known.number });
+            self.at(
+                known.last[0].max(self.now),
+                Event::StreamEnd { server: known.server, number: known.number },
+            );
         }
     }
 
