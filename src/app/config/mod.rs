@@ -71,6 +71,8 @@ pub struct RunConfig {
     pub subnet: Option<Subnet>,
     /// Name of the device.
     pub adapter: String,
+    /// Be found in the same house, and find others there.
+    pub beacon: bool,
     /// Let all ports in.
     pub open: bool,
     /// Events as JSON.
@@ -209,6 +211,7 @@ impl RunConfig {
             adapter: layers
                 .one("adapter", "such as lanrage0 or eth9", adapter)?
                 .unwrap_or_else(|| ADAPTER.into()),
+            beacon: layers.switch_or("beacon", true)?,
             open: layers.switch("open")?,
             json: layers.switch("json")?,
             command: run.command.clone(),
