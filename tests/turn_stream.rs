@@ -191,7 +191,7 @@ impl Client {
     }
 
     async fn step(&mut self) {
-        let number = self.number();
+        self.transmit();
         let now = self.clock.now().mono;
         let nap = self.turn.deadline().map_or(Duration::from_secs(1), |d| d.at.since(now));
         let _ = timeout(nap.max(Duration::from_millis(1)), self.streams.ready()).await;
@@ -211,6 +211,18 @@ impl Client {
             self.streams.give_back(taken);
         }
         self.turn.handle_timeout(now);
+        while let Some(event) = self.turn.poll_event() {
+            match event {
+                TurnEvent::Allocated { relayed, .. } => self.relayed = Some(relayed),
+                TurnEvent::Lost { why, .. } => panic!("{why}"),
+                _ => {}
+            }
+        }
+        self.transmit();
+    }
+
+    fn transmit(&mut self) {
+        let number = self.number();
         let mut room = [0; 1024];
         while let Some(len) = self.turn.poll_transmit(&mut room) {
             if let Some(out) = self.streams.reserve(number, len) {
@@ -219,13 +231,6 @@ impl Client {
             }
         }
         self.streams.flush();
-        while let Some(event) = self.turn.poll_event() {
-            match event {
-                TurnEvent::Allocated { relayed, .. } => self.relayed = Some(relayed),
-                TurnEvent::Lost { why, .. } => panic!("{why}"),
-                _ => {}
-            }
-        }
     }
 }
 
