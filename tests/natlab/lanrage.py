@@ -83,7 +83,8 @@ class Player:
 
 
 class Ground:
-    """The lab of one measurement. `spec`: kinds a and b, options opt (both sites), opt_a, opt_b, pub2 (a second relay)."""
+    """The lab of one measurement: kinds a and b, options opt (both sites), opt_a, opt_b; second: a
+    second relay, 'server' or 'coturn'."""
 
     def __init__(self, name, a, b, opt=None, opt_a=None, opt_b=None, second=None, log=None):
         self.dir = tempfile.mkdtemp(prefix='natlab-data-')
@@ -109,11 +110,15 @@ class Ground:
             sb = lab.site('b', *(('port-restricted',) if b == 'same-carrier' else (b,)),
                           **dict(opt, **(dict(behind='a') if b == 'same-carrier' else {}), **opt_b))
             self.hosts = [sa.host, sb.host]
-        self.server = self.serve(self.pubs[0])
-        self.relay_args, self.second = [], None
-        if second:
-            self.second = self.relay(self.pubs[1], second)
-        self.players = []
+        self.server, self.players, self.relay_args, self.second = self.serve(self.pubs[0]), [], [], None
+        self.planes = [f'server:http://{self.pubs[0].ip}:8667']
+        if second == 'server':                               # the party meets at two servers, and each brings its relay
+            self.second = self.serve(self.pubs[1], 'server2')
+            self.planes.append(f'server:http://{self.pubs[1].ip}:8667')
+        elif second == 'coturn':                             # nobody's rendezvous; given to the players by option
+            self.relay_args = ['--relay', f'turn:{self.pubs[1].ip}:3478', '--relay-secret', RELAY_SECRET]
+            self.second = self.pubs[1].turn(f'--use-auth-secret --static-auth-secret={RELAY_SECRET} -r lab',
+                                            log=f'{self.logs}/coturn.log')
 
     def serve(self, pub, name='server'):
         """`lanrage server`: control, STUN and relay; returns once it takes connections."""
@@ -134,13 +139,6 @@ class Ground:
             time.sleep(0.05)
         raise RuntimeError(f'the server never listened: {open(log).read()[-400:]}')
 
-    def relay(self, pub, how):
-        """A second relay that is nobody's rendezvous: coturn with time-limited credentials, given to the players by option."""
-        if how != 'coturn':
-            raise SystemExit(f'no such relay: {how}')
-        self.relay_args = ['--relay', f'turn:{pub.ip}:3478', '--relay-secret', RELAY_SECRET]
-        return pub.turn(f'--use-auth-secret --static-auth-secret={RELAY_SECRET} -r lab', log=f'{self.logs}/coturn.log')
-
     def make_party(self):
         """A founds the party and leaves, so that B can know the invite before both start. Nothing of it stays in the NATs."""
         a = Player(self.hosts[0], f'{self.dir}/a', self.control(), f'{self.logs}/before')
@@ -154,7 +152,7 @@ class Ground:
             s.flush()
 
     def control(self):
-        return ['--control', f'server:http://{self.pubs[0].ip}:8667']
+        return [x for plane in self.planes for x in ('--control', plane)]
 
     def start(self):
         """Both players at once; t0 is when both processes have been started."""
