@@ -21,6 +21,7 @@ use lanrage::model::addr::{Seat, Via};
 use lanrage::model::dice::Seed;
 use lanrage::model::id::{LinkId, PartyId};
 use lanrage::model::key::{NodeKeys, PartyKeys, PartySecret, TunnelKey};
+use lanrage::model::nat::NatFacts;
 use lanrage::model::record::{Envelope, PeerRecord};
 use lanrage::wire::control::Down;
 use lanrage::wire::frame::{Class, Frame, FrameKind, HEADER};
@@ -51,6 +52,7 @@ impl Hostile {
             seat: SEAT,
             seat_since: 1,
             candidates: vec![],
+            nat: NatFacts::default(),
             games: vec!["openttd".into()],
             incarnation: 1,
         };

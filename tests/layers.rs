@@ -35,7 +35,8 @@ const TABLE: &[Layer] = &[
     layer("model", &[], &["serde", "serde_json", "thiserror", "zeroize", "rand_chacha", "x25519_dalek",
         "ed25519_dalek", "sha2", "hkdf", "chacha20poly1305", "postcard"]),
     layer("buf", &["model"], &[]),
-    layer("wire", &["model", "buf"], &["pnet_packet", "serde", "serde_json", "postcard", "sha2", "thiserror"]),
+    layer("wire", &["model", "buf"], &["pnet_packet", "serde", "serde_json", "postcard", "sha2", "thiserror",
+        "stun_rs", "hmac", "sha1", "zeroize"]),
     layer("rules", &["model", "wire"], &["serde", "toml", "annotate_snippets", "thiserror"]),
     layer("engine", &["model", "buf", "wire", "rules"], &["tracing", "serde", "postcard",
         "sha2", "thiserror", "boringtun"]),
@@ -61,6 +62,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("boringtun", &["src/engine/tunnel/noise.rs"]),
     ("rand_chacha", &["src/model/dice.rs"]),
     ("pnet_packet", &["src/wire/packet.rs"]),
+    ("stun_rs", &["src/wire/stun/build.rs", "src/wire/stun/tests.rs"]),
     ("annotate_snippets", &["src/rules/diagnostic.rs", "src/rules/diagnostics.rs", "src/rules/check.rs"]),
 ];
 

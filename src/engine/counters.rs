@@ -42,6 +42,12 @@ counted! {
         Handshakes => "handshakes",
         /// Pings sent.
         Pings => "pings",
+        /// Probes of ports sent to open ways through hard NATs.
+        Probes => "probes",
+        /// Packets that went by two ways because one was in doubt.
+        Doubled => "doubled",
+        /// Packets sent once more by another way.
+        Resent => "resent",
         /// Times the primary path of a peer changed.
         PathChanges => "path_changes",
     }

@@ -7,10 +7,14 @@
 
 mod inward;
 mod members;
+mod nat;
 mod outward;
 mod party;
 mod planes;
+mod punching;
+mod relays;
 mod report;
+mod stub;
 mod timers;
 mod wan;
 
@@ -21,13 +25,14 @@ use super::lan::games::Games;
 use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
 use super::lan::pace::Bucket;
 use super::link::{Link, LinkTimes};
+use super::path::route::{Ground, RelaySlot};
 use super::roster::Roster;
 use super::sink::{LanSink, WanSink};
 use super::tunnel::noise::Noise;
 use super::tunnel::peer::Peer;
 use super::tunnel::session::Session;
 use crate::buf::batch::{Batch, Datagrams, Source};
-use crate::model::addr::{Card, Seat, Subnet};
+use crate::model::addr::{Card, Endpoint, Seat, Subnet};
 use crate::model::command::Command;
 use crate::model::dice::{Dice, Seed};
 use crate::model::id::{LinkId, PartyId, PeerId};
@@ -39,8 +44,10 @@ use crate::model::status::{Event, Status};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
+use nat::Nat;
+use relays::Relays;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +94,22 @@ struct Party {
 struct World {
     cards: Vec<Card>,
     sockets: Vec<SocketAddr>,
+    /// Allocations on relays that are up, and the relays' addresses.
+    relays: Vec<RelaySlot>,
+    relay_ips: Vec<IpAddr>,
+    /// Members that pass packets on.
+    friends: Vec<Seat>,
+}
+
+impl World {
+    fn ground(&self) -> Ground<'_> {
+        Ground {
+            cards: &self.cards,
+            relays: &self.relays,
+            relay_ips: &self.relay_ips,
+            friends: &self.friends,
+        }
+    }
 }
 
 /// The LAN side's machines.
@@ -138,6 +161,10 @@ pub struct Node<S = Noise> {
     lan: Lan,
     peers: Peers<S>,
     links: Vec<(Link, String)>,
+    relays: Relays,
+    nat: Nat,
+    /// Which peers have a block of extra sockets.
+    blocks: [Option<PeerId>; punching::BLOCKS],
     knobs: Knobs,
     seed: Seed,
     dice: Dice,
@@ -193,6 +220,9 @@ impl<S: Session> Node<S> {
             },
             peers: Peers { list: Vec::new(), by_index: BTreeMap::new(), by_seat: [None; 256] },
             links,
+            relays: Relays::new(setup.relays, &seed),
+            nat: Nat::new(&seed, now),
+            blocks: [None; punching::BLOCKS],
             knobs,
             seed,
             dice,
@@ -263,7 +293,7 @@ impl<S: Session> Node<S> {
         wan: &mut impl WanSink,
         lan: &mut impl LanSink,
     ) {
-        let from = datagrams.from;
+        let from = Endpoint { via: datagrams.via, to: datagrams.from };
         for wire in datagrams.iter() {
             self.datagram(from, wire, now, wan, lan);
         }
@@ -297,12 +327,15 @@ impl<S: Session> Node<S> {
                 self.peers.list.iter_mut().for_each(|p| p.inbound.buckets.clear());
                 self.todo.publish = true;
             }
-            HostFact::Unreachable(_)
-            | HostFact::StreamUp(_)
-            | HostFact::StreamDown { .. }
-            | HostFact::Leased(_)
-            | HostFact::LeaseReport(_)
-            | HostFact::Woke => {}
+            HostFact::Unreachable(_) => {}
+            HostFact::StreamUp(stream) => self.relays.stream_up(stream, now.mono),
+            HostFact::StreamDown { stream, why } => self.relays.stream_down(stream, why, now.mono),
+            HostFact::Leased(lease) => {
+                self.todo.publish |= self.nat.set_lease(lease);
+                self.say_nat();
+            }
+            HostFact::LeaseReport(report) => self.nat.set_lease_report(report),
+            HostFact::Woke => self.world_shook(now),
         }
         self.settle(now);
     }

@@ -156,6 +156,7 @@ fn seats_of(peer: PeerId, party: PartyId) -> impl Iterator<Item = Seat> {
 mod tests {
     use super::*;
     use crate::model::key::{NodeKeys, NodeSecret, PartySecret};
+    use crate::model::nat::NatFacts;
 
     fn keys(n: u8) -> NodeKeys {
         NodeKeys::new(&NodeSecret([n; 32]))
@@ -172,6 +173,7 @@ mod tests {
             seat: Seat(seat),
             seat_since: since,
             candidates: vec![],
+            nat: NatFacts::default(),
             games: vec![],
             incarnation: 1,
         };

@@ -26,6 +26,10 @@ pub const GRO_BYTES: usize = 65_535;
 pub const SEGMENTS: usize = 64;
 /// Packets that wait for a session: enough for a game's first burst, never a queue.
 pub const WAITING: usize = 8;
+/// Small sealed packets kept per peer to be sent again by another way: 1.3 s of a game that sends 200 a second.
+pub const SENT_PACKETS: usize = 256;
+/// The longest of them.
+pub const SENT_BYTES: usize = 512;
 /// Flows that the firewall remembers per node.
 pub const FLOWS: usize = 4096;
 /// Announcements remembered per node (own and heard).
@@ -59,6 +63,7 @@ pub const DATA_PLANE_BYTES: usize = BATCH_SLOTS * SLOT_BYTES
     + DATAGRAMS * GRO_BYTES
     + (PEERS + 1) * GRO_BYTES
     + PEERS * WAITING * SLOT_BYTES
+    + PEERS * SENT_PACKETS * (SENT_BYTES + 24)
     + FLOWS * 64
     + ANNOUNCEMENTS * 2 * SLOT_BYTES;
 const _: () = assert!(DATA_PLANE_BYTES <= 32 << 20, "the data plane must fit 32 MiB");

@@ -7,6 +7,7 @@ use super::addr::{Candidate, Seat};
 use super::id::{PartyId, PeerId, ProfileId};
 use super::key::{MemberKey, NodeKeys, PartyKeys, PartySecret, PeerKey, Signature, TunnelKey};
 use super::limits;
+use super::nat::NatFacts;
 use super::text::Blob;
 use serde::{Deserialize, Serialize};
 
@@ -23,16 +24,21 @@ pub struct PeerRecord {
     pub seat_since: u64,
     /// Where it may be reached.
     pub candidates: Vec<Candidate>,
+    /// What its router is like, as far as it knows.
+    pub nat: NatFacts,
     /// The profiles it is running.
     pub games: Vec<ProfileId>,
     /// Grows with every start of the program, so that a restart is told from a repeat.
     pub incarnation: u64,
 }
 
+/// The format of what an envelope seals. 2: with what is known about the peer's router.
+pub const VERSION: u8 = 2;
+
 /// A sealed and signed record, as control planes carry it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// Format of what is sealed; 1 today.
+    /// Format of what is sealed; `VERSION` today.
     pub version: u8,
     /// Whose record it is.
     pub key: PeerKey,
@@ -74,7 +80,7 @@ impl Envelope {
         let key = keys.key();
         let sealed = Blob(party.seal_record(&key, nonce, &plain));
         let mut envelope =
-            Self { version: 1, key, epoch: party.epoch(), seq, sealed, signature: Signature([0; 64]) };
+            Self { version: VERSION, key, epoch: party.epoch(), seq, sealed, signature: Signature([0; 64]) };
         envelope.signature = keys.sign(&envelope.signed_bytes(party.party()));
         envelope
     }
@@ -97,7 +103,7 @@ impl Envelope {
     /// # Errors
     /// `Version`, `TooLarge` or `Signature`.
     pub fn check(&self, party: PartyId) -> Result<(), EnvelopeError> {
-        if self.version != 1 {
+        if self.version != VERSION {
             return Err(EnvelopeError::Version);
         }
         if self.sealed.0.len() > limits::RECORD_BYTES {
@@ -254,6 +260,7 @@ mod tests {
             seat: Seat(7),
             seat_since: 1,
             candidates: vec![],
+            nat: NatFacts::default(),
             games: vec!["minecraft-java".into()],
             incarnation: 1,
         }

@@ -12,6 +12,7 @@ use crate::engine::tunnel::session::{Open, Session, SessionSetup, receiver_index
 use crate::model::addr::{Candidate, CandidateKind, Seat};
 use crate::model::dice::{Dice, Seed};
 use crate::model::key::{NodeKeys, PartyKeys, PartySecret, TunnelKey};
+use crate::model::nat::NatFacts;
 use crate::model::record::{Envelope, PeerRecord, Rotation};
 use crate::model::time::Now;
 use crate::wire::control::{Down, Hello, PeerMessage, Up, VERSION};
@@ -282,6 +283,7 @@ impl Rogue {
             seat: self.seat,
             seat_since: now.unix.as_secs(),
             candidates: vec![Candidate { addr: at, kind: CandidateKind::Host }],
+            nat: NatFacts::default(),
             games: vec!["minecraft-java".into(), "openarena".into()],
             incarnation: 1,
         };

@@ -9,6 +9,7 @@ use crate::model::record::{Envelope, Rotation};
 use crate::model::relay::RelayOffer;
 use crate::model::text::Blob;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// The protocol's number; a server refuses others with `version`.
 pub const VERSION: u16 = 1;
@@ -199,6 +200,18 @@ pub enum Refusal {
     BadMessage,
 }
 
+/// One end tells the other that it is ready to open a way through two NATs of which at least one uses other outside ports
+/// for everybody: the signal on which both fire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PunchSignal {
+    /// The outside address of its router.
+    pub public: IpAddr,
+    /// The outside ports that it will use next; none: any.
+    pub ports: Vec<u16>,
+    /// It is the answer to a signal of the other end.
+    pub answer: bool,
+}
+
 /// Between peers, inside the tunnel, in a `Message` frame (postcard).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PeerMessage {
@@ -208,6 +221,8 @@ pub enum PeerMessage {
     Rotation(Rotation),
     /// Going for good.
     Bye,
+    /// Ready to open a way through two hard NATs: fire now.
+    Punch(PunchSignal),
     /// A game of the sender's closed.
     GameClosed {
         /// Its profile.

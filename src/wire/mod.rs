@@ -4,10 +4,14 @@
 //! * `frame`: what travels inside a tunnel beside plain IP packets
 //! * `kind`: what a datagram on the tunnel's socket is, by its first bytes
 //! * `control`: what a node and a control plane say to each other
+//! * `stun`: STUN and TURN messages, read in place
+//! * `channel`: TURN ChannelData, and messages on a stream
 //! * `invite`: the text that lets a peer into a party
 
+pub mod channel;
 pub mod control;
 pub mod frame;
 pub mod invite;
 pub mod kind;
 pub mod packet;
+pub mod stun;

@@ -5,6 +5,7 @@ use lanrage::host::control::{CarrierSetup, ControlChoice, ToCarrier, Tuning, spa
 use lanrage::model::addr::{Candidate, CandidateKind, Seat};
 use lanrage::model::id::{LinkId, PartyId, PeerId};
 use lanrage::model::key::{NodeKeys, NodeSecret, PartyKeys, PartySecret};
+use lanrage::model::nat::NatFacts;
 use lanrage::model::record::{Envelope, PeerRecord, Rotation};
 use lanrage::wire::control::{Down, Founding, Hello, Nonce, Refusal, Up, VERSION};
 use std::time::Duration;
@@ -80,6 +81,7 @@ impl Player {
             seat: Seat(9),
             seat_since: 1,
             candidates: vec![Candidate { addr: ADDRESS.parse().unwrap(), kind: CandidateKind::Host }],
+            nat: NatFacts::default(),
             games: vec![],
             incarnation: 1,
         }

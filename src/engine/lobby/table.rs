@@ -4,6 +4,7 @@
 use super::*;
 use crate::model::addr::{Candidate, CandidateKind, Seat};
 use crate::model::key::{NodeKeys, NodeSecret, PartyKeys, PartySecret, TunnelKey};
+use crate::model::nat::NatFacts;
 use crate::model::record::PeerRecord;
 use crate::wire::control::{Founding, VERSION};
 
@@ -191,6 +192,7 @@ impl Player {
                 addr: "198.51.100.7:4000".parse().unwrap(),
                 kind: CandidateKind::Host,
             }],
+            nat: NatFacts::default(),
             games: vec![],
             incarnation: 1,
         }

@@ -35,6 +35,7 @@ impl<S: Session> Node<S> {
             PeerMessage::Rotation(rotation) => self.rotated(&rotation, now),
             PeerMessage::Bye => self.peer_is_gone(at, "said goodbye", true, now),
             PeerMessage::GameClosed { .. } => {}
+            PeerMessage::Punch(signal) => self.punch_signal(at, signal, now),
         }
     }
 

@@ -260,7 +260,7 @@ impl<S: Session> Node<S> {
     /// Whether a peer hears by itself what leaves by this card.
     fn hears(&self, at: usize, card: Option<CardId>) -> bool {
         let agent = self.peers.list.get(at).map(|p| &p.agent);
-        agent.zip(card).is_some_and(|(agent, card)| agent.is_native(card, &self.world.cards))
+        agent.zip(card).is_some_and(|(agent, card)| agent.is_native(card, self.world.ground()))
     }
 
     fn plays(&self, at: usize, profile: ProfileIx) -> bool {

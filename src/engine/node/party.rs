@@ -3,6 +3,7 @@
 use super::Node;
 use crate::engine::counters::DropReason;
 use crate::engine::path::agent::Agent;
+use crate::engine::path::punch::Punch;
 use crate::engine::roster::{News, RosterError};
 use crate::engine::tunnel::peer::{Peer, Presence};
 use crate::engine::tunnel::session::{Session, SessionSetup};
@@ -78,8 +79,10 @@ impl<S: Session> Node<S> {
         let candidates = self.usable(&member.record.candidates);
         let at = self.peers.list.iter().position(|p| p.id == id).unwrap_or_else(|| {
             let setup = self.session_setup(&member.key, member.record.tunnel);
-            let agent = Agent::new(self.me.id < id, self.knobs.keepalive, self.dice.u64() >> 1, now.mono);
-            self.peers.list.push(Peer::new(&member, setup, agent, now));
+            let eager = self.me.id < id;
+            let agent = Agent::new(eager, self.knobs.keepalive, self.dice.u64() >> 1, now.mono);
+            let punch = Punch::new(eager, self.seed.dice(&format!("punch {}", setup.index)));
+            self.peers.list.push(Peer::new(&member, setup, (agent, punch), now));
             self.peers.list.len() - 1
         });
         let moved = self.peers.list.get(at).is_some_and(|p| p.tunnel != member.record.tunnel);
@@ -88,8 +91,10 @@ impl<S: Session> Node<S> {
             if let Some(setup) = setup {
                 peer.renew(setup, now);
             }
-            peer.agent.set_candidates(&candidates, &self.world.cards, now.mono);
+            peer.nat = member.record.nat;
+            peer.agent.set_candidates(&candidates, self.world.ground(), now.mono);
         }
+        self.relays.permit(&candidates, now.mono);
         self.reindex();
     }
 
@@ -203,9 +208,7 @@ impl<S: Session> Node<S> {
         }
         self.world.cards = cards;
         self.todo.publish = true;
-        for peer in &mut self.peers.list {
-            peer.agent.network_changed(&self.world.cards, now.mono);
-        }
+        self.world_shook(now);
     }
 
     fn candidates(&self) -> Vec<Candidate> {
@@ -227,7 +230,13 @@ impl<S: Session> Node<S> {
                 }
             }
         }
-        self.usable(&list)
+        let mut list = self.usable(&list);
+        for candidate in self.nat.candidates().into_iter().chain(self.relays.candidates()) {
+            if list.len() < limits::CANDIDATES && list.iter().all(|c| c.addr != candidate.addr) {
+                list.push(candidate);
+            }
+        }
+        list
     }
 
     pub(super) fn publish(&mut self, now: Now) {
@@ -258,6 +267,7 @@ impl<S: Session> Node<S> {
             seat: self.me.seat,
             seat_since: self.me.seat_since,
             candidates: self.candidates(),
+            nat: self.nat.facts(),
             games: self.lan.rules.profiles().iter().take(limits::GAMES).cloned().collect(),
             incarnation: self.me.incarnation,
         };

@@ -31,17 +31,14 @@ impl<S: Session> Node<S> {
                 self.learn(envelope, true, now);
                 self.check_seat(now);
             }
+            Down::Relays { offers } => self.relays_offered(link, offers, now),
             Down::Gone { peer, left } => self.said_gone(peer, left, now),
             Down::Rotated { rotation } => self.rotated(&rotation, now),
             Down::Notice { code, message } => {
                 let hint = "lanrage went on by itself; look at the folder if it happens again";
                 self.event(Event::Warning(Trouble::new(&code, message, hint)));
             }
-            Down::Opened { .. }
-            | Down::Closed { .. }
-            | Down::Refused { .. }
-            | Down::Relays { .. }
-            | Down::Signal { .. } => {}
+            Down::Opened { .. } | Down::Closed { .. } | Down::Refused { .. } | Down::Signal { .. } => {}
         }
     }
 

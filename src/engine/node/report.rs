@@ -32,7 +32,7 @@ impl<S: Session> Node<S> {
                 let member = self.party.roster.get(peer.id)?;
                 let path = peer.agent.report().map(|r| PathStatus {
                     kind: r.kind,
-                    remote: r.remote,
+                    remote: r.remote(),
                     rtt_ms: r.rtt.as_secs_f64() * 1000.0,
                     loss: f64::from(r.loss) / 1000.0,
                     why: r.why,

@@ -1,10 +1,12 @@
 //! Deadlines: sessions, paths, who is away, what fell silent. Also what happens when a path comes up.
 
 use super::Node;
+use super::wan::DEAF;
 use crate::engine::counters::Count;
 use crate::engine::effect::Knobs;
 use crate::engine::lan::games::{HeardGame, HeardKey};
 use crate::engine::path::agent::{Action, Report};
+use crate::engine::path::route::Route;
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::peer::{Peer, Presence};
 use crate::engine::tunnel::session::{LEAST_ROOM, Session, Tick};
@@ -12,7 +14,6 @@ use crate::model::status::{Event, Trouble};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::wire::control::PeerMessage;
 use crate::wire::frame::FrameKind;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Between sweeps of the firewall.
@@ -37,6 +38,7 @@ impl<S: Session> Node<S> {
         for (key, game) in self.lan.games.expired(now.mono) {
             self.say_lost(key, game, "no sign of life from it any more");
         }
+        self.run_relays(now, wan);
         if self.todo.sweep <= now.mono {
             self.todo.sweep = now.mono + SWEEP;
             self.lan.firewall.sweep(now.mono);
@@ -60,17 +62,19 @@ impl<S: Session> Node<S> {
         if let Tick::Send(len) = outcome {
             let message = room.get(..len).unwrap_or(&[]);
             match peer.agent.primary().filter(|_| established) {
-                Some(to) => self.send_raw(to, message, wan),
-                None => self.send_everywhere(at, message, wan),
+                Some(to) => {
+                    self.send_raw(to, message, now, wan);
+                }
+                None => self.send_everywhere(at, message, now, wan),
             }
         }
     }
 
-    fn send_everywhere(&mut self, at: usize, message: &[u8], wan: &mut impl WanSink) {
+    fn send_everywhere(&mut self, at: usize, message: &[u8], now: Now, wan: &mut impl WanSink) {
         let Some(peer) = self.peers.list.get(at) else { return };
-        let all: Vec<SocketAddr> = peer.agent.addresses().collect();
+        let all: Vec<Route> = peer.agent.routes().collect();
         for to in all {
-            self.send_raw(to, message, wan);
+            self.send_raw(to, message, now, wan);
         }
     }
 
@@ -79,15 +83,19 @@ impl<S: Session> Node<S> {
         while let Some(action) = self.peers.list.get_mut(at).and_then(|p| p.agent.poll(now.mono)) {
             match action {
                 Action::Handshake => self.handshake(at, now, wan),
-                Action::Ping(to, number) => {
-                    let frame = self.own_frame(FrameKind::Ping, number);
+                Action::Ping { route, number, doubt } => {
+                    let mut frame = self.own_frame(FrameKind::Ping, number);
+                    frame.class = if doubt { DEAF } else { frame.class };
                     self.counters.add(Count::Pings);
-                    self.send_frame(at, Some(to), frame, &[], now, wan);
+                    self.send_frame(at, Some(route), frame, &[], now, wan);
                 }
+                Action::Resend(since) => self.resend(at, since, now, wan),
+                Action::Distress => self.distress(now),
                 Action::Changed(report) => self.path_changed(at, report, now),
                 Action::Lost => self.path_lost(at, now),
             }
         }
+        self.run_punch(at, now, wan);
         self.greet(at, now, wan);
     }
 
@@ -95,7 +103,7 @@ impl<S: Session> Node<S> {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         let mut room = [0u8; LEAST_ROOM];
         if let Some(len) = peer.session.initiate(&mut room, true, now) {
-            self.send_everywhere(at, room.get(..len).unwrap_or(&[]), wan);
+            self.send_everywhere(at, room.get(..len).unwrap_or(&[]), now, wan);
         }
     }
 
@@ -125,7 +133,7 @@ impl<S: Session> Node<S> {
         self.event(Event::Path {
             peer: id,
             kind: report.kind,
-            remote: report.remote,
+            remote: report.remote(),
             rtt_ms: report.rtt.as_secs_f64() * 1000.0,
             why: report.why,
         });
@@ -232,6 +240,8 @@ impl<S: Session> Node<S> {
         for (link, _) in &self.links {
             first = Deadline::earlier(first, link.deadline());
         }
+        first = Deadline::earlier(first, self.relays.deadline());
+        first = Deadline::earlier(first, self.nat.deadline());
         for peer in &self.peers.list {
             first = Deadline::earlier(first, peer_deadline(peer, &self.knobs));
         }
@@ -253,5 +263,5 @@ fn peer_deadline<S: Session>(peer: &Peer<S>, knobs: &Knobs) -> Option<Deadline> 
             Some(Deadline::new(last_sign(peer) + knobs.gone_after, "gone"))
         }
     };
-    Deadline::earlier(machines, presence)
+    [peer.punch.deadline(), presence].into_iter().fold(machines, Deadline::earlier)
 }

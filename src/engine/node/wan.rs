@@ -1,34 +1,64 @@
 //! Datagrams from the network: which peer, open, then a packet of a game or a frame of ours.
 
+use super::relays::RelayIn;
 use super::{INITIATIONS, Node};
 use crate::engine::counters::{Count, DropReason};
+use crate::engine::path::route::Route;
 use crate::engine::sink::{Delivery, LanSink, WanSink};
 use crate::engine::tunnel::peer::Presence;
 use crate::engine::tunnel::session::{LEAST_ROOM, OVERHEAD, Open, Session, receiver_index};
-use crate::model::addr::Endpoint;
+use crate::model::addr::{Endpoint, Seat, Via};
 use crate::model::limits::SLOT_BYTES;
-use crate::model::time::Now;
+use crate::model::status::PathKind;
+use crate::model::time::{Mono, Now};
 use crate::wire::control::PeerMessage;
 use crate::wire::frame::{Class, Frame, FrameKind, HEADER};
 use crate::wire::kind::Kind;
 use std::net::SocketAddr;
 
+/// The class of a ping that says: nothing is heard from you.
+pub(super) const DEAF: Class = Class::Limited;
 /// Room that a rewrite may need beyond the packet as it came.
 const GROWTH: usize = 128;
 
 impl<S: Session> Node<S> {
     pub(super) fn datagram(
         &mut self,
-        from: SocketAddr,
+        from: Endpoint,
         wire: &[u8],
         now: Now,
         wan: &mut impl WanSink,
         lan: &mut impl LanSink,
     ) {
         self.counters.add(Count::WanIn);
-        if Kind::of(wire) != Kind::WireGuard {
-            return self.dropped(DropReason::UnknownDatagram);
+        match Kind::of(wire) {
+            Kind::WireGuard => self.sealed(Route::Straight(from), wire, now, wan, lan),
+            Kind::Stun | Kind::Channel => match self.relays.handle(from, wire, now.mono) {
+                RelayIn::Data { route, body } => {
+                    // Only what a peer sealed: a relay (or who poses as one) brings nothing else in.
+                    let inner = wire.get(body).unwrap_or_default();
+                    if Kind::of(inner) == Kind::WireGuard {
+                        self.sealed(route, inner, now, wan, lan);
+                    } else {
+                        self.dropped(DropReason::UnknownDatagram);
+                    }
+                }
+                RelayIn::Taken => {}
+                RelayIn::NotOurs => self.stun_answer(from, wire, now),
+            },
+            Kind::Unknown => self.dropped(DropReason::UnknownDatagram),
         }
+    }
+
+    /// A WireGuard message that came by this way.
+    pub(super) fn sealed(
+        &mut self,
+        from: Route,
+        wire: &[u8],
+        now: Now,
+        wan: &mut impl WanSink,
+        lan: &mut impl LanSink,
+    ) {
         let Some(at) = self.whose(wire, now) else { return };
         if wire.len() + GROWTH > SLOT_BYTES {
             return self.dropped(DropReason::TooBig);
@@ -45,7 +75,9 @@ impl<S: Session> Node<S> {
                     0
                 }
                 Open::Refused => return self.dropped(DropReason::Refused),
-                other @ (Open::Reply(_) | Open::Nothing) => self.answer(at, from, wire, other, room, wan),
+                other @ (Open::Reply(_) | Open::Nothing) => {
+                    self.answer(at, from, wire, other, room, (now, wan))
+                }
             },
             None => {
                 let mut room = [0; SLOT_BYTES];
@@ -57,7 +89,7 @@ impl<S: Session> Node<S> {
                     }
                     Open::Refused => return self.dropped(DropReason::Refused),
                     other @ (Open::Reply(_) | Open::Nothing) => {
-                        self.answer(at, from, wire, other, &room, wan)
+                        self.answer(at, from, wire, other, &room, (now, wan))
                     }
                 }
             }
@@ -83,11 +115,11 @@ impl<S: Session> Node<S> {
     fn answer(
         &mut self,
         at: usize,
-        from: SocketAddr,
+        from: Route,
         wire: &[u8],
         outcome: Open,
         room: &[u8],
-        wan: &mut impl WanSink,
+        (now, wan): (Now, &mut impl WanSink),
     ) -> usize {
         match outcome {
             Open::Reply(len) => {
@@ -98,7 +130,7 @@ impl<S: Session> Node<S> {
                     peer.outbound.greeted = false;
                     peer.outbound.replayed = false;
                 }
-                self.send_raw(from, room.get(..len).unwrap_or(&[]), wan);
+                self.send_raw(from, room.get(..len).unwrap_or(&[]), now, wan);
             }
             Open::Nothing | Open::Plain(_) | Open::Refused => {}
         }
@@ -125,29 +157,36 @@ impl<S: Session> Node<S> {
         found
     }
 
-    fn open(&mut self, at: usize, from: SocketAddr, wire: &[u8], room: &mut [u8], now: Now) -> Open {
+    fn open(&mut self, at: usize, from: Route, wire: &[u8], room: &mut [u8], now: Now) -> Open {
         let Some(peer) = self.peers.list.get_mut(at) else { return Open::Refused };
-        let outcome = peer.session.open(wire, room, from, now);
+        let outcome = peer.session.open(wire, room, source(from), now);
         // Cookies, asked for or given, prove no more than that somebody knows a public key: a recording does.
         let cookie =
             wire.first() == Some(&3) || matches!(outcome, Open::Reply(_)) && room.first() == Some(&3);
         if outcome != Open::Refused && !cookie {
-            peer.agent.heard(from, &self.world.cards, now.mono);
+            peer.agent.heard(from, self.world.ground(), now.mono);
         } else if wire.first() == Some(&1) {
             peer.agent.knocked(now.mono);
         }
         outcome
     }
 
-    pub(super) fn send_raw(&mut self, to: SocketAddr, message: &[u8], wan: &mut impl WanSink) {
-        let Some(room) =
-            wan.reserve(Endpoint::main(to), message.len()).and_then(|r| r.get_mut(..message.len()))
-        else {
-            return self.dropped(DropReason::WanFull);
+    /// Sends a sealed message by a way.
+    pub(super) fn send_raw(&mut self, to: Route, message: &[u8], now: Now, wan: &mut impl WanSink) -> bool {
+        if let Route::Friend(seat) = to {
+            return self.send_by_friend(seat, message, now, wan);
+        }
+        let Some((prefix, room)) = self.relays.reserve(to, message.len(), wan) else {
+            // No way there now (a relay without its permission yet), or no room.
+            self.dropped(DropReason::WanFull);
+            return false;
         };
-        room.copy_from_slice(message);
-        wan.commit(message.len());
+        let Some(body) = room.get_mut(prefix..prefix + message.len()) else { return false };
+        body.copy_from_slice(message);
+        let total = self.relays.wrap(to, room, message.len(), now.mono);
+        wan.commit(total);
         self.counters.add(Count::WanOut);
+        true
     }
 
     /// After an authentic datagram: is the session new, is the peer back?
@@ -179,33 +218,96 @@ impl<S: Session> Node<S> {
         }
     }
 
-    /// Seals `plain` for a peer, to its primary address or a given one. False when there is no session, path or room.
+    /// Sends a sealed message inside the tunnel to a member that passes it on.
+    fn send_by_friend(&mut self, seat: Seat, message: &[u8], now: Now, wan: &mut impl WanSink) -> bool {
+        let _ = (seat, message, now, wan);
+        self.dropped(DropReason::NoPath);
+        false
+    }
+
+    /// Seals `plain` for a peer, by its primary way or a given one. False when there is no session, path or room.
     pub(super) fn seal_to(
         &mut self,
         at: usize,
-        to: Option<SocketAddr>,
+        by: Option<Route>,
         plain: &[u8],
         now: Now,
         wan: &mut impl WanSink,
     ) -> bool {
         let Some(peer) = self.peers.list.get_mut(at) else { return false };
-        let Some(to) = to.or_else(|| peer.agent.primary()) else { return false };
-        let Some(room) = wan.reserve(Endpoint::main(to), (plain.len() + OVERHEAD).max(LEAST_ROOM)) else {
+        let Some(to) = by.or_else(|| peer.agent.primary()) else { return false };
+        let second = if by.is_none() { peer.agent.second() } else { None };
+        if second.is_some() || matches!(to, Route::Friend(_)) {
+            return self.seal_to_two(at, (to, second), by.is_none(), plain, now, wan);
+        }
+        let Some((prefix, room)) = self.relays.reserve(to, (plain.len() + OVERHEAD).max(LEAST_ROOM), wan)
+        else {
             self.dropped(DropReason::WanFull);
             return false;
         };
-        let Some(len) = peer.session.seal(plain, room, now) else { return false };
-        wan.commit(len);
-        peer.agent.sent(now.mono);
+        let Some(body) = room.get_mut(prefix..) else { return false };
+        let Some(len) = peer.session.seal(plain, body, now) else { return false };
+        if by.is_none() {
+            peer.agent.sent(now.mono);
+            if peer.agent.kind() != Some(PathKind::Lan) {
+                peer.outbound.sent.push(body.get(..len).unwrap_or_default(), now.mono);
+            }
+        }
+        let total = self.relays.wrap(to, room, len, now.mono);
+        wan.commit(total);
         self.counters.add(Count::WanOut);
         true
+    }
+
+    /// Sealed once, sent by one way or two: the peer's replay window drops the copy.
+    fn seal_to_two(
+        &mut self,
+        at: usize,
+        (to, second): (Route, Option<Route>),
+        data: bool,
+        plain: &[u8],
+        now: Now,
+        wan: &mut impl WanSink,
+    ) -> bool {
+        let mut room = [0u8; SLOT_BYTES];
+        let Some(peer) = self.peers.list.get_mut(at) else { return false };
+        if plain.len() + OVERHEAD > SLOT_BYTES {
+            return false;
+        }
+        let Some(len) = peer.session.seal(plain, &mut room, now) else { return false };
+        let sealed = room.get(..len).unwrap_or_default();
+        if data {
+            peer.agent.sent(now.mono);
+            peer.outbound.sent.push(sealed, now.mono);
+        }
+        let first = self.send_raw(to, sealed, now, wan);
+        let also = second.is_some_and(|second| self.send_raw(second, sealed, now, wan));
+        if also {
+            self.counters.add(Count::Doubled);
+        }
+        first || also
+    }
+
+    /// What was sent since then goes by the second way too: the first may have swallowed it.
+    pub(super) fn resend(&mut self, at: usize, since: Mono, now: Now, wan: &mut impl WanSink) {
+        let Some(peer) = self.peers.list.get_mut(at) else { return };
+        let Some(second) = peer.agent.second() else { return };
+        let ring = std::mem::take(&mut peer.outbound.sent);
+        for sealed in ring.since(since) {
+            if self.send_raw(second, sealed, now, wan) {
+                self.counters.add(Count::Resent);
+            }
+        }
+        if let Some(peer) = self.peers.list.get_mut(at) {
+            peer.outbound.sent = ring;
+        }
     }
 
     /// Seals a frame with a body for a peer.
     pub(super) fn send_frame(
         &mut self,
         at: usize,
-        to: Option<SocketAddr>,
+        by: Option<Route>,
         frame: Frame,
         body: &[u8],
         now: Now,
@@ -218,7 +320,7 @@ impl<S: Session> Node<S> {
             return false;
         };
         tail.copy_from_slice(body);
-        self.seal_to(at, to, room.get(..total).unwrap_or(&[]), now, wan)
+        self.seal_to(at, by, room.get(..total).unwrap_or(&[]), now, wan)
     }
 
     pub(super) const fn own_frame(&self, kind: FrameKind, number: u64) -> Frame {
@@ -229,7 +331,7 @@ impl<S: Session> Node<S> {
     fn frame(
         &mut self,
         at: usize,
-        from: SocketAddr,
+        from: Route,
         len: usize,
         now: Now,
         wan: &mut impl WanSink,
@@ -240,13 +342,25 @@ impl<S: Session> Node<S> {
         };
         match frame.kind {
             FrameKind::Ping => {
+                if frame.class == DEAF
+                    && let Some(peer) = self.peers.list.get_mut(at)
+                {
+                    peer.agent.peer_is_deaf(now.mono);
+                }
                 let pong = self.own_frame(FrameKind::Pong, frame.number);
-                let seen = postcard::to_allocvec(&from).unwrap_or_default();
+                let seen = from.remote().and_then(|r| postcard::to_allocvec(&r).ok()).unwrap_or_default();
                 self.send_frame(at, Some(from), pong, &seen, now, wan);
+                if frame.class == DEAF {
+                    self.run_agent(at, now, wan);
+                }
             }
             FrameKind::Pong => {
                 if let Some(peer) = self.peers.list.get_mut(at) {
                     peer.agent.pong(frame.number, now.mono);
+                }
+                let seen = postcard::from_bytes::<SocketAddr>(body).ok();
+                if let (Some(seen), Route::Straight(Endpoint { via: Via::Main, to })) = (seen, from) {
+                    self.seen_from_outside(at, seen, to);
                 }
                 self.run_agent(at, now, wan);
             }
@@ -257,4 +371,9 @@ impl<S: Session> Node<S> {
             FrameKind::Lan => self.inward_frame(at, frame, HEADER + body.len(), now, lan),
         }
     }
+}
+
+/// What a session's rate limiter tells senders apart by; ways without an address share one.
+fn source(route: Route) -> SocketAddr {
+    route.remote().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
 }

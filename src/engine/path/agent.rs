@@ -1,54 +1,81 @@
-//! One peer's path finder: which of its addresses to use, found out by asking all of them.
+//! One peer's path finder: which way to it to use, found out by asking all of them.
 //!
-//! *Bootstrap.* Without a session, a handshake initiation is sent to every known address at once; the first that answers
-//! carries data from then on. The peer with the lower name tries first, the other a moment later, so that
-//! the two rarely cross. Tries come every second at first and thin out to one in 30 s.
+//! *Bootstrap.* Without a session, a handshake initiation is sent by every known way at once, relays included; the first
+//! that answers carries data from then on. The peer with the lower name tries first, the other a moment later, so that the
+//! two rarely cross. Tries come quickly while new ways appear, and thin out to one in 30 s.
 //!
-//! *Probing.* With a session, every address is pinged inside it. A pong proves its address and gives a round-trip time.
-//! Proof only promotes: a better tier, or a clearly better time, takes over.
+//! *Probing.* With a session, every way is pinged inside it: both ends do so as soon as they hear of each other's
+//! addresses, which is all that opens most routers. A pong proves its way and gives a round-trip time. Proof only promotes: a
+//! better tier, or a clearly better time, takes over. An authentic datagram from anywhere makes that place a way to be asked.
 //!
-//! *Doubt.* When something was sent and nothing authentic came back for three seconds, the primary and all others are
-//! pinged quickly. Three silent pings demote it; the best proven other takes over, or the bootstrap starts again while
-//! the session is kept. A live path is never dropped for a hope.
+//! *Doubt.* When something was sent and nothing authentic came back for 300 ms, the primary is pinged. A ping without an answer
+//! in its usual time makes the agent **unsure**: from then on data goes by a second way too (sealed once, so the peer's
+//! replay window drops the copy), what was sent since the last sign of life goes by it again, all other ways are asked,
+//! and relays and the router are looked at (`Action::Distress`). Three silent pings demote the primary if another way is
+//! proven; without another it is kept for seconds. A live path is never dropped for a hope.
 //!
-//! Inputs: candidates, cards, authentic datagrams, pongs, sends. Outputs: `poll`. Deadlines: `deadline`.
+//! Inputs: candidates, ground, authentic datagrams, pongs, sends. Outputs: `poll`. Deadlines: `deadline`.
 
-use super::pair::{DOUBT_WAIT, Pair, spare_wait};
-use super::score::{card_of, is_better, kind_of};
-use crate::model::addr::{Candidate, Card};
+use super::pair::{Pair, SPARE_WAIT};
+use super::pairs::Pairs;
+use super::route::{Ground, Route};
+use super::score::{card_of, is_better};
+use crate::model::addr::Candidate;
 use crate::model::id::CardId;
-use crate::model::limits::CANDIDATES;
 use crate::model::status::PathKind;
 use crate::model::time::{Deadline, Mono};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// After this silence upon a send, the primary is in doubt.
-const DOUBT_AFTER: Duration = Duration::from_secs(3);
-/// Silent pings in doubt that demote a primary.
+/// After this silence upon a send the primary is asked; twice its round trip and some, if that is longer.
+const DOUBT_AFTER: Duration = Duration::from_millis(300);
+/// Silent pings in doubt that demote a primary when another way is proven.
 const DEMOTE_AFTER: u32 = 3;
+/// Silence in doubt that demotes a primary when none is.
+const DEMOTE_ALONE_AFTER: Duration = Duration::from_secs(4);
 /// Silent pings that demote a primary even while something is heard.
 const DEMOTE_ANYWAY: u32 = 5;
+/// The longest wait between pings of a primary in doubt.
+const DOUBT_WAIT_MOST: Duration = Duration::from_secs(2);
 /// How long the peer with the higher name waits before it tries a handshake itself.
 const POLITE_WAIT: Duration = Duration::from_millis(700);
+/// The first waits between handshakes, in milliseconds: a relay may be ready at one end before it is at the other.
+const FIRST_TRIES: [u64; 5] = [120, 180, 300, 400, 700];
+/// Handshakes are not sent more often than this, whatever appears.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
 /// From this many tries on they come twice a minute.
 const PATIENT: u32 = 31;
-/// Addresses of one peer under test: those of its record, and as many that were only heard from.
-const PAIRS: usize = CANDIDATES * 2;
 /// Refused initiations count when nothing else was heard for this long, and not more often.
 const KNOCK_QUIET: Duration = Duration::from_secs(2);
 /// A proof this fresh is worth more than a primary that has been silent for as long.
 const FRESH: Duration = Duration::from_secs(2);
+/// While there is no direct way, one way that rests is asked this often.
+const SECOND_CHANCE: Duration = Duration::from_secs(60);
+/// The shortest keepalive that is learned from mappings found dead.
+const KEEPALIVE_LEAST: Duration = Duration::from_secs(5);
+/// Proven ways beside the primary that are kept alive: the next best, a relay, and another.
+const SPARES: usize = 3;
 
 /// What the agent wants.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Send a handshake initiation to all of `addresses`.
+    /// Send a handshake initiation by all `routes`.
     Handshake,
-    /// Send a ping with this number to this address.
-    Ping(SocketAddr, u64),
+    /// Send a ping by this way.
+    Ping {
+        /// Which way.
+        route: Route,
+        /// Its number.
+        number: u64,
+        /// Nothing is heard from the peer: it should doubt its own sending too.
+        doubt: bool,
+    },
     /// The primary path is new or changed, and proven.
     Changed(Report),
+    /// Send what was sent since this moment once more by `second`.
+    Resend(Mono),
+    /// The way may have broken at this end: look at the router's mapping and at the relays.
+    Distress,
     /// No path is left.
     Lost,
 }
@@ -58,31 +85,45 @@ pub enum Action {
 pub struct Report {
     /// Its tier.
     pub kind: PathKind,
-    /// Where.
-    pub remote: SocketAddr,
+    /// Which way.
+    pub route: Route,
     /// Round-trip time.
     pub rtt: Duration,
     /// Share of lost pings in thousandths.
     pub loss: u32,
+    /// Since when it is the path.
+    pub since: Mono,
     /// Why this one.
     pub why: String,
+}
+
+impl Report {
+    /// The address at the other end; unspecified where another member passes packets on.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        self.route.remote().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
 }
 
 /// One peer's path finder.
 #[derive(Debug)]
 pub struct Agent {
-    pairs: Vec<Pair>,
-    primary: Option<SocketAddr>,
-    reported: Option<(SocketAddr, PathKind)>,
+    pairs: Pairs,
+    primary: Option<Route>,
+    since: Mono,
+    reported: Option<(Route, PathKind)>,
     why: String,
     eager: bool,
     keepalive: Duration,
     session: bool,
     next_try: Option<Mono>,
     tries: u32,
+    last_try: Option<Mono>,
     heard: Option<Mono>,
     doubt: Doubt,
     numbers: u64,
+    second_chance: Option<Mono>,
+    pending_resend: Option<Mono>,
     lost: bool,
     news: bool,
 }
@@ -94,6 +135,12 @@ struct Doubt {
     unheard_since: Option<Mono>,
     /// The peer seems to have moved away from its primary address.
     moved: bool,
+    /// The peer says that it hears nothing.
+    deaf: bool,
+    /// Since when data goes by two ways.
+    unsure: Option<Mono>,
+    /// What was said about being unsure: resent, distress called.
+    told: bool,
     /// An initiation in its name was last refused then …
     knocked: Option<Mono>,
     /// … and we still have to make our own.
@@ -106,8 +153,9 @@ impl Agent {
     #[must_use]
     pub fn new(eager: bool, keepalive: Duration, numbers: u64, now: Mono) -> Self {
         Self {
-            pairs: Vec::new(),
+            pairs: Pairs::default(),
             primary: None,
+            since: now,
             reported: None,
             why: String::new(),
             eager,
@@ -115,50 +163,64 @@ impl Agent {
             session: false,
             next_try: Some(if eager { now } else { now + POLITE_WAIT }),
             tries: 0,
+            last_try: None,
             heard: None,
             doubt: Doubt::default(),
             numbers,
+            second_chance: None,
+            pending_resend: None,
             lost: false,
             news: true,
         }
     }
 
-    /// The peer's record names these addresses (already filtered). Others that it named before are forgotten unless in use.
-    pub fn set_candidates(&mut self, candidates: &[Candidate], cards: &[Card], now: Mono) {
-        for pair in &mut self.pairs {
-            pair.named = candidates.iter().any(|c| c.addr == pair.remote);
-        }
-        let mut news = false;
-        for c in candidates.iter().take(CANDIDATES) {
-            if self.pairs.iter().all(|p| p.remote != c.addr) {
-                self.pairs.push(Pair::new(c.addr, kind_of(c.addr.ip(), cards), true, now));
-                news = true;
-            }
-        }
-        let primary = self.primary;
-        self.pairs.retain(|p| p.named || Some(p.remote) == primary || p.proven.is_some());
-        if self.pairs.iter().any(|p| !p.named && Some(p.remote) == primary) && !candidates.is_empty() {
+    /// The peer's record names these addresses (already filtered). Ways that followed from others are forgotten unless proven
+    /// or in use.
+    pub fn set_candidates(&mut self, candidates: &[Candidate], ground: Ground<'_>, now: Mono) {
+        let news = self.pairs.set_candidates(candidates, ground, self.primary, now);
+        if self.pairs.get(self.primary).is_some_and(|p| !p.named) && !candidates.is_empty() {
             self.suspect(now);
         }
-        self.make_room(PAIRS);
-        if news && !self.session {
-            self.tries = 0;
-            self.next_try = Some(self.next_try.map_or(now, |t| t.min(now + POLITE_WAIT)));
+        self.new_ways(news, now);
+    }
+
+    /// This node's relays or friends changed; cards are `network_changed`.
+    pub fn set_ground(&mut self, ground: Ground<'_>, now: Mono) {
+        let news = self.pairs.set_ground(ground, self.primary, now);
+        if self.primary.is_some() && self.pairs.get(self.primary).is_none() {
+            self.fall_back(now, "its relay is gone");
+        }
+        self.new_ways(news, now);
+    }
+
+    fn new_ways(&mut self, news: bool, now: Mono) {
+        if !news {
+            return;
+        }
+        self.news = true;
+        if !self.session && self.next_try.is_some() {
+            // Those who wait politely try a way that just appeared no sooner than they would have.
+            let wait = if self.eager { LEAST_WAIT } else { POLITE_WAIT };
+            let wish = self.last_try.map_or(now, |last| now.max(last + LEAST_WAIT));
+            let wish = if self.eager { wish } else { now + wait };
+            self.tries = self.tries.min(1);
+            self.next_try = Some(self.next_try.map_or(wish, |t| t.min(wish)));
         }
     }
 
-    /// This computer's cards changed, or the peer's network did: every proof is in doubt.
-    pub fn network_changed(&mut self, cards: &[Card], now: Mono) {
-        for pair in &mut self.pairs {
-            let kind = kind_of(pair.remote.ip(), cards);
-            if kind != pair.kind && Some(pair.remote) == self.primary {
-                self.why = "this computer's network changed".to_owned();
-            }
-            pair.kind = kind;
+    /// This computer's cards changed, it slept, or the peer's network did: every proof is in doubt.
+    pub fn network_changed(&mut self, ground: Ground<'_>, now: Mono) {
+        let old = self.pairs.get(self.primary).map(|p| p.kind);
+        self.pairs.set_ground(ground, self.primary, now);
+        let primary = self.pairs.get(self.primary);
+        if primary.is_some_and(|p| Some(p.kind) != old) {
+            self.why = "this computer's network changed".to_owned();
+        }
+        for pair in self.pairs.iter_mut() {
             pair.doubt(now);
         }
-        if self.primary.is_some() && self.doubt.unheard_since.is_none() {
-            self.doubt.unheard_since = Some(now - DOUBT_AFTER);
+        if self.primary.is_some() {
+            self.doubt.moved = true;
         }
         if !self.session {
             self.tries = 0;
@@ -172,7 +234,7 @@ impl Agent {
         if established && !self.session {
             self.tries = 0;
             self.next_try = None;
-            for pair in &mut self.pairs {
+            for pair in self.pairs.iter_mut() {
                 pair.doubt(now);
             }
         }
@@ -185,15 +247,15 @@ impl Agent {
     /// The peer is gone: what was proven counts no more, and a path that comes up is told about anew. If it `left` it is
     /// left alone until `call`; else it is tried now and then.
     pub fn rest(&mut self, left: bool, now: Mono) {
-        (self.primary, self.reported, self.heard, self.doubt.unheard_since) = (None, None, None, None);
+        (self.primary, self.reported, self.heard) = (None, None, None);
+        self.doubt = Doubt::default();
         (self.session, self.lost, self.news) = (false, false, true);
         self.tries = if left { 0 } else { PATIENT };
         // At once: it may be this computer that was asleep, and the peer is still there.
         self.next_try = (!left).then_some(now);
-        self.doubt.moved = false;
-        self.pairs.retain(|p| p.named);
-        for pair in &mut self.pairs {
-            pair.proven = None;
+        self.pairs.forget_unnamed();
+        for pair in self.pairs.iter_mut() {
+            (pair.proven, pair.heard) = (None, None);
             pair.doubt(now);
         }
     }
@@ -211,53 +273,63 @@ impl Agent {
     /// computers may share two networks, so every address that works counts; of the primary, the first authentic datagram
     /// is enough to know, because waiting for a pong would send the next announcement twice.
     #[must_use]
-    pub fn is_native(&self, card: CardId, cards: &[Card]) -> bool {
+    pub fn is_native(&self, card: CardId, ground: Ground<'_>) -> bool {
         let works =
-            |p: &&Pair| Some(p.remote) == self.primary || p.proven.is_some() && p.silent < DEMOTE_AFTER;
+            |p: &&Pair| Some(p.route) == self.primary || p.proven.is_some() && p.silent < DEMOTE_AFTER;
         let lan = self.pairs.iter().filter(|p| p.kind == PathKind::Lan);
-        lan.filter(works).any(|p| card_of(p.remote.ip(), cards) == Some(card))
+        let on_card = |p: &Pair| p.route.remote().and_then(|to| card_of(to.ip(), ground.cards)) == Some(card);
+        lan.filter(works).any(on_card)
     }
 
-    /// An authentic datagram came from this address.
-    pub fn heard(&mut self, from: SocketAddr, cards: &[Card], now: Mono) {
+    /// An authentic datagram came by this way.
+    pub fn heard(&mut self, route: Route, ground: Ground<'_>, now: Mono) {
         self.heard = Some(now);
         self.doubt.unheard_since = None;
-        if self.primary == Some(from) {
-            self.doubt.moved = false;
+        if let Some(pair) = self.pairs.get_mut(Some(route)) {
+            pair.heard = Some(now);
         }
-        if self.primary == Some(from) {
+        if self.primary == Some(route) {
+            if !self.doubt.deaf {
+                (self.doubt.moved, self.doubt.unsure, self.doubt.told) = (false, None, false);
+            }
             return;
         }
-        self.news = true;
-        if self.pairs.iter().all(|p| p.remote != from) {
-            self.make_room(PAIRS - 1);
-            self.pairs.push(Pair::new(from, kind_of(from.ip(), cards), false, now));
-            self.suspect(now);
+        if self.pairs.get(Some(route)).is_none() {
+            self.news = true;
+            self.pairs.add_heard(route, ground, self.primary, now);
+            if route.kind(&[], ground) != PathKind::Relay {
+                self.suspect(now);
+            }
+        } else if let Some(pair) = self.pairs.get_mut(Some(route)).filter(|p| p.rests() || p.proven.is_none())
+        {
+            // It did not work when we asked; it does now, at least towards us.
+            if pair.rests() {
+                pair.doubt(now);
+                self.news = true;
+            }
         }
         if self.primary.is_none() {
-            self.primary = Some(from);
-            self.why = "the first address that answered".to_owned();
+            self.news = true;
+            self.take(route, "the first way that answered".to_owned(), now);
         }
     }
 
     /// The peer speaks from another address, or names its present one no more: ask there quickly instead of at the next
     /// keepalive, so that a laptop that was carried elsewhere is followed within seconds.
     pub fn suspect(&mut self, now: Mono) {
-        let primary = self.primary;
-        if let Some(pair) = self.pairs.iter_mut().find(|p| Some(p.remote) == primary) {
+        if let Some(pair) = self.pairs.get_mut(self.primary) {
             self.doubt.moved = true;
             pair.next = pair.next.min(now);
         }
     }
 
-    /// Keeps the list bounded, whatever the peer's router (or the peer) makes up: the addresses that were never proven
-    /// leave first, then those whose proof is oldest. What the record names, and the primary, stay.
-    fn make_room(&mut self, most: usize) {
-        while self.pairs.len() > most {
-            let primary = self.primary;
-            let others = self.pairs.iter().enumerate().filter(|(_, p)| !p.named && Some(p.remote) != primary);
-            let Some((worst, _)) = others.min_by_key(|(_, p)| p.proven) else { return };
-            self.pairs.remove(worst);
+    /// The peer hears nothing of what is sent to it.
+    pub fn peer_is_deaf(&mut self, now: Mono) {
+        if !self.doubt.deaf && self.primary.is_some() {
+            self.doubt.deaf = true;
+            self.doubt.unheard_since = self.doubt.unheard_since.or(Some(now - FRESH));
+            self.suspect(now);
+            self.become_unsure(now);
         }
     }
 
@@ -272,8 +344,8 @@ impl Agent {
         }
     }
 
-    /// A data packet is being sent to the peer.
-    pub fn sent(&mut self, now: Mono) {
+    /// Data is being sent to the peer by the primary.
+    pub const fn sent(&mut self, now: Mono) {
         if self.doubt.unheard_since.is_none() {
             self.doubt.unheard_since = Some(now);
         }
@@ -290,38 +362,68 @@ impl Agent {
     pub fn pong(&mut self, number: u64, now: Mono) {
         self.news = true;
         let (primary, keepalive) = (self.primary, self.keepalive);
-        let wait = |p: &Pair| if Some(p.remote) == primary { keepalive } else { spare_wait() };
-        let Some(pair) = self.pairs.iter_mut().find_map(|p| {
+        let wait = |p: &Pair| if Some(p.route) == primary { keepalive } else { SPARE_WAIT };
+        let Some((route, kind, rtt)) = self.pairs.iter_mut().find_map(|p| {
             let wait = wait(p);
-            p.ponged(number, now, wait).then_some(p)
+            p.ponged(number, now, wait).then_some((p.route, p.kind, p.rtt))
         }) else {
             return;
         };
-        let (new, new_remote) = ((pair.kind, pair.rtt), pair.remote);
-        let old = self.pairs.iter().find(|p| Some(p.remote) == primary);
-        let take = match old {
-            None => Some(first_words(new.0)),
-            Some(old) if old.remote == new_remote => None,
+        self.lost = false;
+        if Some(route) == primary {
+            (self.doubt.moved, self.doubt.deaf, self.doubt.told) = (false, false, false);
+            (self.doubt.unsure, self.doubt.unheard_since) = (None, None);
+            if self.reported.is_none() && kind == PathKind::Lan {
+                self.why = first_words(kind);
+            }
+            return;
+        }
+        let take = match self.pairs.get(primary) {
+            None => Some(first_words(kind)),
             Some(old) => match old.proven {
-                None => Some(first_words(new.0)),
-                Some(_) if is_better(new, (old.kind, old.rtt)) => Some(better_words(new.0, old)),
+                None => Some(first_words(kind)),
+                Some(_) if is_better((kind, rtt), (old.kind, old.rtt)) => Some(better_words(kind, old)),
                 Some(proven) if old.silent >= 2 && now.since(proven) > FRESH => {
-                    Some(format!("{} fell silent and this one answered", old.remote))
+                    Some(format!("{} fell silent and this one answered", old.route))
                 }
                 Some(_) => None,
             },
         };
         if let Some(why) = take {
-            self.primary = Some(new_remote);
-            self.doubt.moved = false;
-            self.why = why;
-            if let Some(p) = self.pairs.iter_mut().find(|p| p.remote == new_remote) {
-                p.next = now + keepalive;
-            }
-        } else if Some(new_remote) == self.primary && self.reported.is_none() && new.0 == PathKind::Lan {
-            self.why = first_words(new.0);
+            self.take(route, why, now);
         }
-        self.lost = false;
+        self.rest_surplus();
+    }
+
+    /// Makes a way the primary.
+    fn take(&mut self, route: Route, why: String, now: Mono) {
+        self.primary = Some(route);
+        self.since = now;
+        self.doubt = Doubt { knocked: self.doubt.knocked, ..Doubt::default() };
+        self.why = why;
+        let keepalive = self.keepalive;
+        if let Some(pair) = self.pairs.get_mut(Some(route)).filter(|p| p.proven.is_some()) {
+            pair.next = now + keepalive;
+        }
+    }
+
+    /// Proven ways beyond those that are worth being kept alive are not pinged any more.
+    fn rest_surplus(&mut self) {
+        let primary = self.primary;
+        let mut spares: Vec<(PathKind, Duration, Route)> = self
+            .pairs
+            .iter()
+            .filter(|p| p.proven.is_some() && p.silent == 0 && !p.waits() && Some(p.route) != primary)
+            .map(|p| (p.kind, p.rtt, p.route))
+            .collect();
+        spares.sort_unstable();
+        // One of them must be a relay, if there is any: direct ways tend to die together.
+        if let Some(at) = spares.iter().position(|s| s.0 == PathKind::Relay).filter(|at| *at >= SPARES) {
+            spares.swap(SPARES - 1, at);
+        }
+        for (_, _, route) in spares.into_iter().skip(SPARES) {
+            self.pairs.get_mut(Some(route)).into_iter().for_each(Pair::rest);
+        }
     }
 
     /// Whether something happened since the last `poll` that it should look at before its deadline.
@@ -333,18 +435,34 @@ impl Agent {
     /// Whether the primary path is proven.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.pairs.iter().any(|p| Some(p.remote) == self.primary && p.proven.is_some())
+        self.pairs.get(self.primary).is_some_and(|p| p.proven.is_some())
     }
 
-    /// The addresses for a handshake: the primary alone is not enough when there is no session.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.pairs.iter().map(|p| p.remote)
+    /// The ways for a handshake: the primary alone is not enough when there is no session.
+    pub fn routes(&self) -> impl Iterator<Item = Route> + '_ {
+        self.pairs.iter().map(|p| p.route)
     }
 
     /// Where data goes.
     #[must_use]
-    pub const fn primary(&self) -> Option<SocketAddr> {
+    pub const fn primary(&self) -> Option<Route> {
         self.primary
+    }
+
+    /// Where data goes too while the primary is in doubt: the way by which the peer was heard last, else the best proven.
+    #[must_use]
+    pub fn second(&self) -> Option<Route> {
+        self.doubt.unsure?;
+        let others = self.pairs.iter().filter(|p| Some(p.route) != self.primary);
+        let worth =
+            others.filter(|p| p.heard.is_some() && (p.silent < DEMOTE_AFTER || p.kind == PathKind::Relay));
+        worth.max_by_key(|p| (p.heard, std::cmp::Reverse(p.kind))).map(|p| p.route)
+    }
+
+    /// The tier of the primary, if it is proven.
+    #[must_use]
+    pub fn kind(&self) -> Option<PathKind> {
+        self.pairs.get(self.primary).filter(|p| p.proven.is_some()).map(|p| p.kind)
     }
 
     /// When something authentic last came from the peer.
@@ -356,24 +474,53 @@ impl Agent {
     /// The primary path, for people; `None` until it is proven.
     #[must_use]
     pub fn report(&self) -> Option<Report> {
-        let pair = self.pairs.iter().find(|p| Some(p.remote) == self.primary && p.proven.is_some())?;
+        let pair = self.pairs.get(self.primary).filter(|p| p.proven.is_some())?;
         Some(Report {
             kind: pair.kind,
-            remote: pair.remote,
+            route: pair.route,
             rtt: pair.rtt,
             loss: pair.loss,
+            since: self.since,
             why: self.why.clone(),
         })
     }
 
+    /// All ways and how they are doing, for `doctor`.
+    pub fn pairs(&self) -> impl Iterator<Item = &Pair> {
+        self.pairs.iter()
+    }
+
+    fn doubt_after(&self) -> Duration {
+        let rtt = self.pairs.get(self.primary).map_or(Duration::ZERO, |p| p.rtt);
+        DOUBT_AFTER.max(rtt * 2 + Duration::from_millis(100)).min(Duration::from_secs(2))
+    }
+
     fn in_doubt(&self, now: Mono) -> bool {
-        self.doubt.moved || self.doubt.unheard_since.is_some_and(|since| now.since(since) >= DOUBT_AFTER)
+        self.doubt.moved
+            || self.doubt.deaf
+            || self.pairs.get(self.primary).is_some_and(|p| p.silent >= 1)
+            || self.doubt.unheard_since.is_some_and(|since| now.since(since) >= self.doubt_after())
+    }
+
+    /// Data goes by two ways from now on, and every other way is asked.
+    fn become_unsure(&mut self, now: Mono) {
+        if self.doubt.unsure.is_some() {
+            return;
+        }
+        self.doubt.unsure = Some(now);
+        self.news = true;
+        let primary = self.primary;
+        for pair in self.pairs.iter_mut().filter(|p| Some(p.route) != primary) {
+            if pair.proven.is_some() || pair.rests() {
+                pair.doubt(now);
+            }
+        }
     }
 
     /// The next thing to do at this time; call until `None`.
     pub fn poll(&mut self, now: Mono) -> Option<Action> {
         self.news = false;
-        let primary = self.pairs.iter().find(|p| Some(p.remote) == self.primary).map(|p| (p.remote, p.kind));
+        let primary = self.pairs.get(self.primary).map(|p| (p.route, p.kind));
         if self.reported != primary
             && let Some(report) = self.report()
         {
@@ -381,78 +528,141 @@ impl Agent {
             return Some(Action::Changed(report));
         }
         if std::mem::take(&mut self.doubt.answer_knock) {
-            return Some(Action::Handshake);
+            return Some(self.handshake(now));
         }
         if !self.session {
             return self.poll_bootstrap(now);
         }
         self.demote(now);
+        if let Some(unsure) = self.doubt.unsure.filter(|_| !self.doubt.told) {
+            // First the router and the relays, then what may be lost.
+            self.doubt.told = true;
+            let since = self.doubt.unheard_since.unwrap_or(unsure - FRESH);
+            self.news = true;
+            self.pending_resend = Some(since);
+            return Some(Action::Distress);
+        }
+        if let Some(since) = self.pending_resend.take() {
+            return Some(Action::Resend(since));
+        }
         if self.primary.is_none() && self.heard.is_some() && !self.lost {
             self.lost = true;
             self.reported = None;
             return Some(Action::Lost);
         }
-        let doubt = self.in_doubt(now);
-        if doubt && self.primary.is_none() && self.next_try.is_none_or(|t| t <= now) {
+        if self.primary.is_none() && self.next_try.is_none_or(|t| t <= now) {
             // The session may be dead at the other end (a restart): offer a new one beside the pings.
             self.next_try = Some(now + Duration::from_secs(5));
             return Some(Action::Handshake);
         }
+        self.poll_ping(now)
+    }
+
+    fn poll_ping(&mut self, now: Mono) -> Option<Action> {
+        let doubt = self.in_doubt(now);
+        self.give_second_chance(now);
         let primary = self.primary;
-        let due = |p: &Pair| p.next <= now || (doubt && Some(p.remote) == primary && !p.waits());
+        let due = |p: &Pair| p.next <= now || (doubt && Some(p.route) == primary && !p.waits());
         let pair = self.pairs.iter_mut().find(|p| due(p))?;
-        let is_primary = Some(pair.remote) == primary;
+        let is_primary = Some(pair.route) == primary;
         self.numbers += 1;
-        let wait = (is_primary && doubt).then_some(DOUBT_WAIT);
+        let wait = is_primary.then(|| {
+            (pair.patience() * (1 << pair.silent.saturating_sub(DEMOTE_AFTER).min(4))).min(DOUBT_WAIT_MOST)
+        });
         pair.pinged(self.numbers, now, wait);
-        Some(Action::Ping(pair.remote, self.numbers))
+        let (route, unanswered) = (pair.route, pair.silent >= 1);
+        if is_primary && doubt && unanswered {
+            self.become_unsure(now);
+        }
+        let silence = self.doubt.unheard_since.is_some_and(|since| now.since(since) >= self.doubt_after());
+        let doubt = self.doubt.unsure.is_some() && silence && !self.doubt.deaf;
+        Some(Action::Ping { route, number: self.numbers, doubt })
+    }
+
+    /// While the best way is a relay, the others are not forgotten for good.
+    fn give_second_chance(&mut self, now: Mono) {
+        let relayed = self.kind() == Some(PathKind::Relay);
+        if !relayed {
+            self.second_chance = None;
+            return;
+        }
+        let due = *self.second_chance.get_or_insert(now + SECOND_CHANCE);
+        if due <= now {
+            self.second_chance = Some(now + SECOND_CHANCE);
+            self.pairs.wake_one(now);
+        }
+    }
+
+    fn handshake(&mut self, now: Mono) -> Action {
+        self.last_try = Some(now);
+        Action::Handshake
     }
 
     fn poll_bootstrap(&mut self, now: Mono) -> Option<Action> {
         if self.pairs.is_empty() || self.next_try.is_none_or(|t| t > now) {
             return None;
         }
-        self.tries += 1;
-        let wait = match self.tries {
-            0..=10 => 1,
-            11..=20 => 3,
-            21..=30 => 10,
-            _ => 30,
+        let first = usize::try_from(self.tries).ok().and_then(|n| FIRST_TRIES.get(n));
+        let wait = match (first, self.tries) {
+            (Some(ms), _) => Duration::from_millis(*ms),
+            (None, 0..=12) => Duration::from_secs(1),
+            (None, 13..=20) => Duration::from_secs(3),
+            (None, 21..=30) => Duration::from_secs(10),
+            (None, _) => Duration::from_secs(30),
         };
-        self.next_try = Some(now + Duration::from_secs(wait));
-        Some(Action::Handshake)
+        self.tries += 1;
+        self.next_try = Some(now + wait);
+        Some(self.handshake(now))
     }
 
     fn demote(&mut self, now: Mono) {
-        let Some(old) = self.pairs.iter().find(|p| Some(p.remote) == self.primary) else { return };
+        let Some(old) = self.pairs.get(self.primary) else { return };
         // Data may still come in by another way, so enough silent pings count without doubt too.
         if old.silent < DEMOTE_AFTER || !(self.in_doubt(now) || old.silent >= DEMOTE_ANYWAY) {
             return;
         }
-        let gone = old.remote;
-        let best = self
-            .pairs
+        let (gone, waited) = (old.route, self.doubt.unsure.map_or(Duration::ZERO, |since| now.since(since)));
+        let idle = old.proven.is_some_and(|at| now.since(at) >= self.keepalive);
+        if self.best_other(gone, now).is_none() && waited < DEMOTE_ALONE_AFTER {
+            return;
+        }
+        if idle && old.kind == PathKind::Direct {
+            // It died in silence: the router forgets sooner than we spoke.
+            self.keepalive = (self.keepalive / 2).max(KEEPALIVE_LEAST.min(self.keepalive));
+        }
+        let words = format!("{gone} fell silent");
+        if let Some(pair) = self.pairs.get_mut(Some(gone)) {
+            pair.proven = None;
+            pair.doubt(now);
+        }
+        self.fall_back(now, &words);
+    }
+
+    fn best_other(&self, gone: Route, now: Mono) -> Option<Route> {
+        self.pairs
             .iter()
-            .filter(|p| p.remote != gone && p.silent == 0)
-            .filter(|p| p.proven.is_some_and(|at| now.since(at) <= spare_wait() * 2))
-            .min_by_key(|p| (p.kind, p.rtt));
-        let next = best.map(|p| p.remote);
-        self.primary = next;
-        self.doubt.moved = false;
-        self.why = format!("{gone} fell silent");
-        for pair in &mut self.pairs {
-            if pair.remote == gone {
-                pair.proven = None;
-            } else if Some(pair.remote) != next {
-                pair.next = pair.next.min(now);
+            .filter(|p| p.route != gone && p.silent == 0)
+            .filter(|p| p.proven.is_some_and(|at| now.since(at) <= SPARE_WAIT * 2))
+            .min_by_key(|p| (p.kind, p.rtt))
+            .map(|p| p.route)
+    }
+
+    /// The primary is no more: the best other that is proven, or the search starts over while the session is kept.
+    fn fall_back(&mut self, now: Mono, why: &str) {
+        let old = self.primary.take();
+        let next = old.and_then(|old| self.best_other(old, now));
+        match next {
+            Some(route) => self.take(route, why.to_owned(), now),
+            None => {
+                self.why = why.to_owned();
+                self.next_try = Some(now);
+                self.doubt = Doubt { knocked: self.doubt.knocked, ..Doubt::default() };
             }
         }
-        if next.is_none() {
-            self.next_try = Some(now);
-            for pair in &mut self.pairs {
-                pair.doubt(now);
-            }
+        for pair in self.pairs.iter_mut().filter(|p| Some(p.route) != next) {
+            pair.doubt(now);
         }
+        self.news = true;
     }
 
     /// When `poll` has something to do.
@@ -461,21 +671,24 @@ impl Agent {
         if !self.session {
             return self.next_try.filter(|_| !self.pairs.is_empty()).map(|at| Deadline::new(at, "handshake"));
         }
-        let ping = self.pairs.iter().map(|p| p.next).min().map(|at| Deadline::new(at, "ping"));
-        let primary_waits = self.pairs.iter().any(|p| Some(p.remote) == self.primary && p.waits());
+        let awake = self.pairs.iter().filter(|p| !p.rests());
+        let ping = awake.map(|p| p.next).min().map(|at| Deadline::new(at, "ping"));
+        let primary_waits = self.pairs.get(self.primary).is_some_and(Pair::waits);
         let doubt = self
             .doubt
             .unheard_since
             .filter(|_| !primary_waits && self.primary.is_some())
-            .map(|since| Deadline::new(since + DOUBT_AFTER, "doubt"));
-        Deadline::earlier(ping, doubt)
+            .map(|since| Deadline::new(since + self.doubt_after(), "doubt"));
+        let chance = self.second_chance.map(|at| Deadline::new(at, "second chance"));
+        let retry = self.next_try.filter(|_| self.primary.is_none()).map(|at| Deadline::new(at, "handshake"));
+        [doubt, chance, retry].into_iter().fold(ping, Deadline::earlier)
     }
 }
 
 fn first_words(kind: PathKind) -> String {
     match kind {
         PathKind::Lan => "you are on the same network",
-        PathKind::Direct => "the first address that answered",
+        PathKind::Direct => "the first direct address that answered",
         PathKind::Relay => "no direct address has answered yet",
     }
     .to_owned()
@@ -483,7 +696,7 @@ fn first_words(kind: PathKind) -> String {
 
 fn better_words(kind: PathKind, old: &Pair) -> String {
     if kind == old.kind {
-        return format!("it is faster than {}", old.remote);
+        return format!("it is faster than {}", old.route);
     }
     match kind {
         PathKind::Lan => "you are on the same network".to_owned(),

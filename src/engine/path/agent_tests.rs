@@ -1,7 +1,7 @@
 //! What the path finder does, second by second.
 
 use super::*;
-use crate::model::addr::{CandidateKind, Net};
+use crate::model::addr::{CandidateKind, Card, Net};
 use crate::model::id::CardId;
 
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -12,6 +12,14 @@ fn at(ms: u64) -> Mono {
 
 fn candidates(list: &[&str]) -> Vec<Candidate> {
     list.iter().map(|a| Candidate { addr: a.parse().unwrap(), kind: CandidateKind::Host }).collect()
+}
+
+fn route(addr: &str) -> Route {
+    Route::main(addr.parse().unwrap())
+}
+
+fn ground(cards: &[Card]) -> Ground<'_> {
+    Ground { cards, ..Ground::default() }
 }
 
 fn cards() -> Vec<Card> {
@@ -26,19 +34,19 @@ fn drain(agent: &mut Agent, now: Mono) -> Vec<Action> {
 /// An agent with a session and both addresses known.
 fn ready(list: &[&str]) -> Agent {
     let mut a = Agent::new(true, KEEPALIVE, 100, at(0));
-    a.set_candidates(&candidates(list), &cards(), at(0));
+    a.set_candidates(&candidates(list), ground(&cards()), at(0));
     assert_eq!(drain(&mut a, at(0)), [Action::Handshake]);
-    a.heard(list[0].parse().unwrap(), &cards(), at(10));
+    a.heard(route(list[0]), ground(&cards()), at(10));
     a.session(true, at(10));
     a
 }
 
 fn answer(agent: &mut Agent, to: &str, actions: &[Action], now: Mono) {
     for action in actions {
-        if let Action::Ping(remote, number) = action
-            && *remote == to.parse().unwrap()
+        if let Action::Ping { route: by, number, .. } = action
+            && *by == route(to)
         {
-            agent.heard(*remote, &cards(), now);
+            agent.heard(*by, ground(&cards()), now);
             agent.pong(*number, now);
         }
     }
@@ -47,7 +55,7 @@ fn answer(agent: &mut Agent, to: &str, actions: &[Action], now: Mono) {
 #[test]
 fn the_polite_end_waits_before_it_tries() {
     let mut a = Agent::new(false, KEEPALIVE, 0, at(0));
-    a.set_candidates(&candidates(&["203.0.113.1:1"]), &cards(), at(0));
+    a.set_candidates(&candidates(&["203.0.113.1:1"]), ground(&cards()), at(0));
     assert_eq!(drain(&mut a, at(0)), []);
     assert_eq!(a.deadline().unwrap().at, at(700));
     assert_eq!(drain(&mut a, at(700)), [Action::Handshake]);
@@ -56,7 +64,7 @@ fn the_polite_end_waits_before_it_tries() {
 #[test]
 fn the_first_answer_carries_data_and_is_reported_with_its_time_once_proven() {
     let mut a = ready(&["203.0.113.1:1", "203.0.113.2:1"]);
-    assert_eq!(a.primary(), Some("203.0.113.1:1".parse().unwrap()));
+    assert_eq!(a.primary(), Some(route("203.0.113.1:1")));
     let pings = drain(&mut a, at(10));
     assert_eq!(pings.len(), 2);
     answer(&mut a, "203.0.113.1:1", &pings, at(30));
@@ -86,20 +94,20 @@ fn a_silent_primary_gives_way_to_the_other_and_neither_is_dropped_for_a_hope() {
     drain(&mut a, at(25));
     a.sent(at(1000));
     let mut now = 1000;
-    while a.primary() == Some("203.0.113.1:1".parse().unwrap()) && now < 20_000 {
+    while a.primary() == Some(route("203.0.113.1:1")) && now < 20_000 {
         now += 50;
         let actions = drain(&mut a, at(now));
         answer_quietly(&mut a, "203.0.113.2:1", &actions, at(now + 5));
     }
-    assert_eq!(a.primary(), Some("203.0.113.2:1".parse().unwrap()));
+    assert_eq!(a.primary(), Some(route("203.0.113.2:1")));
     assert!(now < 7000, "took until {now} ms");
 }
 
 /// A pong that proves its pair without clearing the doubt about the primary (as if it came late).
 fn answer_quietly(agent: &mut Agent, to: &str, actions: &[Action], now: Mono) {
     for action in actions {
-        if let Action::Ping(remote, number) = action
-            && *remote == to.parse().unwrap()
+        if let Action::Ping { route: by, number, .. } = action
+            && *by == route(to)
         {
             agent.pong(*number, now);
         }
@@ -111,20 +119,20 @@ fn a_peer_with_ever_new_addresses_does_not_fill_the_memory() {
     let mut a = ready(&["203.0.113.1:1"]);
     for port in 1..500u16 {
         let from = format!("198.51.100.7:{port}");
-        a.heard(from.parse().unwrap(), &cards(), at(10 + u64::from(port)));
+        a.heard(route(&from), ground(&cards()), at(10 + u64::from(port)));
         let pings = drain(&mut a, at(10 + u64::from(port)));
         answer(&mut a, &from, &pings, at(11 + u64::from(port)));
     }
-    assert!(a.pairs.len() <= CANDIDATES * 2, "{} addresses", a.pairs.len());
-    assert!(a.pairs.iter().any(|p| Some(p.remote) == a.primary), "the primary stays");
+    assert!(a.pairs().count() <= crate::model::limits::CANDIDATES * 3, "{} addresses", a.pairs().count());
+    assert!(a.pairs().any(|p| Some(p.route) == a.primary), "the primary stays");
     for n in 0..50u16 {
         let list: Vec<String> = (0..24).map(|p| format!("198.18.{n}.1:{}", p + 1)).collect();
         let list: Vec<&str> = list.iter().map(String::as_str).collect();
-        a.set_candidates(&candidates(&list), &cards(), at(1000));
+        a.set_candidates(&candidates(&list), ground(&cards()), at(1000));
         let pings = drain(&mut a, at(1000));
         list.iter().for_each(|from| answer(&mut a, from, &pings, at(1001)));
     }
-    assert!(a.pairs.len() <= CANDIDATES * 2, "{} addresses", a.pairs.len());
+    assert!(a.pairs().count() <= crate::model::limits::CANDIDATES * 3, "{} addresses", a.pairs().count());
 }
 
 #[test]
@@ -133,7 +141,7 @@ fn a_path_that_becomes_another_kind_is_said_again() {
     let pings = drain(&mut a, at(10));
     answer(&mut a, "192.168.1.9:1", &pings, at(12));
     assert!(matches!(&drain(&mut a, at(12))[..], [Action::Changed(r)] if r.kind == PathKind::Lan));
-    a.network_changed(&[], at(500));
+    a.network_changed(ground(&[]), at(500));
     let again = drain(&mut a, at(500));
     assert!(matches!(&again[0], Action::Changed(r) if r.kind == PathKind::Direct), "{again:?}");
 }
@@ -150,8 +158,8 @@ fn losing_every_path_is_said_once_and_recovers() {
         lost += drain(&mut a, at(ms)).iter().filter(|x| **x == Action::Lost).count();
     }
     assert_eq!(lost, 1);
-    a.heard("203.0.113.1:1".parse().unwrap(), &cards(), at(30_000));
-    a.network_changed(&cards(), at(30_000));
+    a.heard(route("203.0.113.1:1"), ground(&cards()), at(30_000));
+    a.network_changed(ground(&cards()), at(30_000));
     let pings = drain(&mut a, at(30_000));
     answer(&mut a, "203.0.113.1:1", &pings, at(30_010));
     assert!(drain(&mut a, at(30_010)).iter().any(|x| matches!(x, Action::Changed(_))));
@@ -163,7 +171,7 @@ fn an_idle_path_is_pinged_at_the_keepalive_and_no_more() {
     let mut pings = 0;
     for ms in (10..60_010).step_by(10) {
         let actions = drain(&mut a, at(ms));
-        pings += actions.iter().filter(|x| matches!(x, Action::Ping(..))).count();
+        pings += actions.iter().filter(|x| matches!(x, Action::Ping { .. })).count();
         answer(&mut a, "203.0.113.1:1", &actions, at(ms + 5));
     }
     assert!((4..=5).contains(&pings), "{pings}");

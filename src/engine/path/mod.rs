@@ -1,7 +1,12 @@
-//! Paths: how packets reach a peer. Relay first, direct soon, proof only promotes (relay itself is a seam today).
+//! Paths: how packets reach a peer. Relay first, direct soon, proof only promotes.
 //!
-//! `agent` is one peer's path finder, `pair` is one address under test, `score` compares two that work.
+//! `agent` is one peer's path finder, `route` is a way to a peer, `pair` one under test, `score` compares two
+//! that work; `plan` says what a pair of NATs needs, `punch` does it for the hard ones.
 
 pub mod agent;
 pub mod pair;
+mod pairs;
+pub mod plan;
+pub mod punch;
+pub mod route;
 pub mod score;

@@ -1,30 +1,35 @@
-//! One address of a peer under test: when to ping it, what came back, what it is worth.
+//! One way to a peer under test: when to ping it, what came back, what it is worth.
 
+use super::route::Route;
 use crate::model::status::PathKind;
 use crate::model::time::Mono;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Between the first pings of an untried address; doubles with every silence.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// Silent pings after which an address is only tried now and then.
-const GIVE_UP: u32 = 7;
-/// Between pings of an address that gave no answer, and of a proven one that is not in use.
-const SLOW: Duration = Duration::from_secs(30);
-/// Between pings of a primary that is in doubt.
-pub(super) const DOUBT_WAIT: Duration = Duration::from_millis(400);
+/// Between the first pings of an untried way; doubles with every silence. Seven pings reach over the round trips that
+/// two ends need to hear of each other's addresses.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Silent pings after which a way rests until something changes (or its turn comes, once a minute).
+pub(super) const GIVE_UP: u32 = 7;
+/// Between pings of a proven way that is not in use.
+pub(super) const SPARE_WAIT: Duration = Duration::from_secs(20);
+/// Pings whose answers are still good.
+const REMEMBERED: usize = 4;
+/// A moment that never comes.
+const NEVER: Mono = Mono(Duration::MAX);
 
-/// How an address of a peer is doing.
+/// How a way to a peer is doing.
 #[derive(Debug, Clone)]
 pub struct Pair {
-    /// Where.
-    pub remote: SocketAddr,
+    /// Which way.
+    pub route: Route,
     /// Its tier.
     pub kind: PathKind,
-    /// Whether the peer names it in its record; others were heard from and may be forgotten.
+    /// Whether it follows from the peer's record; others were heard from and may be forgotten.
     pub named: bool,
     /// When a ping was last answered.
     pub proven: Option<Mono>,
+    /// When anything authentic last came by it.
+    pub heard: Option<Mono>,
     /// Smoothed round-trip time.
     pub rtt: Duration,
     /// Pings in a row without an answer.
@@ -33,65 +38,95 @@ pub struct Pair {
     pub loss: u32,
     /// When to ping next.
     pub next: Mono,
-    outstanding: Option<(u64, Mono)>,
+    /// The newest pings without an answer, the newest last: an answer may take longer than the wait for the next ping.
+    outstanding: [Option<(u64, Mono)>; REMEMBERED],
 }
 
 impl Pair {
-    /// An untried address, to be pinged at once.
+    /// An untried way, to be pinged at once.
     #[must_use]
-    pub const fn new(remote: SocketAddr, kind: PathKind, named: bool, now: Mono) -> Self {
+    pub const fn new(route: Route, kind: PathKind, named: bool, now: Mono) -> Self {
         Self {
-            remote,
+            route,
             kind,
             named,
             proven: None,
+            heard: None,
             rtt: Duration::ZERO,
             silent: 0,
             loss: 0,
             next: now,
-            outstanding: None,
+            outstanding: [None; REMEMBERED],
         }
     }
 
     /// A ping goes out; the one before it counts as lost if it was not answered.
     pub fn pinged(&mut self, number: u64, now: Mono, wait: Option<Duration>) {
-        if self.outstanding.replace((number, now)).is_some() {
+        let waited = self.waits();
+        self.outstanding.rotate_left(1);
+        if let Some(newest) = self.outstanding.last_mut() {
+            *newest = Some((number, now));
+        }
+        if waited {
             self.silent += 1;
             self.loss = (self.loss * 7 + 1000) / 8;
         }
-        let patient = if self.silent >= GIVE_UP { SLOW } else { FIRST_WAIT * (1 << self.silent.min(5)) };
-        self.next = now + wait.unwrap_or(patient);
+        self.next = match wait {
+            Some(wait) => now + wait,
+            None if self.silent >= GIVE_UP => NEVER,
+            None => now + FIRST_WAIT * (1 << self.silent.min(6)),
+        };
     }
 
-    /// A pong; true when it answers this pair's newest ping.
+    /// A pong; true when it answers one of this pair's newest pings.
     pub fn ponged(&mut self, number: u64, now: Mono, wait: Duration) -> bool {
-        let Some((_, sent)) = self.outstanding.take_if(|(n, _)| *n == number) else { return false };
+        let asked = self.outstanding.iter().flatten().find(|(n, _)| *n == number);
+        let Some(&(_, sent)) = asked else { return false };
+        // Those before it are lost or will only say the same; those after it are still waited for.
+        for old in &mut self.outstanding {
+            old.take_if(|(n, _)| *n <= number);
+        }
         let rtt = now.since(sent);
         self.rtt = if self.proven.is_some() { (self.rtt * 3 + rtt) / 4 } else { rtt };
         self.proven = Some(now);
+        self.heard = Some(now);
         self.silent = 0;
         self.loss = self.loss * 7 / 8;
         self.next = now + wait;
         true
     }
 
-    /// Starts over (the network changed): old proofs count no more.
+    /// Starts over (something changed): asked at once, and patiently again.
     pub fn doubt(&mut self, now: Mono) {
         self.silent = 0;
-        self.outstanding = None;
+        self.outstanding = [None; REMEMBERED];
         self.next = now;
+    }
+
+    /// Not asked any more until something changes.
+    pub fn rest(&mut self) {
+        self.next = NEVER;
+        self.outstanding = [None; REMEMBERED];
+    }
+
+    /// Whether it was asked in vain and is not asked any more.
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.next == NEVER
     }
 
     /// Whether a ping waits for its answer.
     #[must_use]
     pub const fn waits(&self) -> bool {
-        self.outstanding.is_some()
+        matches!(self.outstanding.last(), Some(Some(_)))
     }
-}
 
-/// The wait of a proven pair that is not in use.
-pub(super) const fn spare_wait() -> Duration {
-    SLOW
+    /// How long an answer may take before it counts as missing: half more than the usual time, and some for jitter.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        let usual = if self.proven.is_some() { self.rtt } else { Duration::from_millis(200) };
+        (usual * 3 / 2 + Duration::from_millis(40)).clamp(Duration::from_millis(100), Duration::from_secs(1))
+    }
 }
 
 #[cfg(test)]
@@ -99,31 +134,35 @@ mod tests {
     use super::*;
 
     fn pair() -> Pair {
-        Pair::new("192.0.2.1:1".parse().unwrap(), PathKind::Direct, true, Mono::ZERO)
+        Pair::new(Route::main("192.0.2.1:1".parse().unwrap()), PathKind::Direct, true, Mono::ZERO)
     }
 
     #[test]
-    fn silence_slows_the_pings_down_to_twice_a_minute() {
+    fn silence_ends_the_pings_within_some_seconds() {
         let mut p = pair();
-        let mut now = Mono::ZERO;
-        let mut count = 0;
-        while now.0 < Duration::from_secs(60) {
+        let (mut now, mut count) = (Mono::ZERO, 0);
+        while !p.rests() {
             p.pinged(count, now, None);
-            now = p.next;
+            now = if p.rests() { now } else { p.next };
             count += 1;
         }
-        assert!((8..=12).contains(&count), "{count} pings in a minute");
-        assert_eq!(p.next.since(now), Duration::ZERO);
+        assert_eq!(count, 8);
+        assert!(now.0 > Duration::from_secs(5) && now.0 < Duration::from_secs(15), "{now:?}");
+        p.doubt(now);
+        assert!(!p.rests() && p.next == now);
     }
 
     #[test]
-    fn only_the_newest_ping_can_be_answered_and_once() {
+    fn a_late_answer_counts_and_each_only_once() {
         let mut p = pair();
-        p.pinged(1, Mono::ZERO, None);
-        p.pinged(2, Mono(FIRST_WAIT), None);
-        assert!(!p.ponged(1, Mono(FIRST_WAIT), SLOW));
-        assert!(p.ponged(2, Mono(FIRST_WAIT * 2), SLOW));
-        assert!(!p.ponged(2, Mono(FIRST_WAIT * 3), SLOW));
-        assert_eq!((p.rtt, p.silent), (FIRST_WAIT, 0));
+        for n in 1..=3 {
+            p.pinged(n, Mono(FIRST_WAIT * u32::try_from(n).unwrap()), None);
+        }
+        assert!(!p.ponged(9, Mono(FIRST_WAIT * 3), SPARE_WAIT));
+        assert!(p.ponged(2, Mono(FIRST_WAIT * 4), SPARE_WAIT));
+        assert_eq!((p.rtt, p.silent), (FIRST_WAIT * 2, 0));
+        assert!(!p.ponged(1, Mono(FIRST_WAIT * 5), SPARE_WAIT), "older than what was answered");
+        assert!(p.waits() && p.ponged(3, Mono(FIRST_WAIT * 5), SPARE_WAIT));
+        assert!(!p.ponged(3, Mono(FIRST_WAIT * 5), SPARE_WAIT) && !p.waits());
     }
 }

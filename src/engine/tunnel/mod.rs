@@ -7,4 +7,5 @@ pub mod noise;
 pub mod peer;
 #[cfg(feature = "sim")]
 pub mod plain;
+pub mod sent;
 pub mod session;

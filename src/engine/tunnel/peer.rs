@@ -1,14 +1,17 @@
 //! Everything that belongs to one peer: its session, its path, what waits for it and what was told about it.
 
+use super::sent::SentRing;
 use super::session::{Session, SessionSetup};
 use crate::engine::lan::guard::SeqWindow;
 use crate::engine::lan::pace::Bucket;
 use crate::engine::path::agent::Agent;
+use crate::engine::path::punch::Punch;
 use crate::engine::roster::Member;
 use crate::model::addr::Seat;
 use crate::model::id::PeerId;
 use crate::model::key::{PeerKey, TunnelKey};
 use crate::model::limits::WAITING;
+use crate::model::nat::NatFacts;
 use crate::model::time::{Mono, Now};
 use crate::rules::ruleset::RuleIx;
 use std::collections::{BTreeMap, VecDeque};
@@ -54,6 +57,10 @@ pub struct Peer<S> {
     pub session: S,
     /// The path finder.
     pub agent: Agent,
+    /// Opening the way when both routers are hard.
+    pub punch: Punch,
+    /// What its router is like, as its record says.
+    pub nat: NatFacts,
     /// Our receiver index of the session.
     pub index: u32,
     /// What was told about it.
@@ -84,6 +91,8 @@ pub struct Inbound {
 /// What goes to a peer.
 #[derive(Debug, Default)]
 pub struct Outbound {
+    /// What was sealed for it lately.
+    pub sent: SentRing,
     /// Packets that wait for a session; the oldest leaves.
     pub waiting: VecDeque<Vec<u8>>,
     /// Whether this session saw our record yet.
@@ -97,7 +106,7 @@ pub struct Outbound {
 impl<S: Session> Peer<S> {
     /// A peer that is known from its record.
     #[must_use]
-    pub fn new(member: &Member, setup: SessionSetup, agent: Agent, now: Now) -> Self {
+    pub fn new(member: &Member, setup: SessionSetup, (agent, punch): (Agent, Punch), now: Now) -> Self {
         Self {
             id: member.key.id(),
             key: member.key,
@@ -106,6 +115,8 @@ impl<S: Session> Peer<S> {
             index: setup.index,
             session: S::new(setup, now),
             agent,
+            punch,
+            nat: member.record.nat,
             presence: Presence::Dormant,
             since: now.mono,
             farewell: None,
@@ -123,6 +134,8 @@ impl<S: Session> Peer<S> {
         self.outbound.greeted = false;
         self.outbound.replayed = false;
         self.outbound.up = false;
+        self.outbound.sent.clear();
+        self.punch.stop();
         self.agent.session(false, now.mono);
     }
 

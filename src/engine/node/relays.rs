@@ -1,0 +1,551 @@
+//! This node's allocations on relays: one client (`engine::turn`) per way to a relay that is worth having, chosen from what
+//! control planes offer and the player named.
+//!
+//! UDP first; where it does not answer within a quarter of a second, TCP and TLS are tried beside it, and the first that comes up
+//! stays until UDP works. With several relays the two with the shortest round trip are kept, so that a second is ready when one
+//! dies; which of them carries a peer's packets is decided by that peer's pings, which measure both ends together.
+
+use super::Node;
+use super::stub::{Turn, TurnEvent, TurnIn, TurnSetup};
+use crate::engine::effect::Effect;
+use crate::engine::path::route::{RelaySlot, Route};
+use crate::engine::sink::WanSink;
+use crate::engine::tunnel::session::Session;
+use crate::model::addr::{Candidate, CandidateKind, Endpoint, Via};
+use crate::model::dice::{Dice, Seed};
+use crate::model::id::LinkId;
+use crate::model::relay::{RelayOffer, RelayWay};
+use crate::model::time::{Deadline, Mono, Now};
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+/// UDP gets this long before the same relay is tried by TCP and TLS too.
+const UDP_FIRST: Duration = Duration::from_millis(250);
+/// Relays that are used at once (the rest of the offers waits for one of these to fail).
+const RELAYS: usize = 4;
+/// Of those that are up, this many are kept.
+const KEPT: usize = 2;
+/// Waits after failures, doubling.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MOST: Duration = Duration::from_secs(30);
+/// Ways of one relay.
+const WAYS: usize = 6;
+/// The longest message of ours to a relay.
+const MESSAGE: usize = 1024;
+
+/// What a datagram that may come from a relay was.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum RelayIn {
+    /// It carries something of a peer.
+    Data {
+        /// Which way it came.
+        route: Route,
+        /// Where in the datagram.
+        body: Range<usize>,
+    },
+    /// The relay's own word.
+    Taken,
+    /// Not from a relay of ours, or not for it.
+    NotOurs,
+}
+
+/// How an allocation, or the attempt at one, is: for `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayState {
+    /// The way to the relay.
+    pub way: RelayWay,
+    /// Our address on it, while it is up.
+    pub relayed: Option<SocketAddr>,
+    /// Round trip to it.
+    pub rtt: Option<Duration>,
+    /// Why it is not up.
+    pub why: Option<String>,
+}
+
+/// One way to one relay.
+#[derive(Debug)]
+struct Line {
+    slot: RelaySlot,
+    way: RelayWay,
+    turn: Turn,
+    /// The stream, and whether it is connected.
+    stream: Option<(u8, bool)>,
+    relayed: Option<SocketAddr>,
+    rtt: Duration,
+    retry: Option<Mono>,
+    failures: u32,
+    why: Option<String>,
+}
+
+/// One relay: where its offer came from and when it was first tried.
+#[derive(Debug)]
+struct Server {
+    from: Option<LinkId>,
+    offer: RelayOffer,
+    since: Mono,
+    /// TCP and TLS are tried too.
+    wide: bool,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Relays {
+    servers: Vec<Server>,
+    lines: Vec<Line>,
+    next_slot: u8,
+    seed: Seed,
+    dice: Dice,
+    peers: Vec<SocketAddr>,
+    effects: VecDeque<Effect>,
+    /// The set of allocations changed.
+    changed: bool,
+    waiting: Vec<RelayOffer>,
+}
+
+impl Relays {
+    pub(super) fn new(own: Vec<RelayOffer>, seed: &Seed) -> Self {
+        Self {
+            servers: Vec::new(),
+            lines: Vec::new(),
+            next_slot: 0,
+            seed: seed.fork("relays"),
+            dice: seed.dice("relay waits"),
+            peers: Vec::new(),
+            effects: VecDeque::new(),
+            changed: false,
+            waiting: own,
+        }
+    }
+
+    /// A control plane offers these (`None`: the player named them).
+    pub(super) fn offered(&mut self, from: Option<LinkId>, offers: Vec<RelayOffer>, now: Mono) {
+        // Those it does not name any more work until they fail; there is nothing to be gained from dropping them.
+        for mut offer in offers.into_iter().take(RELAYS) {
+            offer.ways.truncate(WAYS);
+            let same = |s: &&mut Server| s.offer.ways.first() == offer.ways.first();
+            if let Some(known) = self.servers.iter_mut().find(same) {
+                for line in self.lines.iter_mut().filter(|l| known.offer.ways.contains(&l.way)) {
+                    line.turn.set_credentials(&offer.username, &offer.password);
+                }
+                known.offer = offer;
+            } else if self.servers.len() < RELAYS {
+                // A way that is no UDP in front says that UDP is not to be counted on here.
+                let wide = !matches!(offer.ways.first(), Some(RelayWay::Udp { .. }));
+                self.servers.push(Server { from, offer, since: now, wide });
+            }
+        }
+        self.open_lines(now);
+    }
+
+    /// Opens what is to be tried now.
+    fn open_lines(&mut self, now: Mono) {
+        let mut wanted: Vec<(RelayWay, RelayOffer)> = Vec::new();
+        for server in &self.servers {
+            let ways = server.offer.ways.iter();
+            let tried = ways.filter(|w| server.wide || matches!(w, RelayWay::Udp { .. }));
+            wanted.extend(tried.map(|w| (w.clone(), server.offer.clone())));
+        }
+        for (way, offer) in wanted {
+            if self.lines.iter().all(|l| l.way != way) {
+                self.open(way, &offer, now);
+            }
+        }
+    }
+
+    fn open(&mut self, way: RelayWay, offer: &RelayOffer, now: Mono) {
+        let slot = RelaySlot(self.next_slot);
+        self.next_slot = self.next_slot.wrapping_add(1);
+        let stream = match way {
+            RelayWay::Udp { .. } => None,
+            RelayWay::Tcp { .. } | RelayWay::Tls { .. } => Some((slot.0, false)),
+        };
+        let via = stream.map_or(Via::Main, |(n, _)| Via::Stream(n));
+        let setup = TurnSetup {
+            endpoint: Endpoint { via, to: way.addr() },
+            username: offer.username.clone(),
+            password: offer.password.clone(),
+            realm: offer.realm.clone(),
+            v6: false,
+            stream: stream.is_some(),
+        };
+        let mut turn = Turn::new(setup, self.seed.dice(&format!("turn {}", slot.0)), now);
+        for peer in &self.peers {
+            turn.permit(*peer, now);
+        }
+        if stream.is_some() {
+            self.effects.push_back(Effect::OpenStream { stream: slot.0, way: way.clone() });
+        }
+        self.lines.push(Line {
+            slot,
+            way,
+            turn,
+            stream,
+            relayed: None,
+            rtt: Duration::ZERO,
+            retry: None,
+            failures: 0,
+            why: None,
+        });
+    }
+
+    /// Peers with these addresses may send to us through our relays: their relays' addresses and their routers'.
+    pub(super) fn permit(&mut self, candidates: &[Candidate], now: Mono) {
+        for candidate in candidates.iter().filter(|c| worth_permitting(c)) {
+            if !self.peers.contains(&candidate.addr) {
+                if self.peers.len() >= PERMITTED {
+                    self.peers.remove(0);
+                }
+                self.peers.push(candidate.addr);
+            }
+            for line in &mut self.lines {
+                line.turn.permit(candidate.addr, now);
+            }
+        }
+    }
+
+    /// A datagram that looks like STUN or ChannelData.
+    pub(super) fn handle(&mut self, from: Endpoint, bytes: &[u8], now: Mono) -> RelayIn {
+        for line in self.lines.iter_mut().filter(|l| l.turn.endpoint() == from) {
+            match line.turn.handle(bytes, now) {
+                TurnIn::Data { peer, body } => {
+                    return RelayIn::Data { route: Route::Relayed { relay: line.slot, to: peer }, body };
+                }
+                TurnIn::Taken => {
+                    self.drain(now);
+                    return RelayIn::Taken;
+                }
+                TurnIn::NotMine => {}
+            }
+        }
+        RelayIn::NotOurs
+    }
+
+    /// A connection to a relay is up.
+    pub(super) fn stream_up(&mut self, stream: u8, now: Mono) {
+        for line in &mut self.lines {
+            if let Some((number, up)) = &mut line.stream
+                && *number == stream
+            {
+                *up = true;
+                line.turn.restart(now);
+            }
+        }
+    }
+
+    /// A connection to a relay is gone.
+    pub(super) fn stream_down(&mut self, stream: u8, why: String, now: Mono) {
+        let dice = &mut self.dice;
+        for line in self.lines.iter_mut().filter(|l| l.stream.is_some_and(|(n, _)| n == stream)) {
+            line.stream = Some((stream, false));
+            self.changed |= line.relayed.take().is_some();
+            line.fail(why.clone(), dice, now);
+        }
+    }
+
+    /// Takes what the clients say, and acts on it.
+    fn drain(&mut self, now: Mono) {
+        let dice = &mut self.dice;
+        for line in &mut self.lines {
+            while let Some(event) = line.turn.poll_event() {
+                match event {
+                    TurnEvent::Allocated { relayed, rtt, .. } => {
+                        self.changed |= line.relayed.replace(relayed) != Some(relayed);
+                        (line.rtt, line.failures, line.why, line.retry) = (rtt, 0, None, None);
+                    }
+                    TurnEvent::Mapped(_) => {}
+                    TurnEvent::Failed { why } | TurnEvent::Lost { why } => {
+                        self.changed |= line.relayed.take().is_some();
+                        line.fail(why.to_string(), dice, now);
+                    }
+                }
+            }
+        }
+        self.close_surplus(now);
+    }
+
+    /// Streams are not needed where UDP works, and of many relays only the nearest are kept.
+    fn close_surplus(&mut self, now: Mono) {
+        let udp_up = |servers: &[Server], lines: &[Line], way: &RelayWay| {
+            let server = servers.iter().find(|s| s.offer.ways.contains(way));
+            server.is_some_and(|s| {
+                lines.iter().any(|l| {
+                    l.relayed.is_some()
+                        && matches!(l.way, RelayWay::Udp { .. })
+                        && s.offer.ways.contains(&l.way)
+                })
+            })
+        };
+        let mut close: Vec<RelaySlot> = self
+            .lines
+            .iter()
+            .filter(|l| l.stream.is_some() && udp_up(&self.servers, &self.lines, &l.way))
+            .map(|l| l.slot)
+            .collect();
+        // Of one relay's streams the first that came up stays.
+        for server in &self.servers {
+            let mut streams: Vec<&Line> = self
+                .lines
+                .iter()
+                .filter(|l| l.stream.is_some() && l.relayed.is_some() && server.offer.ways.contains(&l.way))
+                .collect();
+            streams.sort_by_key(|l| l.rtt);
+            close.extend(streams.iter().skip(1).map(|l| l.slot));
+        }
+        let mut up: Vec<(Duration, RelaySlot)> = self
+            .lines
+            .iter()
+            .filter(|l| l.relayed.is_some() && !close.contains(&l.slot))
+            .map(|l| (l.rtt, l.slot))
+            .collect();
+        up.sort_unstable();
+        close.extend(up.into_iter().skip(KEPT).map(|(_, slot)| slot));
+        for server in &mut self.servers {
+            let served = self.lines.iter().any(|l| l.relayed.is_some() && server.offer.ways.contains(&l.way));
+            if served
+                && self.lines.iter().any(|l| close.contains(&l.slot) && server.offer.ways.contains(&l.way))
+            {
+                server.wide = false;
+                server.since = now;
+            }
+        }
+        for slot in close {
+            self.close(slot);
+        }
+    }
+
+    fn close(&mut self, slot: RelaySlot) {
+        let Some(at) = self.lines.iter().position(|l| l.slot == slot) else { return };
+        let mut line = self.lines.remove(at);
+        self.changed |= line.relayed.is_some();
+        if let Some((stream, _)) = line.stream {
+            self.effects.push_back(Effect::CloseStream(stream));
+        } else {
+            line.turn.close();
+        }
+    }
+
+    /// Doubt: every relay says at once whether it still knows us, and from where.
+    pub(super) fn check(&mut self, now: Mono) {
+        for line in self.lines.iter_mut().filter(|l| l.relayed.is_some()) {
+            line.turn.check(now);
+        }
+    }
+
+    /// The network changed: what does not answer quickly is made anew.
+    pub(super) fn shaken(&mut self, now: Mono) {
+        for line in &mut self.lines {
+            if line.relayed.is_some() {
+                line.turn.check(now);
+            } else if line.retry.is_some() {
+                line.retry = Some(now);
+            }
+        }
+        for server in &mut self.servers {
+            server.since = now;
+        }
+    }
+
+    /// The timers; then `poll_transmit` and `poll_effect`.
+    pub(super) fn handle_timeout(&mut self, now: Mono) {
+        let own = std::mem::take(&mut self.waiting);
+        if !own.is_empty() {
+            self.offered(None, own, now);
+        }
+        for line in &mut self.lines {
+            if line.turn.deadline().is_some_and(|d| d.at <= now) {
+                line.turn.handle_timeout(now);
+            }
+            if line.retry.is_some_and(|at| at <= now) {
+                line.retry = None;
+                match line.stream {
+                    Some((stream, false)) => {
+                        self.effects.push_back(Effect::OpenStream { stream, way: line.way.clone() });
+                    }
+                    Some((_, true)) | None => line.turn.restart(now),
+                }
+            }
+        }
+        self.drain(now);
+        let lines = &self.lines;
+        for server in self.servers.iter_mut().filter(|s| !s.wide && s.since + UDP_FIRST <= now) {
+            let up = lines.iter().any(|l| l.relayed.is_some() && server.offer.ways.contains(&l.way));
+            server.wide = !up;
+            server.since = now;
+        }
+        self.open_lines(now);
+    }
+
+    pub(super) fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Whether our addresses on relays changed since the last call.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Lines that wait for UDP to prove itself, retries, and the clients' own deadlines.
+    pub(super) fn deadline(&self) -> Option<Deadline> {
+        if !self.waiting.is_empty() || !self.effects.is_empty() || self.changed {
+            return Some(Deadline::new(Mono::ZERO, "relays"));
+        }
+        let wide = self.servers.iter().filter(|s| !s.wide && self.has_streams(s) && !self.is_served(s));
+        let first = wide.map(|s| Deadline::new(s.since + UDP_FIRST, "relay by TCP")).min();
+        self.lines.iter().fold(first, |first, line| {
+            let live = !matches!(line.stream, Some((_, false)));
+            let turn = line.turn.deadline().filter(|_| live);
+            let retry = line.retry.map(|at| Deadline::new(at, "relay again"));
+            Deadline::earlier(first, Deadline::earlier(turn, retry))
+        })
+    }
+
+    fn has_streams(&self, server: &Server) -> bool {
+        server.offer.ways.iter().any(|w| !matches!(w, RelayWay::Udp { .. }))
+    }
+
+    fn is_served(&self, server: &Server) -> bool {
+        self.lines.iter().any(|l| l.relayed.is_some() && server.offer.ways.contains(&l.way))
+    }
+
+    /// What the clients want to say to their relays.
+    fn transmit(&mut self, wan: &mut impl WanSink) {
+        for line in &mut self.lines {
+            if matches!(line.stream, Some((_, false))) {
+                continue;
+            }
+            let endpoint = line.turn.endpoint();
+            while line.turn.has_transmit()
+                && let Some(room) = wan.reserve(endpoint, MESSAGE)
+            {
+                let Some(len) = line.turn.poll_transmit(room) else { break };
+                wan.commit(len);
+            }
+        }
+    }
+
+    fn line(&self, slot: RelaySlot) -> Option<&Line> {
+        self.lines.iter().find(|l| l.slot == slot)
+    }
+
+    /// Room for a message of at most `len` bytes by this way: the message goes behind the prefix. `None` when a relay has no
+    /// permission for that address yet, or the queue is full.
+    pub(super) fn reserve<'w>(
+        &self,
+        route: Route,
+        len: usize,
+        wan: &'w mut impl WanSink,
+    ) -> Option<(usize, &'w mut [u8])> {
+        match route {
+            Route::Straight(endpoint) => wan.reserve(endpoint, len).map(|room| (0, room)),
+            Route::Relayed { relay, to } => {
+                let turn = &self.line(relay).filter(|l| l.relayed.is_some())?.turn;
+                let prefix = turn.prefix(&to)?;
+                // Behind the message: padding of an indication.
+                wan.reserve(turn.endpoint(), prefix + len + 3).map(|room| (prefix, room))
+            }
+            Route::Friend(_) => None,
+        }
+    }
+
+    /// Writes what belongs before (and behind) a message of `len` bytes in such a room; the whole length.
+    pub(super) fn wrap(&mut self, route: Route, room: &mut [u8], len: usize, now: Mono) -> usize {
+        let Route::Relayed { relay, to } = route else { return len };
+        let line = self.lines.iter_mut().find(|l| l.slot == relay);
+        line.and_then(|l| l.turn.wrap(room, &to, len, now)).unwrap_or(0)
+    }
+
+    /// Our allocations that are up.
+    pub(super) fn slots(&self) -> Vec<RelaySlot> {
+        self.lines.iter().filter(|l| l.relayed.is_some()).map(|l| l.slot).collect()
+    }
+
+    /// The addresses of relays, ours and (by their addresses on them) others'.
+    pub(super) fn ips(&self) -> Vec<IpAddr> {
+        let mut ips: Vec<IpAddr> = self.lines.iter().map(|l| l.way.addr().ip()).collect();
+        ips.extend(self.lines.iter().filter_map(|l| l.relayed).map(|a| a.ip()));
+        ips.sort_unstable();
+        ips.dedup();
+        ips
+    }
+
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        let up = self.lines.iter().filter_map(|l| l.relayed);
+        up.map(|addr| Candidate { addr, kind: CandidateKind::Relay }).collect()
+    }
+
+    /// Addresses that answer STUN over UDP.
+    pub(super) fn stun_servers(&self) -> Vec<SocketAddr> {
+        let ways = self.servers.iter().flat_map(|s| &s.offer.ways);
+        ways.filter_map(|w| match w {
+            RelayWay::Udp { addr } => Some(*addr),
+            RelayWay::Tcp { .. } | RelayWay::Tls { .. } => None,
+        })
+        .collect()
+    }
+
+    /// How all of them are, for people.
+    pub(super) fn states(&self) -> Vec<RelayState> {
+        let state = |l: &Line| RelayState {
+            way: l.way.clone(),
+            relayed: l.relayed,
+            rtt: l.relayed.map(|_| l.rtt),
+            why: l.why.clone(),
+        };
+        self.lines.iter().map(state).collect()
+    }
+}
+
+/// Addresses of peers for which permissions are held.
+const PERMITTED: usize = 128;
+
+/// Private addresses mean nothing to a relay on the internet.
+const fn worth_permitting(candidate: &Candidate) -> bool {
+    match candidate.addr.ip() {
+        IpAddr::V4(a) => !(a.is_private() || a.is_loopback() || a.is_link_local()),
+        IpAddr::V6(_) => false,
+    }
+}
+
+impl Line {
+    fn fail(&mut self, why: String, dice: &mut Dice, now: Mono) {
+        let wait = (RETRY_FIRST * (1 << self.failures.min(6))).min(RETRY_MOST);
+        self.failures += 1;
+        self.why = Some(why);
+        self.retry = Some(now + dice.jitter(wait, 25));
+    }
+}
+
+impl<S: Session> Node<S> {
+    /// A control plane offers relays.
+    pub(super) fn relays_offered(&mut self, link: LinkId, offers: Vec<RelayOffer>, now: Now) {
+        self.relays.offered(Some(link), offers, now.mono);
+        self.nat.set_servers(&self.relays.stun_servers(), now.mono);
+        self.relays_settle(now);
+    }
+
+    /// Timers and messages of the relays' clients and of the router's prober.
+    pub(super) fn run_relays(&mut self, now: Now, wan: &mut impl WanSink) {
+        self.relays.handle_timeout(now.mono);
+        self.nat.handle_timeout(now.mono);
+        self.relays_settle(now);
+        self.relays.transmit(wan);
+        self.nat.transmit(wan);
+    }
+
+    /// What follows from news about relays and the router.
+    pub(super) fn relays_settle(&mut self, now: Now) {
+        while let Some(effect) = self.relays.poll_effect() {
+            self.effects.push_back(effect);
+        }
+        if self.relays.take_changed() {
+            self.world.relays = self.relays.slots();
+            self.world.relay_ips = self.relays.ips();
+            let ground = self.world.ground();
+            self.peers.list.iter_mut().for_each(|p| p.agent.set_ground(ground, now.mono));
+            self.todo.publish = true;
+        }
+        self.nat_settle(now);
+    }
+}
