@@ -15,6 +15,7 @@ BIN = os.environ.get('LANRAGE_BIN', 'lanrage')
 LOGS = os.environ.get('LOGS', os.path.join(tempfile.gettempdir(), 'natlab-logs'))
 SERVER_DELAY, RELAY_SECRET, GAME_PORT = 5, 'lab-secret', 25565
 PING_BYTES = 1000                                           # carried by a server, such a ping cannot be overlooked
+PROTO = {1: 'icmp', 6: 'tcp', 17: 'udp', 58: 'icmpv6-'}
 now = time.monotonic
 
 
@@ -24,6 +25,12 @@ def help_of(command):
     return subprocess.run([BIN, command, '--help'], text=True, capture_output=True).stdout
 
 
+def environment():
+    """Nobody's settings but the lab's."""
+    mine = {k: v for k, v in os.environ.items() if not k.startswith('LANRAGE_')}
+    return dict(mine, LANRAGE_LOG=os.environ.get('LANRAGE_LOG', 'lanrage=debug'), NO_COLOR='1')
+
+
 class Player:
     """One running node."""
 
@@ -31,9 +38,8 @@ class Player:
         self.host, self.data, self.log = host, data, log
         self.events, self.started = [], now()
         err = open(f'{log}.log', 'ab')
-        env = dict(os.environ, LANRAGE_LOG=os.environ.get('LANRAGE_LOG', 'lanrage=debug'), NO_COLOR='1')
         self.p = subprocess.Popen(['ip', 'netns', 'exec', host.ns, BIN, 'run', '--game', 'minecraft', '--json', '--open',
-                                   '--data-dir', data, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err, env=env)
+                                   '--data-dir', data, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err, env=environment())
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -89,6 +95,7 @@ class Ground:
     def __init__(self, name, a, b, opt=None, opt_a=None, opt_b=None, second=None, log=None):
         self.dir = tempfile.mkdtemp(prefix='natlab-data-')
         self.logs = f'{LOGS}/{name.replace("/", "+")}'
+        self.wires, self.t0 = None, now()
         sh(['rm', '-rf', self.logs])
         os.makedirs(self.logs)
         self.lab = Lab()
@@ -129,9 +136,8 @@ class Ground:
             args += [x for ip in [*pub.ips, pub.ip6] for x in ('--public-ip', ip)]
         if '--tls-self-signed' in has:
             args += ['--tls-self-signed']
-        env = dict(os.environ, LANRAGE_LOG=os.environ.get('LANRAGE_LOG', 'lanrage=debug'), NO_COLOR='1')
         log = f'{self.logs}/{name}.log'
-        p = pub.spawn([BIN, 'server', '--data-dir', f'{self.dir}/{name}', *args], log=log, env=env)
+        p = pub.spawn([BIN, 'server', '--data-dir', f'{self.dir}/{name}', *args], log=log, env=environment())
         end = now() + 20
         while now() < end and p.poll() is None:
             if pub.inside(lambda: socket.socket().connect_ex((pub.ip, 8667))) == 0:
@@ -158,6 +164,7 @@ class Ground:
         """Both players at once; t0 is when both processes have been started."""
         if not hasattr(self, 'invite'):
             self.make_party()
+        self.wires = Taps({n: (h, 'eth0') for n, h in zip('ab', self.hosts)}, least=0, most=20000)
         relay = self.relay_args if '--relay' in help_of('run') else []
         a = Player(self.hosts[0], f'{self.dir}/a', [*self.control(), *relay], f'{self.logs}/a')
         b = Player(self.hosts[1], f'{self.dir}/b', ['--join', self.invite, *relay], f'{self.logs}/b')
@@ -172,6 +179,10 @@ class Ground:
         return [e['address'] for _, e in found]
 
     def close(self):
+        if self.wires:                                       # what each PC sent and got, for whoever looks into a failure
+            with open(f'{self.logs}/wire.txt', 'w') as f:
+                f.writelines(p.line(self.t0, who) for p, who in sorted((p, who) for who, seen in self.wires.seen.items() for p in seen))
+            self.wires.stop()
         self.lab.close()
         sh(['rm', '-rf', self.dir])
 
@@ -253,36 +264,39 @@ class Pinger(Worker):
 
 
 class Packet(tuple):
-    """What a tap saw: (time, bytes of the IP packet, protocol, IP version, outgoing, source, destination)."""
-    t, size, proto, version, out, src, dst = (property(lambda p, i=i: p[i]) for i in range(7))
+    """What a tap saw: (time, bytes of the IP packet, protocol, IP version, outgoing, source, destination, the bytes behind the
+    IP header)."""
+    t, size, proto, version, out, src, dst, rest = (property(lambda p, i=i: p[i]) for i in range(8))
+
+    def line(self, t0, who):
+        ports, first = (struct.unpack('!HH', self.rest[:4]), self.rest[8:14].hex()) if self.proto in (6, 17) and len(self.rest) >= 4 else ((0, 0), '')
+        return (f"{self.t - t0:9.3f} {who} {'out' if self.out else 'in '} {PROTO.get(self.proto, self.proto)} "
+                f"{self.src}:{ports[0]} > {self.dst}:{ports[1]} {self.size} {first if self.proto == 17 else ''}\n")
 
 
 class Taps(Worker):
-    """Watches cards: `seen` of a card's name are its packets of at least `least` bytes."""
+    """Watches cards: `seen` of a card's name are its packets of at least `least` bytes, `most` of them."""
 
-    def __init__(self, cards, least=PING_BYTES):
+    def __init__(self, cards, least=PING_BYTES, most=10**6):
         super().__init__()
-        self.seen, self.s, self.least = {}, {}, least
-        for name, (node, dev) in cards.items():
-            def make(dev=dev):
-                s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
-                s.bind((dev, 3))
-                return s
-            s = node.inside(make)
+        self.seen, self.s, self.least, self.most = {}, {}, least, most
+        for name, (node, dev) in cards.items():              # every card, since a PC's may be taken out and put back
+            s = node.inside(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)))
             s.setblocking(False)
             s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-            self.s[s], self.seen[name] = name, []
+            self.s[s], self.seen[name] = (name, dev), []
         self.start()
 
     def run(self):
-        head = bytearray(64)
+        head = bytearray(80)
         while not self.stopped:
             for s in select.select(list(self.s), [], [], 0.1)[0]:
+                name, dev = self.s[s]
                 try:
                     for _ in range(64):
-                        n, (_, _, kind, *_) = s.recvfrom_into(head)
-                        if p := self._packet(head[:n], kind == socket.PACKET_OUTGOING):
-                            self.seen[self.s[s]].append(p)
+                        n, (card, _, kind, *_) = s.recvfrom_into(head)
+                        if card == dev and len(self.seen[name]) < self.most and (p := self._packet(head[:n], kind == socket.PACKET_OUTGOING)):
+                            self.seen[name].append(p)
                 except OSError:
                     pass
         for s in self.s:
@@ -296,7 +310,7 @@ class Taps(Worker):
             ends = [socket.inet_ntop(socket.AF_INET6, bytes(h[i:i + 16])) for i in (8, 24)]
         else:
             return None
-        return Packet((now(), size, proto, h[0] >> 4, out, *ends)) if size >= self.least else None
+        return Packet((now(), size, proto, h[0] >> 4, out, *ends, bytes(h[20 if h[0] >> 4 == 4 else 40:]))) if size >= self.least else None
 
     def count(self, names, since, until):
         return sum(since <= p.t <= until for n in names for p in list(self.seen[n]) if not p.out)
@@ -349,7 +363,7 @@ class Judge:
         if len(k) < 3:
             return '-'
         proto, version = max(set(k), key=k.count)
-        return {17: 'udp', 6: 'tcp'}.get(proto, str(proto)) + str(version)
+        return f'{PROTO.get(proto, proto)}{version}'
 
     def stop(self):
         self.pings.stop()
