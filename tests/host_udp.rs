@@ -5,12 +5,12 @@
 
 use lanrage::engine::sink::WanSink;
 use lanrage::host::udp::{Bound, Receiver, SendBatches, Sockets, bind};
-use lanrage::model::addr::Endpoint;
+use lanrage::model::addr::{Endpoint, Via};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Counts the allocations of each thread.
 struct Counting;
@@ -67,6 +67,32 @@ impl End {
         let room = self.sends.reserve(Endpoint::main(to), datagram.len()).expect("there is room");
         room.copy_from_slice(datagram);
         self.sends.commit(datagram.len());
+    }
+
+    fn put_by(&mut self, number: u16, to: SocketAddr, datagram: &[u8]) {
+        let by = Endpoint { via: Via::Extra(number), to };
+        self.sends.reserve(by, datagram.len()).expect("there is room").copy_from_slice(datagram);
+        self.sends.commit(datagram.len());
+    }
+
+    /// Reads the extra sockets until `n` datagrams are there or nothing comes for a second, as the data loop does.
+    async fn hear_extra(&mut self, n: usize, mut each: impl FnMut(Via, SocketAddr, &[u8])) -> usize {
+        let mut heard = 0;
+        while heard < n {
+            if tokio::time::timeout(Duration::from_secs(1), self.sockets.readable()).await.is_err() {
+                break;
+            }
+            while let Some(socket) = self.sockets.next_ready() {
+                let again = self.receiver.read(&socket);
+                for read in self.receiver.datagrams() {
+                    let (via, from) = (read.via, read.from);
+                    read.iter().for_each(|d| each(via, from, d));
+                    heard += read.iter().count();
+                }
+                self.sockets.served(&socket, again);
+            }
+        }
+        heard
     }
 
     /// Reads until `n` datagrams are there or nothing comes for a second; calls back with each.
@@ -227,4 +253,141 @@ async fn sending_and_receiving_do_not_allocate_once_warm() {
             assert_eq!((after_send - before, after - before_read), (0, 0), "round {round}");
         }
     }
+}
+
+#[tokio::test]
+async fn hundreds_of_extra_sockets_open_at_once_and_each_hears_and_speaks_for_itself() {
+    for ip in ["127.0.0.1", "::1"] {
+        let (mut a, mut b) = (End::on(ip), End::on(ip));
+        let v6 = a.addr.is_ipv6();
+        let start = Instant::now();
+        let (open, why) = a.sockets.open_extra(100, 256, v6);
+        let took = start.elapsed();
+        assert!(open == 256 && why.is_none(), "{open} {why:?}");
+        assert!(took < Duration::from_millis(250), "{took:?}");
+        // Out by each of them: as many sources as sockets.
+        (0..256u16).for_each(|n| a.put_by(100 + n, b.addr, &n.to_be_bytes()));
+        a.sends.flush();
+        let mut sources = vec![None; 256];
+        let heard = b
+            .hear(256, |from, d| {
+                sources[usize::from(u16::from_be_bytes(d.try_into().unwrap()))] = Some(from);
+            })
+            .await;
+        assert_eq!(heard, 256);
+        let different: std::collections::BTreeSet<_> = sources.iter().flatten().collect();
+        assert_eq!(different.len(), 256);
+        // Back to every third, twice: after a socket was read, it is listened to again.
+        for round in 0..2u8 {
+            let third: Vec<usize> = (0..256).step_by(3).collect();
+            third.iter().for_each(|n| b.put(sources[*n].unwrap(), &[round, u8::try_from(*n).unwrap()]));
+            b.sends.flush();
+            let mut ways = Vec::new();
+            a.hear_extra(third.len(), |via, from, d| {
+                assert_eq!((from, d[0]), (b.addr, round));
+                assert_eq!(via, Via::Extra(100 + u16::from(d[1])));
+                ways.push(usize::from(d[1]));
+            })
+            .await;
+            ways.sort_unstable();
+            assert_eq!(ways, third);
+        }
+        assert!(a.sockets.next_ready().is_none(), "nothing is left");
+    }
+}
+
+#[tokio::test]
+async fn closed_extra_sockets_are_silent_and_the_kept_one_goes_on() {
+    let (mut a, mut b) = (End::on("127.0.0.1"), End::on("127.0.0.1"));
+    a.sockets.open_extra(0, 10, false);
+    a.sockets.open_extra(10, 10, false);
+    assert_eq!(a.sockets.extra_len(), 20);
+    (0..20).for_each(|n| a.put_by(n, b.addr, &[u8::try_from(n).unwrap()]));
+    a.sends.flush();
+    let mut sources = vec![None; 20];
+    b.hear(20, |from, d| sources[usize::from(d[0])] = Some(from)).await;
+    // Something waits at each when they are closed.
+    sources.iter().for_each(|to| b.put(to.unwrap(), b"hello"));
+    b.sends.flush();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    a.sockets.close_extra(0, 10, Some(4));
+    a.sockets.close_extra(15, u16::MAX, None);
+    assert_eq!(a.sockets.extra_len(), 6);
+    let mut ways = Vec::new();
+    a.hear_extra(6, |via, _, _| ways.push(via)).await;
+    ways.sort_unstable();
+    assert_eq!(ways, [4, 10, 11, 12, 13, 14].map(Via::Extra));
+    a.put_by(5, b.addr, b"by nobody");
+    a.put_by(4, b.addr, b"by the kept one");
+    a.sends.flush();
+    assert!(a.sends.pop_failed().is_none(), "a closed socket says nothing about the destination");
+    assert_eq!(a.sends.counts().failed, 1);
+    assert_eq!(b.hear(1, |_, d| assert_eq!(d, b"by the kept one")).await, 1);
+    a.sockets.close_extra(0, u16::MAX, None);
+    assert_eq!(a.sockets.extra_len(), 0);
+}
+
+#[tokio::test]
+async fn too_many_extra_sockets_are_fewer_and_a_family_without_a_socket_has_none() {
+    let a = End::on("127.0.0.1");
+    let (open, why) = a.sockets.open_extra(0, 2000, false);
+    assert!((1..=1024).contains(&open) && why.is_some(), "{open} {why:?}");
+    assert_eq!(a.sockets.extra_len(), usize::from(open));
+    let (open, why) = a.sockets.open_extra(5000, 8, true);
+    assert!(open == 0 && why.is_some());
+    assert_eq!(a.sockets.open_extra(0, 8, false).0, 8, "those that are open already count as wanted");
+    let (open, why) = a.sockets.open_extra(u16::MAX - 1, 8, false);
+    assert!(open < 8 && why.is_some(), "numbers end where they end: {open}");
+}
+
+#[tokio::test]
+async fn extra_sockets_send_and_receive_without_allocating_once_warm() {
+    let (mut a, mut b) = (End::on("127.0.0.1"), End::on("127.0.0.1"));
+    a.sockets.open_extra(0, 256, false);
+    (0..256).for_each(|n| a.put_by(n, b.addr, &[0; 40]));
+    a.sends.flush();
+    let mut sources = Vec::new();
+    b.hear(256, |from, _| sources.push(from)).await;
+    for round in 0..4 {
+        (0..40).for_each(|n| sources.iter().take(16).for_each(|to| b.put(*to, &[n; 200])));
+        b.sends.flush();
+        let (mut heard, mut read) = (0, 0);
+        while heard < 640 {
+            tokio::time::timeout(Duration::from_secs(1), a.sockets.readable()).await.unwrap();
+            let before = ALLOCATIONS.with(Cell::get);
+            while let Some(socket) = a.sockets.next_ready() {
+                let again = a.receiver.read(&socket);
+                heard += a.receiver.datagrams().map(|d| d.iter().count()).sum::<usize>();
+                a.sockets.served(&socket, again);
+            }
+            (0..256).for_each(|n| a.put_by(n, b.addr, &[0; 40]));
+            a.sends.flush();
+            read += ALLOCATIONS.with(Cell::get) - before;
+        }
+        if round > 0 {
+            assert_eq!(read, 0, "round {round}");
+        }
+        b.hear(100_000, |_, _| ()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_nobody_listens_on_disturbs_nobody_else() {
+    let (mut a, mut b) = (End::on("127.0.0.1"), End::on("127.0.0.1"));
+    let closed = End::on("127.0.0.1").addr;
+    // On loopback the ICMP error is back before the next send.
+    for n in 0..20u8 {
+        a.put(closed, b"nobody");
+        a.sends.flush();
+        a.put(b.addr, &[n]);
+        a.sends.flush();
+    }
+    assert_eq!(a.sends.counts().failed, 0);
+    assert!(a.sends.pop_failed().is_none());
+    let mut heard = Vec::new();
+    b.hear(20, |_, d| heard.push(d[0])).await;
+    assert_eq!(heard, (0..20).collect::<Vec<_>>());
+    b.put(a.addr, b"back");
+    b.sends.flush();
+    assert_eq!(a.hear(1, |_, d| assert_eq!(d, b"back")).await, 1);
 }

@@ -1,19 +1,18 @@
 //! Runs a node: chooses the party, starts the data thread and everything slow around it, and hands out the ends that
 //! the command line and a running node's socket use.
 //!
-//! `party` decides which party is opened and with which network, `home` is the meeting place of a party that has no other;
-//! `tasks` are the slow tasks; `handle` is what comes out.
+//! `party` decides which party is opened and with which network; `tasks` are the slow tasks; `handle` is what comes out.
 //! Everything that can fail for reasons that people can change fails here, before anything was made, with words that
 //! say what to try. The device itself is made by the data thread; when that fails, `NodeHandle::stopped` says so.
 
 mod handle;
-mod home;
 mod party;
 mod tasks;
 
 pub use handle::{NodeHandle, Running};
 
 use crate::app::config::{ModeWish, RunConfig};
+use crate::engine::direct::DirectSetup;
 use crate::engine::effect::{LinkSetup, Setup};
 use crate::host::clock::{self, HostClock};
 use crate::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
@@ -30,7 +29,6 @@ use crate::model::status::{Event, Mode, NatStatus, Status, Trouble};
 use crate::rules::ruleset::Ruleset;
 use crate::rules::{compile, shipped};
 use handle::End;
-use home::Home;
 use party::{Opened, Wish};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,10 +50,8 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
     let _inside = runtime.enter();
     let seed = entropy::seed()?;
     let mut ground = Ground::prepare(&config, &seed)?;
-    let mut opened = ground.open_party(&config, &seed)?;
-    let home = ground.home(&config, &mut opened, &runtime)?;
-    let controls =
-        parse_controls(&home.as_ref().map_or_else(|| opened.kept.control.clone(), |h| vec![h.own()]))?;
+    let opened = ground.open_party(&config, &seed)?;
+    let (controls, direct) = split_direct(parse_controls(&opened.kept.control)?, opened.owned);
     let bound = ground.bind(&config)?;
     let memory = ground.store.memory(opened.kept.id())?;
     ground.warnings.extend(ground.store.take_warnings());
@@ -70,6 +66,7 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
         memory,
         invite: invite.to_text(),
         open: config.open,
+        direct,
         relays: Vec::new(),
         knobs: config.knobs.clone(),
     };
@@ -89,7 +86,7 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
         invite,
         doors,
     };
-    ground.finish(config.adapter, (&opened, home), parts, out).map(|(handle, events, mut end)| {
+    ground.finish(config.adapter, &opened, parts, out).map(|(handle, events, mut end)| {
         end.slow = Some(slow);
         Running { handle, events, end }
     })
@@ -148,22 +145,6 @@ impl Ground {
         Ok(opened)
     }
 
-    /// A party of one's own with no control plane meets at this computer.
-    fn home(
-        &mut self,
-        config: &RunConfig,
-        opened: &mut Opened,
-        runtime: &tokio::runtime::Handle,
-    ) -> Result<Option<Home>, Trouble> {
-        if !opened.owned || !opened.kept.control.is_empty() {
-            return Ok(None);
-        }
-        let home = Home::start(&config.data_dir, runtime)?;
-        opened.kept.control = home.for_others(&self.cards);
-        self.warnings.push(home.notice(&opened.kept.control));
-        Ok(Some(home))
-    }
-
     fn bind(&mut self, config: &RunConfig) -> Result<Bound, Trouble> {
         let last = self.store.last_port()?;
         let bound = udp::bind(&config.listen, last)?;
@@ -177,14 +158,16 @@ impl Ground {
     fn finish(
         self,
         adapter: String,
-        (opened, home): (&Opened, Option<Home>),
+        opened: &Opened,
         parts: Parts<Device>,
         out: Outside,
     ) -> Result<(NodeHandle, mpsc::Receiver<Event>, End), Trouble> {
         for warning in self.warnings {
             let _ = out.event_door.try_send(Event::Warning(warning));
         }
-        let Outside { control, facts, commands, events, event_door, status, invite, keep, abort, .. } = out;
+        let Outside {
+            control, facts, commands, events, event_door, status, invite, keep, lease, abort, ..
+        } = out;
         // Only the carriers hold this end now: when it closes, they have said their goodbyes.
         drop(control);
         let data = drive::spawn(parts)?;
@@ -196,15 +179,12 @@ impl Ground {
             events: event_door.clone(),
         };
         let kept = tokio::spawn(keeper.run(keep));
-        let cards = tokio::spawn(tasks::watch_cards(adapter, facts, event_door));
+        let cards = tokio::spawn(tasks::watch_cards(adapter, facts, event_door, lease));
         let (tell, ended) = std_mpsc::channel();
         tokio::spawn(async move {
             let trouble = data.await.unwrap_or_else(|_| Some(lost()));
             cards.abort();
             let _ = tokio::time::timeout(LAST_WRITE, kept).await;
-            if let Some(home) = home {
-                home.close().await;
-            }
             let _ = tell.send(trouble);
         });
         Ok((NodeHandle { commands, status, invite }, events, End { abort, ended, slow: None }))
@@ -256,7 +236,7 @@ fn control_text(choice: &ControlChoice) -> String {
             let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
             ControlChoice::Folder(whole).to_string()
         }
-        ControlChoice::Server(_) => choice.to_string(),
+        ControlChoice::Server(_) | ControlChoice::Direct(_) => choice.to_string(),
     }
 }
 
@@ -267,6 +247,21 @@ fn parse_controls(texts: &[String]) -> Result<Vec<ControlChoice>, Trouble> {
         })
     };
     texts.iter().take(usize::from(u8::MAX)).map(parse).collect()
+}
+
+/// What carriers are needed for, and what the engine does by itself. The owner is whom the others ask.
+fn split_direct(choices: Vec<ControlChoice>, owned: bool) -> (Vec<ControlChoice>, DirectSetup) {
+    let (mut carried, mut direct) = (Vec::new(), DirectSetup::default());
+    for choice in choices {
+        match choice {
+            ControlChoice::Direct(addresses) => {
+                direct.on = true;
+                direct.addresses.extend(addresses.into_iter().filter(|_| !owned));
+            }
+            ControlChoice::Folder(_) | ControlChoice::Server(_) => carried.push(choice),
+        }
+    }
+    (carried, direct)
 }
 
 fn carriers(

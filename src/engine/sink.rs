@@ -9,6 +9,11 @@ pub trait WanSink {
     fn reserve(&mut self, to: Endpoint, len: usize) -> Option<&mut [u8]>;
     /// The first `len` bytes of the room are a datagram to be sent.
     fn commit(&mut self, len: usize);
+    /// As `commit`, for a datagram that measures the way: it is sent alone and must not be cut into fragments on the
+    /// way (IPv4: DF). One that is too large for the first link is dropped, as it would be by a later one.
+    fn commit_whole(&mut self, len: usize) {
+        self.commit(len);
+    }
 }
 
 /// How a packet gets to the games on this computer.

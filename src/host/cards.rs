@@ -4,18 +4,53 @@
 //! loopback, not parts of a bridge or bond (their addresses are on the bridge), not lanrage's own TUN devices. The card
 //! of the default route is the one that games use for broadcasts when they do not choose.
 //!
-//! Linux asks and listens by rtnetlink; elsewhere the list holds the one card that the default route uses (found by
-//! asking for the source address of a connection that is never made), and changes are looked for every five seconds.
+//! Linux asks and listens by rtnetlink and tells within 50 ms; elsewhere the list holds the one card that the default
+//! route uses (found by asking for the source address of a connection that is never made), and changes are looked for
+//! every second.
+//!
+//! `ways` says by which router the internet is reached: a computer that was moved to another network may have the very
+//! same address there.
 
 use crate::model::addr::Card;
+use std::net::IpAddr;
 
 #[cfg(target_os = "linux")]
-pub use linux::{CardWatch, list};
+pub use linux::{CardWatch, list, ways};
 #[cfg(not(target_os = "linux"))]
-pub use polled::{CardWatch, list};
+pub use polled::{CardWatch, list, ways};
+
+/// The default ways out of this computer, as far as it has them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// For IPv4.
+    pub v4: Option<Way>,
+    /// For IPv6.
+    pub v6: Option<Way>,
+}
+
+/// A default way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The card's number, where the system tells.
+    pub card: u32,
+    /// The router; `None` when the card itself leads out (a VPN, a modem), or when the system does not tell.
+    pub router: Option<IpAddr>,
+    /// The address that this computer sends from.
+    pub source: Option<IpAddr>,
+}
+
+impl Ways {
+    /// Whether the internet is reached by other cards or routers now. The own address may differ: that is on the cards.
+    #[must_use]
+    pub fn lead_elsewhere(&self, now: &Self) -> bool {
+        let hop = |way: Option<Way>| way.map(|w| (w.card, w.router));
+        hop(self.v4) != hop(now.v4) || hop(self.v6) != hop(now.v6)
+    }
+}
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use std::collections::VecDeque;
     use std::future::pending;
     use std::io;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,7 +62,7 @@ mod linux {
     use tokio::io::unix::AsyncFd;
     use tokio::time::Instant;
 
-    use super::Card;
+    use super::{Card, Ways};
     use crate::host::lan::marker;
     use crate::host::lan::netlink::{Link, Netlink};
     use crate::host::lan::ready::readiness;
@@ -38,8 +73,12 @@ mod linux {
     /// them is the default route, with policy rules and split defaults (0.0.0.0/1 and 128.0.0.0/1) taken into account.
     const FAR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
     const FAR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
-    /// A cable or a Wi-Fi roam brings a dozen messages within some tens of milliseconds; one look after they settle.
-    const SETTLE: Duration = Duration::from_millis(200);
+    /// A cable or a Wi-Fi roam brings a dozen messages within some tens of milliseconds: one look at them all.
+    const SETTLE: Duration = Duration::from_millis(50);
+    /// Looks that follow each other without a pause: link down, link up, address, route.
+    const BURST: u32 = 4;
+    /// When it goes on and on (a routing daemon, a flapping cable), a look in this time.
+    const PACE: Duration = Duration::from_millis(500);
     /// Bits of `nl_groups` (linux/rtnetlink.h).
     const LINK: u32 = 0x1;
     const IPV4_ADDRESS: u32 = 0x10;
@@ -56,11 +95,17 @@ mod linux {
         })
     }
 
+    /// By which cards and routers the internet is reached.
+    #[must_use]
+    pub fn ways() -> Ways {
+        Netlink::open().map(|mut n| Ways { v4: n.way_to(FAR_V4), v6: n.way_to(FAR_V6) }).unwrap_or_default()
+    }
+
     fn read(own_adapter: &str) -> io::Result<Vec<Card>> {
         let mut netlink = Netlink::open()?;
         let links = netlink.links()?;
         let addresses = netlink.addresses()?;
-        let default = netlink.way_to(FAR_V4).or_else(|| netlink.way_to(FAR_V6));
+        let default = netlink.way_to(FAR_V4).or_else(|| netlink.way_to(FAR_V6)).map(|way| way.card);
         let is_card = |l: &&Link| {
             l.running
                 && !l.loopback
@@ -87,6 +132,8 @@ mod linux {
         socket: Socket,
         ready: AsyncFd<OwnedFd>,
         settled: Option<Instant>,
+        /// When each of the last looks was taken: no more than `BURST` within `BURST` times `PACE`.
+        looks: VecDeque<Instant>,
     }
 
     impl std::fmt::Debug for CardWatch {
@@ -106,21 +153,27 @@ mod linux {
             socket.bind(&SocketAddr::new(0, groups))?;
             socket.set_non_blocking(true)?;
             let ready = readiness(&socket)?;
-            Ok(Self { socket, ready, settled: None })
+            Ok(Self { socket, ready, settled: None, looks: VecDeque::new() })
         }
 
-        /// Returns when something changed and nothing more came for 200 ms after the first word of it. May be dropped
+        /// Returns 50 ms after the first word that something changed; when changes go on, twice a second. May be dropped
         /// and called again: no news is lost.
         pub async fn changed(&mut self) {
             if self.settled.is_none() {
                 self.first_word().await;
-                self.settled = Some(Instant::now() + SETTLE);
+                let soon = Instant::now() + SETTLE;
+                let paced = self.looks.front().filter(|_| self.looks.len() >= BURST as usize);
+                self.settled = Some(paced.map_or(soon, |oldest| soon.max(*oldest + PACE * BURST)));
             }
             if let Some(at) = self.settled {
                 tokio::time::sleep_until(at).await;
             }
             self.drain();
             self.settled = None;
+            if self.looks.len() >= BURST as usize {
+                self.looks.pop_front();
+            }
+            self.looks.push_back(Instant::now());
         }
 
         async fn first_word(&mut self) {
@@ -156,12 +209,12 @@ mod polled {
     use std::net::{IpAddr, UdpSocket};
     use std::time::Duration;
 
-    use super::Card;
+    use super::{Card, Way, Ways};
     use crate::model::addr::Net;
     use crate::model::id::CardId;
 
-    /// How often the addresses are looked at.
-    const EVERY: Duration = Duration::from_secs(5);
+    /// How often the addresses are looked at: two sockets that send nothing.
+    const EVERY: Duration = Duration::from_secs(1);
 
     /// The card of the default route, with the addresses it would send from. Its true network is not known here, so the
     /// prefix is the whole address: it claims nothing about its neighbours.
@@ -179,6 +232,13 @@ mod polled {
         vec![Card { id: CardId(1), name: "default".to_owned(), nets, default_route: true }]
     }
 
+    /// By which addresses the internet is reached; the routers are not known here.
+    #[must_use]
+    pub fn ways() -> Ways {
+        let way = |from, to| source_for(from, to).map(|a| Way { card: 1, router: None, source: Some(a) });
+        Ways { v4: way("0.0.0.0:0", "198.51.100.1:9"), v6: way("[::]:0", "[2001:db8::1]:9") }
+    }
+
     /// Connecting a UDP socket sends nothing; it only fixes the source address.
     fn source_for(from: &str, to: &str) -> Option<IpAddr> {
         let socket = UdpSocket::bind(from).ok()?;
@@ -186,7 +246,7 @@ mod polled {
         socket.local_addr().ok().map(|a| a.ip()).filter(|a| !a.is_unspecified() && !a.is_loopback())
     }
 
-    /// News about cards, by looking every five seconds.
+    /// News about cards, by looking every second.
     #[derive(Debug)]
     pub struct CardWatch {
         seen: Vec<Card>,

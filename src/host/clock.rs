@@ -31,6 +31,55 @@ impl HostClock {
     }
 }
 
+/// A jump of the clocks against each other that means more than somebody's setting of the time by a bit.
+const JUMP: Duration = Duration::from_secs(2);
+
+/// Notices that the computer slept: a clock that counts sleep has gone further than one that does not.
+#[derive(Debug)]
+pub struct SleepWatch {
+    asleep: Duration,
+}
+
+impl Default for SleepWatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SleepWatch {
+    /// Begins to watch now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { asleep: asleep() }
+    }
+
+    /// Whether the computer slept for more than two seconds since this was last asked. Two readings of a clock.
+    pub fn woke(&mut self) -> bool {
+        self.saw(asleep())
+    }
+
+    const fn saw(&mut self, asleep: Duration) -> bool {
+        let jump = self.asleep.abs_diff(asleep);
+        self.asleep = asleep;
+        jump.as_nanos() > JUMP.as_nanos()
+    }
+}
+
+/// How long the computer has slept so far.
+#[cfg(target_os = "linux")]
+fn asleep() -> Duration {
+    read(libc::CLOCK_BOOTTIME).saturating_sub(read(libc::CLOCK_MONOTONIC))
+}
+
+/// Elsewhere the wall clock stands in for the clock that counts sleep: setting it looks like sleep, which costs a few
+/// probes. Slow steering of the wall clock adds up to nothing, because only the change since the last look counts.
+#[cfg(not(target_os = "linux"))]
+fn asleep() -> Duration {
+    static ORIGIN: std::sync::LazyLock<std::time::Instant> =
+        std::sync::LazyLock::new(std::time::Instant::now);
+    unix().saturating_sub(ORIGIN.elapsed())
+}
+
 /// Time since 1970 by the wall clock, zero when it is set before that.
 #[must_use]
 pub fn unix() -> Duration {
@@ -41,12 +90,17 @@ pub fn unix() -> Duration {
 type Raw = Duration;
 
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "std has no clock that counts sleep; clock_gettime writes one timespec")]
 fn raw() -> Raw {
+    read(libc::CLOCK_BOOTTIME)
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "std has no clock that counts sleep; clock_gettime writes one timespec")]
+fn read(clock: libc::clockid_t) -> Duration {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a live timespec, the only thing the call writes. CLOCK_BOOTTIME exists since 2.6.39.
-    let done = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut t) };
-    assert!(done == 0, "CLOCK_BOOTTIME exists on every kernel that runs this program");
+    let done = unsafe { libc::clock_gettime(clock, &raw mut t) };
+    assert!(done == 0, "both clocks exist on every kernel that runs this program");
     Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
 }
 
@@ -71,6 +125,18 @@ fn since(origin: Raw) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sleep_is_told_once_and_small_jumps_never() {
+        let mut watch = SleepWatch::new();
+        assert!(!watch.woke(), "this test does not sleep");
+        let start = watch.asleep;
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(!watch.saw(after(1)) && !watch.saw(after(3)), "steps of two seconds and less");
+        assert!(watch.saw(after(6)));
+        assert!(!watch.saw(after(6)));
+        assert!(watch.saw(after(0)), "a clock set back is a jump too");
+    }
 
     #[test]
     fn the_clock_starts_near_zero_and_moves_forward() {

@@ -11,13 +11,14 @@
 mod doors;
 mod lan;
 mod rig;
+mod wan;
 
 pub use doors::{DEPTH, EVENTS, Inside, Outside, ToKeep, doors};
 pub use lan::{Device, LanMaker, LanPortLike};
 
 use super::clock::HostClock;
 use super::threads;
-use super::udp::{Bound, Receiver, Sockets};
+use super::udp::{Bound, Receiver, Socket, Sockets};
 use crate::buf::batch::Batch;
 use crate::engine::effect::{HostFact, Setup};
 use crate::model::addr::Card;
@@ -35,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Reads of one socket in one turn: 8 × 32 buffers.
 const WAN_READS: usize = 8;
+/// Extra sockets read in one turn, each as often as a main one.
+const EXTRAS: usize = 32;
 /// Reads of the LAN side in one turn: 4 × 64 packets.
 const LAN_READS: usize = 4;
 /// Messages of each slow door in one turn.
@@ -106,7 +109,7 @@ pub async fn drive<M: LanMaker>(parts: Parts<M>) -> Result<(), Trouble> {
             tokio::task::yield_now().await;
         } else if driver.rig.runs() {
             let input = driver.wait().await;
-            driver.rig.take(input);
+            driver.rig.wake(input);
         }
     }
     let Driver { rig, .. } = driver;
@@ -155,13 +158,22 @@ impl<M: LanMaker> Driver<M> {
 
     fn serve_wan(&mut self) -> bool {
         let Self { sockets, receiver, rig, .. } = self;
-        let mut more = false;
-        for socket in sockets.iter() {
-            more |= (0..WAN_READS).all(|_| {
+        let mut read = |socket: &Socket| {
+            (0..WAN_READS).all(|_| {
                 let again = receiver.read(socket);
                 rig.take_datagrams(receiver.datagrams());
                 again && rig.runs()
-            });
+            })
+        };
+        let mut more = false;
+        for socket in sockets.iter() {
+            more |= read(socket);
+        }
+        for _ in 0..EXTRAS {
+            let Some(socket) = sockets.next_ready() else { return more };
+            let again = read(&socket);
+            sockets.served(&socket, again);
+            more |= again;
         }
         more
     }

@@ -24,6 +24,9 @@ pub const DATAGRAMS: usize = 32;
 pub const GRO_BYTES: usize = 65_535;
 /// Segments that one send may carry (Linux's UDP_MAX_SEGMENTS is 64 on the kernels we support).
 pub const SEGMENTS: usize = 64;
+/// UDP sockets opened for peers behind hard NATs: four such peers at once with 256 each. One that is open costs the
+/// kernel a kilobyte and, when strangers flood it, its small receive buffer.
+pub const EXTRA_SOCKETS: usize = 1024;
 /// Packets that wait for a session: enough for a game's first burst, never a queue.
 pub const WAITING: usize = 8;
 /// Small sealed packets kept per peer to be sent again by another way: 1.3 s of a game that sends 200 a second.

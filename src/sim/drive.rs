@@ -4,6 +4,7 @@
 use super::pc::{Run, SimNode};
 use super::sinks::{SimLan, SimWan};
 use super::world::{Event, World};
+use crate::engine::direct::DirectSetup;
 use crate::engine::effect::{Effect, HostFact, LinkSetup, PartySetup, Setup};
 use crate::model::id::PeerId;
 use crate::model::limits;
@@ -24,6 +25,7 @@ impl World {
         let links = self.planes.iter().map(|p| LinkSetup { control: p.name.clone() }).collect();
         // Some clocks count from the program's start, some from the system's.
         let age = Duration::from_millis(u64::from(self.dice.below(900_000)));
+        let direct = self.direct(pc);
         let computer = &mut self.pcs[pc];
         if computer.run.is_some() || computer.out || computer.asleep || computer.rogue.is_some() {
             return;
@@ -45,6 +47,7 @@ impl World {
             memory: computer.disk.memory.clone(),
             invite: String::new(),
             open: false,
+            direct,
             relays: Vec::new(),
             knobs: self.party.knobs.clone(),
         };
@@ -70,6 +73,13 @@ impl World {
         self.drive(pc, |_, _, _, _| {});
         self.drive(pc, |node, now, _, _| node.handle_fact(HostFact::Sockets(vec![socket]), now));
         self.drive(pc, |node, now, _, _| node.handle_fact(HostFact::Cards(cards), now));
+    }
+
+    /// Whose invite this computer follows, where parties meet without a control plane.
+    fn direct(&self, pc: usize) -> DirectSetup {
+        let Some(guide) = self.party.guide else { return DirectSetup::default() };
+        let addresses = if pc == self.party.owner { Vec::new() } else { self.pcs[guide].invite.clone() };
+        DirectSetup { on: true, addresses }
     }
 
     /// One input to a node, then everything out of it.
@@ -193,6 +203,7 @@ impl World {
                 self.pcs[pc].disk.epoch = epoch;
                 self.pcs[pc].disk.party = secret;
             }
+            Effect::Invite(addresses) => self.pcs[pc].invite = addresses,
             Effect::OpenSockets { .. }
             | Effect::CloseSockets { .. }
             | Effect::OpenStream { .. }

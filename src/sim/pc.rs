@@ -11,7 +11,7 @@ use crate::model::key::{NodeKeys, NodeSecret, PartySecret};
 use crate::model::status::Event;
 use crate::model::time::{Mono, Now};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// The node as the simulator runs it.
@@ -39,6 +39,8 @@ pub struct Pc {
     pub programs: Vec<(Program, bool)>,
     /// What the node asked to be kept.
     pub disk: Disk,
+    /// The addresses that its invite names.
+    pub invite: Vec<SocketAddr>,
     /// The node, while it runs.
     pub run: Option<Run>,
     /// It lies instead of running a node.
@@ -108,6 +110,7 @@ impl Pc {
             titles: Vec::new(),
             programs: Vec::new(),
             disk,
+            invite: Vec::new(),
             run: None,
             rogue: None,
             starts: 0,

@@ -227,6 +227,7 @@ impl Scenario {
             id: World::party_of(&secret),
             owner,
             subnet: Subnet([10, 83, 7]),
+            guide: None,
             grants: None,
             knobs: self.knobs(),
         };

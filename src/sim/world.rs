@@ -118,6 +118,8 @@ pub struct PartyFacts {
     pub owner: usize,
     /// Its network.
     pub subnet: Subnet,
+    /// Where parties meet without a control plane: whose invite those who start follow.
+    pub guide: Option<usize>,
     /// Who was to stay when it was re-keyed last, beside the owner.
     pub grants: Option<Vec<PeerId>>,
     /// The nodes' settings.

@@ -55,7 +55,7 @@ fn changes_of_cards_are_reported_once_they_settle() {
         assert!(quiet.is_err(), "nothing changed yet");
         ip("link add eth0 type veth peer name far0");
         // Dropped half way through, as a select! does.
-        let half = tokio::time::timeout(Duration::from_millis(50), watch.changed()).await;
+        let half = tokio::time::timeout(Duration::from_millis(20), watch.changed()).await;
         assert!(half.is_err(), "not before it settles");
         tokio::time::timeout(Duration::from_secs(2), watch.changed()).await.expect("the change is reported");
         for line in ["addr add 192.168.5.2/24 dev eth0", "link set eth0 up", "link set far0 up"] {
@@ -66,6 +66,70 @@ fn changes_of_cards_are_reported_once_they_settle() {
         while tokio::time::timeout(Duration::from_secs(3), watch.changed()).await.is_ok() {}
         ip("route add default via 192.168.5.1");
         tokio::time::timeout(Duration::from_secs(2), watch.changed()).await.expect("a route is a change");
+    });
+}
+
+#[test]
+fn a_change_is_told_at_once_and_a_flood_of_them_in_paces() {
+    lab(|| async {
+        let mut watch = lanrage::host::cards::CardWatch::new().unwrap();
+        ip("link add eth0 type veth peer name far0");
+        ip("link set far0 up");
+        // No address that is made up and checked for two seconds: only what this test does is to be seen.
+        std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1").unwrap();
+        while tokio::time::timeout(Duration::from_secs(1), watch.changed()).await.is_ok() {}
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        // As a computer is carried to another network: each step is told in time.
+        for line in
+            ["link set eth0 up", "addr add 192.168.5.2/24 dev eth0", "route add default via 192.168.5.1"]
+        {
+            ip(line);
+            let start = Instant::now();
+            tokio::time::timeout(Duration::from_secs(2), watch.changed()).await.expect(line);
+            assert!(start.elapsed() < Duration::from_millis(120), "{line}: {:?}", start.elapsed());
+        }
+        let (start, mut told) = (Instant::now(), 0);
+        while start.elapsed() < Duration::from_secs(3) {
+            ip("route replace 10.9.9.0/24 via 192.168.5.7");
+            ip("route del 10.9.9.0/24");
+            if tokio::time::timeout(Duration::from_millis(10), watch.changed()).await.is_ok() {
+                told += 1;
+            }
+        }
+        assert!((4..=11).contains(&told), "{told} looks in 3 s");
+    });
+}
+
+#[test]
+fn another_router_is_noticed_though_the_address_stays() {
+    lab(|| async {
+        use lanrage::host::cards::ways;
+        assert_eq!(ways(), lanrage::host::cards::Ways::default());
+        for line in
+            ["link add eth0 type veth peer name far0", "link set eth0 up", "addr add 192.168.5.2/24 dev eth0"]
+        {
+            ip(line);
+        }
+        ip("route add default via 192.168.5.1");
+        let (cards, before) = (list_cards("x"), ways());
+        let way = before.v4.expect("a default route");
+        assert_eq!(
+            (way.router, way.source),
+            (Some("192.168.5.1".parse().unwrap()), Some("192.168.5.2".parse().unwrap()))
+        );
+        let mut watch = lanrage::host::cards::CardWatch::new().unwrap();
+        ip("route replace default via 192.168.5.254");
+        tokio::time::timeout(Duration::from_secs(2), watch.changed()).await.expect("it is told");
+        let now = ways();
+        assert_eq!(now.v4.unwrap().router, Some("192.168.5.254".parse().unwrap()));
+        assert!(before.lead_elsewhere(&now) && !now.lead_elsewhere(&ways()));
+        let addresses = |cards: &[Card]| {
+            cards.iter().flat_map(|c| c.nets.clone()).filter(|n| n.addr.is_ipv4()).collect::<Vec<_>>()
+        };
+        assert_eq!(addresses(&cards), addresses(&list_cards("x")), "the list of cards does not tell");
+        ip("route del default");
+        ip("route add default dev eth0");
+        assert_eq!(ways().v4.unwrap().router, None, "a way out without a router");
     });
 }
 

@@ -56,6 +56,25 @@ fn the_address_can_change_while_running() {
 }
 
 #[test]
+fn the_mtu_can_change_while_running_and_nothing_else_does() {
+    lab(|| async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut port = LanPort::open(options(dir.path()), &config()).unwrap();
+        let before = ip("addr show lanrage0");
+        assert!(before.contains("mtu 1400"), "{before}");
+        port.set_mtu(1280);
+        assert_eq!(ip("addr show lanrage0"), before.replace("mtu 1400", "mtu 1280"));
+        ip("link del lanrage0");
+        port.set_cards(&list_cards("lanrage0"));
+        assert!(ip("addr show lanrage0").contains("mtu 1280"), "a device that is made again has it too");
+        port.reconfigure(&LanConfig { mtu: 1350, ..config() }).unwrap();
+        assert!(ip("addr show lanrage0").contains("mtu 1350"));
+        port.close();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    });
+}
+
+#[test]
 fn a_device_that_is_not_ours_is_left_alone() {
     lab(|| async {
         let dir = tempfile::tempdir().unwrap();

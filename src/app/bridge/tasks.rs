@@ -3,13 +3,14 @@
 use crate::host::cards::{self, CardWatch};
 use crate::host::drive::ToKeep;
 use crate::host::store::{KeptSecret, Parties, Store};
+use crate::model::addr::Card;
 use crate::model::id::PartyId;
 use crate::model::key::PartySecret;
 use crate::model::status::{Event, Trouble};
 use crate::{engine::effect::HostFact, engine::effect::Memory};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Between two writes: a party that gathers brings a record a second, and each write waits for the disk.
 const WRITE_PACE: Duration = Duration::from_millis(250);
@@ -68,8 +69,14 @@ impl Keeper {
     }
 }
 
-/// Tells the node about its cards whenever something about them changes.
-pub(super) async fn watch_cards(adapter: String, facts: mpsc::Sender<HostFact>, events: mpsc::Sender<Event>) {
+/// Tells the node about its cards whenever something about them changes, and wakes `moved` when the way to the internet
+/// is another one. The same addresses behind another router are as good as a sleep: nothing that was proven holds.
+pub(super) async fn watch_cards(
+    adapter: String,
+    facts: mpsc::Sender<HostFact>,
+    events: mpsc::Sender<Event>,
+    moved: Arc<Notify>,
+) {
     let mut watch = match CardWatch::new() {
         Ok(watch) => watch,
         Err(e) => {
@@ -79,11 +86,22 @@ pub(super) async fn watch_cards(adapter: String, facts: mpsc::Sender<HostFact>, 
             return;
         }
     };
+    let (mut last, mut last_ways) = (None::<Vec<Card>>, cards::ways());
     loop {
         watch.changed().await;
         let adapter = adapter.clone();
-        let Ok(cards) = tokio::task::spawn_blocking(move || cards::list(&adapter)).await else { return };
+        let look = move || (cards::list(&adapter), cards::ways());
+        let Ok((cards, ways)) = tokio::task::spawn_blocking(look).await else { return };
+        let before = std::mem::replace(&mut last_ways, ways);
+        if before != ways {
+            moved.notify_one();
+        }
+        let same = last.replace(cards.clone()).is_some_and(|last| last == cards);
+        // Even when they are the same: somebody may have deleted the adapter or a route of ours.
         if facts.send(HostFact::Cards(cards)).await.is_err() {
+            return;
+        }
+        if same && before.lead_elsewhere(&ways) && facts.send(HostFact::Woke).await.is_err() {
             return;
         }
     }

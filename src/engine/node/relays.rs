@@ -6,11 +6,11 @@
 //! dies; which of them carries a peer's packets is decided by that peer's pings, which measure both ends together.
 
 use super::Node;
-use super::stub::{Turn, TurnEvent, TurnIn, TurnSetup};
 use crate::engine::effect::Effect;
 use crate::engine::path::route::{RelaySlot, Route};
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
+use crate::engine::turn::{Turn, TurnEvent, TurnIn, TurnSetup};
 use crate::model::addr::{Candidate, CandidateKind, Endpoint, Via};
 use crate::model::dice::{Dice, Seed};
 use crate::model::id::LinkId;
@@ -99,6 +99,8 @@ pub(super) struct Relays {
     dice: Dice,
     peers: Vec<SocketAddr>,
     effects: VecDeque<Effect>,
+    /// Last words to relays that are not needed any more.
+    parting: Vec<(Endpoint, Vec<u8>)>,
     /// The set of allocations changed.
     changed: bool,
     waiting: Vec<RelayOffer>,
@@ -114,6 +116,7 @@ impl Relays {
             dice: seed.dice("relay waits"),
             peers: Vec::new(),
             effects: VecDeque::new(),
+            parting: Vec::new(),
             changed: false,
             waiting: own,
         }
@@ -166,9 +169,7 @@ impl Relays {
             endpoint: Endpoint { via, to: way.addr() },
             username: offer.username.clone(),
             password: offer.password.clone(),
-            realm: offer.realm.clone(),
             v6: false,
-            stream: stream.is_some(),
         };
         let mut turn = Turn::new(setup, self.seed.dice(&format!("turn {}", slot.0)), now);
         for peer in &self.peers {
@@ -255,7 +256,11 @@ impl Relays {
                         (line.rtt, line.failures, line.why, line.retry) = (rtt, 0, None, None);
                     }
                     TurnEvent::Mapped(_) => {}
-                    TurnEvent::Failed { why } | TurnEvent::Lost { why } => {
+                    TurnEvent::Lost { why, .. } => {
+                        self.changed |= line.relayed.take().is_some();
+                        line.why = Some(why.to_string());
+                    }
+                    TurnEvent::Failed { why } => {
                         self.changed |= line.relayed.take().is_some();
                         line.fail(why.to_string(), dice, now);
                     }
@@ -321,8 +326,12 @@ impl Relays {
         self.changed |= line.relayed.is_some();
         if let Some((stream, _)) = line.stream {
             self.effects.push_back(Effect::CloseStream(stream));
-        } else {
-            line.turn.close();
+            return;
+        }
+        line.turn.close();
+        let mut room = [0; MESSAGE];
+        while let Some(len) = line.turn.poll_transmit(&mut room) {
+            self.parting.push((line.turn.endpoint(), room.get(..len).unwrap_or_default().to_vec()));
         }
     }
 
@@ -354,9 +363,7 @@ impl Relays {
             self.offered(None, own, now);
         }
         for line in &mut self.lines {
-            if line.turn.deadline().is_some_and(|d| d.at <= now) {
-                line.turn.handle_timeout(now);
-            }
+            line.turn.handle_timeout(now);
             if line.retry.is_some_and(|at| at <= now) {
                 line.retry = None;
                 match line.stream {
@@ -411,16 +418,17 @@ impl Relays {
 
     /// What the clients want to say to their relays.
     fn transmit(&mut self, wan: &mut impl WanSink) {
+        let mut room = [0; MESSAGE];
+        for (to, bytes) in std::mem::take(&mut self.parting) {
+            put(to, &bytes, wan);
+        }
         for line in &mut self.lines {
             if matches!(line.stream, Some((_, false))) {
                 continue;
             }
-            let endpoint = line.turn.endpoint();
-            while line.turn.has_transmit()
-                && let Some(room) = wan.reserve(endpoint, MESSAGE)
-            {
-                let Some(len) = line.turn.poll_transmit(room) else { break };
-                wan.commit(len);
+            // A full queue loses the message, and the client says it again.
+            while let Some(len) = line.turn.poll_transmit(&mut room) {
+                put(line.turn.endpoint(), room.get(..len).unwrap_or_default(), wan);
             }
         }
     }
@@ -494,6 +502,13 @@ impl Relays {
             why: l.why.clone(),
         };
         self.lines.iter().map(state).collect()
+    }
+}
+
+fn put(to: Endpoint, bytes: &[u8], wan: &mut impl WanSink) {
+    if let Some(room) = wan.reserve(to, bytes.len()).and_then(|r| r.get_mut(..bytes.len())) {
+        room.copy_from_slice(bytes);
+        wan.commit(bytes.len());
     }
 }
 

@@ -82,6 +82,8 @@ pub fn spawn_tuned(
         ControlChoice::Server(url) => {
             tokio::spawn(server::run(url, tuning.server, rx, out));
         }
+        // The engine knocks by itself; there is nothing to carry.
+        ControlChoice::Direct(_) => drop(rx),
     }
     tx
 }

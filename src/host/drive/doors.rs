@@ -8,7 +8,7 @@ use crate::model::key::PartySecret;
 use crate::model::status::{Event, Status, Trouble};
 use crate::wire::control::Down;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Messages that may wait for the data thread, per door.
@@ -46,6 +46,8 @@ pub struct Inside {
     pub keep: watch::Sender<ToKeep>,
     /// Becomes true when the party can be joined.
     pub ready: watch::Sender<bool>,
+    /// The router is to be asked for a port again.
+    pub lease: Arc<Notify>,
     /// Stop at once, without goodbyes.
     pub abort: CancellationToken,
 }
@@ -71,6 +73,8 @@ pub struct Outside {
     pub keep: watch::Receiver<ToKeep>,
     /// True when the party can be joined.
     pub ready: watch::Receiver<bool>,
+    /// The router is to be asked for a port again.
+    pub lease: Arc<Notify>,
     /// Stops the data thread at once.
     pub abort: CancellationToken,
 }
@@ -86,6 +90,7 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
     let (invite, invite_out) = watch::channel(invite);
     let (keep, keep_out) = watch::channel(ToKeep::default());
     let (ready, ready_out) = watch::channel(false);
+    let lease = Arc::new(Notify::new());
     let abort = CancellationToken::new();
     let outside = Outside {
         control: control_in,
@@ -97,10 +102,22 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
         invite: invite_out,
         keep: keep_out,
         ready: ready_out,
+        lease: Arc::clone(&lease),
         abort: abort.clone(),
     };
-    let inside =
-        Inside { links: Vec::new(), control, facts, commands, events, status, invite, keep, ready, abort };
+    let inside = Inside {
+        links: Vec::new(),
+        control,
+        facts,
+        commands,
+        events,
+        status,
+        invite,
+        keep,
+        ready,
+        lease,
+        abort,
+    };
     (inside, outside)
 }
 

@@ -24,6 +24,8 @@ pub trait LanPortLike: LanSink {
     fn reconfigure(&mut self, config: &LanConfig) -> Result<(), Trouble>;
     /// The games' rules changed: other ports and groups are to be captured.
     fn set_rules(&mut self, rules: &Ruleset);
+    /// The largest packet that fits the tunnel changed.
+    fn set_mtu(&mut self, mtu: u16);
     /// The physical cards changed.
     fn set_cards(&mut self, cards: &[Card]);
     /// Numbers of its own for `status`.
@@ -74,6 +76,10 @@ impl LanPortLike for LanPort {
 
     fn set_rules(&mut self, rules: &Ruleset) {
         self.set_rules(rules);
+    }
+
+    fn set_mtu(&mut self, mtu: u16) {
+        self.set_mtu(mtu);
     }
 
     fn set_cards(&mut self, cards: &[Card]) {

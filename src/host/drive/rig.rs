@@ -2,11 +2,12 @@
 
 use super::doors::{Events, Inside};
 use super::lan::{LanMaker, LanPortLike, Slot};
+use super::wan::Wan;
 use super::{Finished, Parts, first_facts};
 use crate::buf::batch::{Batch, Datagrams};
 use crate::engine::effect::{Effect, HostFact, LanConfig};
 use crate::engine::node::Node;
-use crate::host::clock::HostClock;
+use crate::host::clock::{HostClock, SleepWatch};
 use crate::host::control::ToCarrier;
 use crate::host::udp::{SendBatches, Sockets};
 use crate::model::addr::Card;
@@ -54,6 +55,8 @@ pub(super) struct Rig<M: LanMaker> {
     clock: HostClock,
     now: Now,
     sends: SendBatches<Rc<Sockets>>,
+    wan: Wan,
+    sleep: SleepWatch,
     lan: Slot<M::Port>,
     maker: M,
     cards: Vec<Card>,
@@ -92,7 +95,9 @@ impl<M: LanMaker> Rig<M> {
             node: Node::new(parts.setup, parts.seed, now),
             clock: parts.clock,
             now,
-            sends: SendBatches::new(sockets),
+            sends: SendBatches::new(Rc::clone(&sockets)),
+            wan: Wan::new(sockets),
+            sleep: SleepWatch::new(),
             lan: Slot(None),
             maker: parts.lan,
             cards: parts.cards,
@@ -184,6 +189,15 @@ impl<M: LanMaker> Rig<M> {
         true
     }
 
+    /// After the thread slept, what it woke up to: first of all, whether the whole computer slept.
+    pub(super) fn wake(&mut self, input: Input) {
+        if self.sleep.woke() {
+            tracing::info!("this computer slept, or its clock jumped");
+            self.take(Input::Fact(HostFact::Woke));
+        }
+        self.take(input);
+    }
+
     /// One input, then everything out.
     pub(super) fn take(&mut self, input: Input) {
         self.tick();
@@ -217,6 +231,9 @@ impl<M: LanMaker> Rig<M> {
                 if let Some(port) = &mut self.lan.0 {
                     port.set_cards(cards);
                 }
+                for trouble in self.wan.heed_cards(&self.cards) {
+                    self.events.tell(Event::Warning(trouble));
+                }
             }
             HostFact::Rules(rules) => {
                 self.rules = rules.clone();
@@ -226,6 +243,7 @@ impl<M: LanMaker> Rig<M> {
             }
             HostFact::Sockets(_)
             | HostFact::Unreachable(_)
+            | HostFact::Beacon(_)
             | HostFact::StreamUp(_)
             | HostFact::StreamDown { .. }
             | HostFact::Leased(_)
@@ -274,12 +292,20 @@ impl<M: LanMaker> Rig<M> {
                 self.doors.keep.send_modify(|keep| keep.memory = Some(Arc::new(memory)));
             }
             Effect::Rekeyed { epoch, secret } => self.rekeyed(epoch, secret),
-            Effect::OpenSockets { .. }
-            | Effect::CloseSockets { .. }
-            | Effect::OpenStream { .. }
-            | Effect::CloseStream(_)
-            | Effect::RefreshLease
-            | Effect::SetMtu(_) => {}
+            Effect::Invite(addresses) => self.name_addresses(addresses),
+            Effect::OpenSockets { first, count, v6 } => {
+                if let Some(trouble) = self.wan.open(first, count, v6) {
+                    self.events.tell(Event::Warning(trouble));
+                }
+            }
+            Effect::CloseSockets { first, count, keep } => self.wan.close(first, count, keep),
+            Effect::OpenStream { .. } | Effect::CloseStream(_) => {}
+            Effect::RefreshLease => self.doors.lease.notify_one(),
+            Effect::SetMtu(mtu) => {
+                if let Some(port) = &mut self.lan.0 {
+                    port.set_mtu(mtu);
+                }
+            }
             Effect::Stop { trouble } => self.stop(trouble),
         }
     }
@@ -328,6 +354,12 @@ impl<M: LanMaker> Rig<M> {
         }
         self.events.tell(event);
         self.show.changed = true;
+    }
+
+    /// An invite through this node leads to these addresses now.
+    fn name_addresses(&mut self, addresses: Vec<SocketAddr>) {
+        self.invite.set_direct(addresses);
+        self.doors.invite.send_replace(self.invite.to_text());
     }
 
     fn rekeyed(&mut self, epoch: u32, secret: PartySecret) {

@@ -46,6 +46,12 @@ impl LanPort {
         match self.0 {}
     }
 
+    /// Changes the device's MTU.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        let _ = mtu;
+        match self.0 {}
+    }
+
     /// The cards as they are now.
     pub fn set_cards(&mut self, cards: &[Card]) {
         let _ = cards;

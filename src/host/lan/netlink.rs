@@ -20,11 +20,12 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHe
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
-use rtnetlink::packet_route::route::{RouteAttribute, RouteScope};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteVia};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rtnetlink::{AddressMessageBuilder, LinkUnspec, RouteMessageBuilder};
 
+use crate::host::cards::Way;
 use crate::model::addr::Net;
 
 /// A network device, as far as we care.
@@ -115,16 +116,13 @@ impl Netlink {
             .collect())
     }
 
-    /// By which device a packet to `to` would leave; `None` when there is no route.
-    pub(in crate::host) fn way_to(&mut self, to: IpAddr) -> Option<u32> {
+    /// By which device and router a packet to `to` would leave; `None` when there is no route.
+    pub(in crate::host) fn way_to(&mut self, to: IpAddr) -> Option<Way> {
         let prefix = if to.is_ipv4() { 32 } else { 128 };
         let message = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, prefix).ok()?.build();
         let answers = self.ask(RouteNetlinkMessage::GetRoute(message), NLM_F_ACK).ok()?;
         answers.into_iter().find_map(|m| match m {
-            RouteNetlinkMessage::NewRoute(route) => route.attributes.iter().find_map(|a| match a {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            }),
+            RouteNetlinkMessage::NewRoute(route) => read_way(&route),
             _ => None,
         })
     }
@@ -285,6 +283,26 @@ fn read_link(message: &LinkMessage) -> Link {
     link
 }
 
+fn read_way(message: &RouteMessage) -> Option<Way> {
+    let ip = |address: &RouteAddress| match address {
+        RouteAddress::Inet(a) => Some(IpAddr::V4(*a)),
+        RouteAddress::Inet6(a) => Some(IpAddr::V6(*a)),
+        _ => None,
+    };
+    let (mut card, mut router, mut source) = (None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => card = Some(*index),
+            RouteAttribute::Gateway(a) => router = ip(a),
+            // An IPv4 network that is reached by an IPv6 router (RFC 5549).
+            RouteAttribute::Via(RouteVia::Inet6(a)) => router = Some(IpAddr::V6(*a)),
+            RouteAttribute::PrefSource(a) => source = ip(a),
+            _ => {}
+        }
+    }
+    Some(Way { card: card?, router, source })
+}
+
 fn read_address(message: &AddressMessage) -> Option<LinkAddress> {
     if !matches!(message.header.family, AddressFamily::Inet | AddressFamily::Inet6) {
         return None;
@@ -319,7 +337,7 @@ mod tests {
         if lo.running {
             let addresses = netlink.addresses().unwrap();
             assert!(addresses.iter().any(|a| a.index == lo.index && a.net.addr.is_loopback()));
-            assert_eq!(netlink.way_to("127.0.0.1".parse().unwrap()), Some(lo.index));
+            assert_eq!(netlink.way_to("127.0.0.1".parse().unwrap()).map(|w| w.card), Some(lo.index));
         }
     }
 

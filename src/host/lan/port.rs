@@ -126,6 +126,16 @@ impl LanPort {
         Ok(())
     }
 
+    /// Changes the device's MTU while it is in use: nothing else about it changes. A device that is made again has the
+    /// new one.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.config.mtu = mtu;
+        let Some(tun) = &mut self.kernel.device.tun else { return };
+        if let Err(error) = tun.resize(mtu) {
+            tracing::warn!(%error, "the adapter keeps its MTU: packets that do not fit are lost");
+        }
+    }
+
     /// What to capture, and which groups to listen to.
     pub fn set_rules(&mut self, rules: &Ruleset) {
         self.listen_for(rules.capture_ports(), rules.groups());

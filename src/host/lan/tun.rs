@@ -78,12 +78,9 @@ impl Tun {
 
     /// Gives the device the addresses and MTU of `config` and takes the old ones away.
     pub(super) fn readdress(&mut self, config: &LanConfig, netlink: &mut Netlink) -> Result<(), LanError> {
-        let Self { device, index, name, v4, v6, mtu, .. } = self;
+        self.resize(config.mtu)?;
+        let Self { index, name, v4, v6, .. } = self;
         let index = *index;
-        if *mtu != config.mtu {
-            device.set_mtu(config.mtu).map_err(|e| LanError::refused("set the MTU", name, e))?;
-            *mtu = config.mtu;
-        }
         if *v4 != Some(config.v4) {
             refuse_taken(netlink, index, config.v4.into())?;
             // The old one first: a second address of the same network would be a secondary one, and the kernel removes
@@ -108,6 +105,15 @@ impl Tun {
                 }
                 Err(error) => tracing::info!(%error, "the adapter has no IPv6 address: IPv6 is off here"),
             }
+        }
+        Ok(())
+    }
+
+    /// Changes the MTU.
+    pub(super) fn resize(&mut self, mtu: u16) -> Result<(), LanError> {
+        if self.mtu != mtu {
+            self.device.set_mtu(mtu).map_err(|e| LanError::refused("set the MTU", &self.name, e))?;
+            self.mtu = mtu;
         }
         Ok(())
     }

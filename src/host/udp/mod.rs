@@ -3,9 +3,14 @@
 //!
 //! `bind` makes the sockets and reports what people can act on; `Sockets::open` hands them to the data thread's
 //! runtime. `Receiver` reads until a socket is empty; `send::SendBatches` collects what the engine writes and sends
-//! it at the end of each input. Sending picks the first socket of the destination's family.
+//! it at the end of each input. Sending picks the first socket of the destination's family, or the one of
+//! `Via::Extra` (`extra`).
+//!
+//! ICMP errors about one peer never disturb another: the sockets are not connected and do not ask for the error queue
+//! (`IP_RECVERR`), so Linux reports none of them; where a system does (Windows, by the next read), they are skipped.
 
 mod bind;
+mod extra;
 mod options;
 mod receive;
 mod send;
@@ -14,10 +19,15 @@ pub use bind::{Bound, bind};
 pub use receive::Receiver;
 pub use send::{RawSend, SendBatches, SendCounts};
 
+use crate::model::addr::{Endpoint, Via};
+use extra::Extras;
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+use socket2::SockRef;
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
 
 /// One open socket of the data thread.
 #[derive(Debug)]
@@ -25,12 +35,32 @@ pub struct Socket {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    via: Via,
+}
+
+impl Socket {
+    fn transmit(&self, to: SocketAddr, bytes: &[u8], segment: Option<usize>) -> io::Result<()> {
+        let transmit =
+            Transmit { destination: to, ecn: None, contents: bytes, segment_size: segment, src_ip: None };
+        // Not through the runtime's readiness: it knows of none before it first slept, and a full queue is asked only
+        // once an input anyway.
+        self.state.try_send(UdpSockRef::from(&self.io), &transmit)
+    }
+
+    fn transmit_whole(&self, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+        let (socket, v4) = (SockRef::from(&self.io), self.local.is_ipv4());
+        options::forbid_fragments(&socket, v4);
+        let sent = self.transmit(to, bytes, None);
+        options::permit_fragments(&socket, v4);
+        sent
+    }
 }
 
 /// All sockets of the tunnel; shared between the reader and the writer of the data thread.
 #[derive(Debug)]
 pub struct Sockets {
     all: Vec<Socket>,
+    extra: RefCell<Extras>,
 }
 
 impl Sockets {
@@ -42,9 +72,10 @@ impl Sockets {
         let mut all = Vec::new();
         for (socket, state) in bound.sockets {
             let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
-            all.push(Socket { io: tokio::net::UdpSocket::from_std(socket.into())?, state, local });
+            let io = tokio::net::UdpSocket::from_std(socket.into())?;
+            all.push(Socket { io, state, local, via: Via::Main });
         }
-        Ok(Rc::new(Self { all }))
+        Ok(Rc::new(Self { all, extra: RefCell::default() }))
     }
 
     /// The addresses they are bound to.
@@ -53,7 +84,7 @@ impl Sockets {
         self.all.iter().map(|s| s.local).collect()
     }
 
-    /// The sockets.
+    /// The main sockets.
     pub fn iter(&self) -> impl Iterator<Item = &Socket> {
         self.all.iter()
     }
@@ -61,29 +92,72 @@ impl Sockets {
     /// Waits until one of them has something to be read (or an error to be fetched).
     pub async fn readable(&self) {
         std::future::poll_fn(|cx| {
-            let ready = self.all.iter().any(|s| s.io.poll_recv_ready(cx).is_ready());
-            if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            let main = self.all.iter().any(|s| s.io.poll_recv_ready(cx).is_ready());
+            if main { Poll::Ready(()) } else { self.extra.borrow().poll_readable(cx) }
         })
         .await;
     }
 
-    fn towards(&self, to: SocketAddr) -> Option<&Socket> {
-        self.all.iter().find(|s| s.local.is_ipv4() == to.is_ipv4())
+    /// Performs `Effect::OpenSockets`. How many of the wanted ones are open now, and why not all.
+    pub fn open_extra(&self, first: u16, count: u16, v6: bool) -> (u16, Option<io::Error>) {
+        match self.all.iter().find(|s| s.local.is_ipv6() == v6) {
+            Some(main) => self.extra.borrow_mut().open(first, count, main.local.ip()),
+            None => (0, Some(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    /// Performs `Effect::CloseSockets`.
+    pub fn close_extra(&self, first: u16, count: u16, keep: Option<u16>) {
+        self.extra.borrow_mut().close(first, count, keep);
+    }
+
+    /// How many extra sockets are open.
+    #[must_use]
+    pub fn extra_len(&self) -> usize {
+        self.extra.borrow().len()
+    }
+
+    /// An extra socket that has something to be read. Read it, then call `served`.
+    #[must_use]
+    pub fn next_ready(&self) -> Option<Rc<Socket>> {
+        self.extra.borrow().next_ready()
+    }
+
+    /// An extra socket was read to its end, or there is `more` than its share of the turn.
+    pub fn served(&self, socket: &Socket, more: bool) {
+        self.extra.borrow().served(socket, more);
+    }
+
+    /// Does something with the socket by which this leaves, if there is one.
+    fn by<T>(&self, to: Endpoint, act: impl FnOnce(&Socket) -> T) -> Option<T> {
+        let fits = |s: &&Socket| s.local.is_ipv4() == to.to.is_ipv4();
+        match to.via {
+            Via::Main => self.all.iter().find(fits).map(act),
+            Via::Extra(number) => self.extra.borrow().get(number).filter(fits).map(act),
+            Via::Stream(_) => None,
+        }
+    }
+}
+
+/// What a send comes to that has no socket. Without one of its family, the same to the engine as a network that cannot
+/// be reached; an extra socket that is closed by now is no news.
+fn no_socket(to: Endpoint) -> io::Error {
+    match to.via {
+        Via::Main => io::ErrorKind::NetworkUnreachable.into(),
+        Via::Extra(_) | Via::Stream(_) => io::ErrorKind::NotConnected.into(),
     }
 }
 
 impl RawSend for Rc<Sockets> {
-    fn max_segments(&self, to: SocketAddr) -> usize {
-        self.towards(to).map_or(1, |s| s.state.max_gso_segments())
+    fn max_segments(&self, to: Endpoint) -> usize {
+        self.by(to, |s| s.state.max_gso_segments()).unwrap_or(1)
     }
 
-    fn try_send(&mut self, to: SocketAddr, bytes: &[u8], segment: Option<usize>) -> io::Result<()> {
-        // No socket of this family: the same to the engine as a network that cannot be reached.
-        let socket = self.towards(to).ok_or(io::ErrorKind::NetworkUnreachable)?;
-        let transmit =
-            Transmit { destination: to, ecn: None, contents: bytes, segment_size: segment, src_ip: None };
-        // Not through the runtime's readiness: it knows of none before it first slept, and a full queue is asked only
-        // once an input anyway.
-        socket.state.try_send(UdpSockRef::from(&socket.io), &transmit)
+    fn try_send(&mut self, to: Endpoint, bytes: &[u8], segment: Option<usize>) -> io::Result<()> {
+        self.by(to, |s| s.transmit(to.to, bytes, segment)).unwrap_or_else(|| Err(no_socket(to)))
+    }
+
+    fn try_send_whole(&mut self, to: Endpoint, bytes: &[u8]) -> io::Result<()> {
+        self.by(to, |s| s.transmit_whole(to.to, bytes)).unwrap_or_else(|| Err(no_socket(to)))
     }
 }

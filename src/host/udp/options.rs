@@ -5,6 +5,16 @@ use socket2::Socket;
 /// Wanted buffers: 10 Gbit/s for 3 ms, or a burst of 2,800 full packets while a game holds the core.
 pub(super) const BUFFER_BYTES: usize = 4 << 20;
 
+/// What a socket gets that at first only waits for the answer to a probe: a few dozen datagrams. There are hundreds of
+/// these, and what strangers send fills them all.
+const SMALL_BYTES: usize = 32 << 10;
+
+/// Asks for small buffers.
+pub(super) fn shrink_buffers(socket: &Socket) {
+    let _ = socket.set_recv_buffer_size(SMALL_BYTES);
+    let _ = socket.set_send_buffer_size(SMALL_BYTES);
+}
+
 /// Asks for large buffers. What the system grants is what it grants; a small buffer only loses bursts.
 pub(super) fn enlarge_buffers(socket: &Socket) {
     let granted = |got: std::io::Result<usize>| got.is_ok_and(|n| n >= BUFFER_BYTES);
@@ -18,6 +28,15 @@ pub(super) fn enlarge_buffers(socket: &Socket) {
         send = socket.send_buffer_size().unwrap_or(0),
         "socket buffers"
     );
+}
+
+/// For one datagram that is to arrive in one piece or not at all, whatever was learned about the way before: DF on
+/// IPv4, no cutting by the own kernel. `permit_fragments` ends it.
+pub(super) fn forbid_fragments(socket: &Socket, v4: bool) {
+    #[cfg(target_os = "linux")]
+    linux::forbid_fragments(socket, v4);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, v4);
 }
 
 /// Lets routers cut our IPv4 datagrams and the own kernel our IPv6 ones. `quinn-udp` forbids both because QUIC probes
@@ -49,6 +68,15 @@ mod linux {
     /// `IP_PMTUDISC_DONT` and `IPV6_PMTUDISC_WANT` of `<linux/in.h>` and `<linux/in6.h>`.
     const V4_DONT: libc::c_int = 0;
     const V6_WANT: libc::c_int = 1;
+
+    pub(super) fn forbid_fragments(socket: &Socket, v4: bool) {
+        if v4 {
+            set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+        } else {
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE);
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1);
+        }
+    }
 
     pub(super) fn permit_fragments(socket: &Socket, v4: bool) {
         if v4 {

@@ -20,6 +20,7 @@ pub struct Receiver {
     each: usize,
     metas: [RecvMeta; DATAGRAMS],
     got: usize,
+    via: Via,
     errors: u64,
 }
 
@@ -36,13 +37,13 @@ impl Receiver {
         let merges = sockets.into_iter().any(|s| s.state.gro_segments() > 1);
         let each = if merges { GRO_BYTES } else { PLAIN_BYTES };
         let memory = vec![0; each * DATAGRAMS].into_boxed_slice();
-        Self { memory, each, metas: [RecvMeta::default(); DATAGRAMS], got: 0, errors: 0 }
+        Self { memory, each, metas: [RecvMeta::default(); DATAGRAMS], got: 0, via: Via::Main, errors: 0 }
     }
 
     /// One read. True when there may be more.
     pub fn read(&mut self, socket: &Socket) -> bool {
-        self.got = 0;
-        let Self { memory, each, metas, got, errors } = self;
+        (self.got, self.via) = (0, socket.via);
+        let Self { memory, each, metas, got, errors, .. } = self;
         let outcome = socket.io.try_io(Interest::READABLE, || {
             for _ in 0..STALE_ERRORS {
                 let mut rest = memory.chunks_exact_mut(*each);
@@ -65,11 +66,12 @@ impl Receiver {
 
     /// What the last read brought. The datagrams lie end to end and are never split up or copied.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagrams<'_>> {
+        let via = self.via;
         let read = self.metas.iter().take(self.got).zip(self.memory.chunks_exact_mut(self.each));
-        read.filter_map(|(meta, buffer)| {
+        read.filter_map(move |(meta, buffer)| {
             let bytes = buffer.get_mut(..meta.len).filter(|b| !b.is_empty())?;
             let stride = if meta.stride == 0 { meta.len } else { meta.stride };
-            Some(Datagrams { via: Via::Main, from: meta.addr, bytes, stride })
+            Some(Datagrams { via, from: meta.addr, bytes, stride })
         })
     }
 

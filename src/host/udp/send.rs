@@ -7,7 +7,7 @@
 //! it sees that), the same bytes go out one by one. A full socket queue drops what is left of the input, counted.
 
 use crate::engine::sink::WanSink;
-use crate::model::addr::Endpoint;
+use crate::model::addr::{Endpoint, Via};
 use crate::model::limits::{PEERS, SEGMENTS};
 use std::io;
 use std::net::SocketAddr;
@@ -19,17 +19,25 @@ const ROOM: usize = 65_507;
 const BATCHES: usize = PEERS + 1;
 /// Failed destinations reported per input.
 const FAILED: usize = 16;
+/// Full queues remembered within an input.
+const FULL: usize = 8;
 
 /// A socket, or a test's idea of one.
 pub trait RawSend {
     /// How many datagrams one call may carry towards `to`; 1 when segmentation is not to be used.
-    fn max_segments(&self, to: SocketAddr) -> usize;
+    fn max_segments(&self, to: Endpoint) -> usize;
 
     /// Sends `bytes` as datagrams of `segment` bytes (the last may be shorter), or as one when `segment` is `None`.
     ///
     /// # Errors
     /// `WouldBlock` when the queue is full, and whatever the system says.
-    fn try_send(&mut self, to: SocketAddr, bytes: &[u8], segment: Option<usize>) -> io::Result<()>;
+    fn try_send(&mut self, to: Endpoint, bytes: &[u8], segment: Option<usize>) -> io::Result<()>;
+
+    /// Sends one datagram that must not be cut into fragments on its way.
+    ///
+    /// # Errors
+    /// As `try_send`; also when it is larger than the first link carries.
+    fn try_send_whole(&mut self, to: Endpoint, bytes: &[u8]) -> io::Result<()>;
 }
 
 /// What happened to datagrams.
@@ -49,7 +57,7 @@ pub struct SendCounts {
 
 #[derive(Debug, Clone)]
 struct Batch {
-    to: SocketAddr,
+    to: Endpoint,
     /// The run that waits: where its bytes lie, the size of its datagrams, how many there are.
     run: Range<usize>,
     segment: usize,
@@ -70,9 +78,8 @@ pub struct SendBatches<S> {
 /// What happened in this input and so far.
 #[derive(Debug)]
 struct Outcome {
-    /// Queues found full in this input.
-    full_v4: bool,
-    full_v6: bool,
+    /// Queues found full in this input: which way, and whether IPv6.
+    full: Vec<(Via, bool)>,
     failed: Vec<SocketAddr>,
     counts: SendCounts,
 }
@@ -93,8 +100,7 @@ impl<S: RawSend> SendBatches<S> {
             batches: Vec::with_capacity(BATCHES),
             reserved: None,
             outcome: Outcome {
-                full_v4: false,
-                full_v6: false,
+                full: Vec::with_capacity(FULL),
                 failed: Vec::with_capacity(FAILED),
                 counts: SendCounts::default(),
             },
@@ -104,7 +110,7 @@ impl<S: RawSend> SendBatches<S> {
     /// Sends everything that waits. Called at the end of each input.
     pub fn flush(&mut self) {
         self.flush_waiting();
-        (self.outcome.full_v4, self.outcome.full_v6) = (false, false);
+        self.outcome.full.clear();
     }
 
     /// A destination that could not be reached in the last input.
@@ -127,7 +133,7 @@ impl<S: RawSend> SendBatches<S> {
     }
 
     /// The batch of a destination; makes one, and room for one when all are taken.
-    fn batch_of(&mut self, to: SocketAddr) -> usize {
+    fn batch_of(&mut self, to: Endpoint) -> usize {
         // The last one first: an input mostly writes to one peer.
         if let Some(at) = self.batches.iter().rposition(|b| b.to == to) {
             return at;
@@ -171,14 +177,17 @@ impl<S: RawSend> SendBatches<S> {
 }
 
 impl Outcome {
-    fn is_full(&self, to: SocketAddr) -> bool {
-        if to.is_ipv6() { self.full_v6 } else { self.full_v4 }
+    fn is_full(&self, to: Endpoint) -> bool {
+        self.full.contains(&(to.via, to.to.is_ipv6()))
     }
 
-    fn note(&mut self, error: &io::Error, to: SocketAddr, datagrams: u64) {
+    fn note(&mut self, error: &io::Error, to: Endpoint, datagrams: u64) {
         if error.kind() == io::ErrorKind::WouldBlock {
             self.counts.full += datagrams;
-            *(if to.is_ipv6() { &mut self.full_v6 } else { &mut self.full_v4 }) = true;
+            // Beyond that, each datagram finds out anew.
+            if self.full.len() < FULL && !self.is_full(to) {
+                self.full.push((to.via, to.to.is_ipv6()));
+            }
             return;
         }
         if quinn_udp::is_msg_size_err(error) {
@@ -186,16 +195,15 @@ impl Outcome {
             return;
         }
         self.counts.failed += datagrams;
-        tracing::trace!(%to, %error, "send failed");
-        if is_unreachable(error) && self.failed.len() < FAILED && !self.failed.contains(&to) {
-            self.failed.push(to);
+        tracing::trace!(to = %to.to, via = ?to.via, %error, "send failed");
+        if is_unreachable(error) && self.failed.len() < FAILED && !self.failed.contains(&to.to) {
+            self.failed.push(to.to);
         }
     }
 }
 
 impl<S: RawSend> WanSink for SendBatches<S> {
     fn reserve(&mut self, to: Endpoint, len: usize) -> Option<&mut [u8]> {
-        let to = to.to;
         self.reserved = None;
         if len > ROOM || self.outcome.is_full(to) {
             return None;
@@ -234,6 +242,27 @@ impl<S: RawSend> WanSink for SendBatches<S> {
         batch.count += 1;
         batch.ended = len < batch.segment;
     }
+
+    fn commit_whole(&mut self, len: usize) {
+        let Some((at, room)) = self.reserved.take() else { return };
+        debug_assert!(len <= room, "more was written than was reserved");
+        if len == 0 || len > room {
+            return;
+        }
+        // What waits for this destination first: the order is kept. It leaves the run empty, right before the room.
+        self.flush_run(at);
+        let Some(batch) = self.batches.get_mut(at) else { return };
+        let (to, start) = (batch.to, at * ROOM + batch.run.end);
+        batch.run = batch.run.end + len..batch.run.end + len;
+        let datagram = self.memory.get(start..start + len).unwrap_or_default();
+        match self.socket.try_send_whole(to, datagram) {
+            Ok(()) => {
+                self.outcome.counts.calls += 1;
+                self.outcome.counts.sent += 1;
+            }
+            Err(e) => self.outcome.note(&e, to, 1),
+        }
+    }
 }
 
 /// Whether the system says that there is no way to the destination now (as opposed to: no room, or refused).
@@ -262,14 +291,23 @@ mod tests {
         refuses_segments: bool,
         room: Option<usize>,
         unreachable: bool,
+        whole: usize,
     }
 
     impl RawSend for Paper {
-        fn max_segments(&self, _: SocketAddr) -> usize {
+        fn max_segments(&self, _: Endpoint) -> usize {
             self.segments
         }
 
-        fn try_send(&mut self, to: SocketAddr, bytes: &[u8], segment: Option<usize>) -> io::Result<()> {
+        fn try_send_whole(&mut self, to: Endpoint, bytes: &[u8]) -> io::Result<()> {
+            if bytes.len() > 1000 {
+                return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+            }
+            self.whole += 1;
+            self.try_send(to, bytes, None)
+        }
+
+        fn try_send(&mut self, to: Endpoint, bytes: &[u8], segment: Option<usize>) -> io::Result<()> {
             if self.unreachable {
                 return Err(io::ErrorKind::NetworkUnreachable.into());
             }
@@ -282,7 +320,7 @@ mod tests {
             }
             self.calls += 1;
             let size = segment.unwrap_or(bytes.len());
-            self.sent.extend(bytes.chunks(size).map(|d| (to, d.to_vec())));
+            self.sent.extend(bytes.chunks(size).map(|d| (to.to, d.to_vec())));
             Ok(())
         }
     }
@@ -377,6 +415,42 @@ mod tests {
         assert_eq!(s.pop_failed(), Some(to(5)));
         assert_eq!(s.pop_failed(), None);
         assert_eq!(s.counts().failed, 10);
+    }
+
+    #[test]
+    fn a_whole_datagram_leaves_alone_at_once_and_in_its_place() {
+        let mut s = paper(64);
+        (0..3u8).for_each(|n| assert!(put(&mut s, 1, &[n; 50])));
+        s.reserve(Endpoint::main(to(1)), 90).unwrap()[..50].fill(3);
+        s.commit_whole(50);
+        assert_eq!((s.socket.calls, s.socket.whole), (2, 1), "what waited for the destination went first");
+        (4..6u8).for_each(|n| assert!(put(&mut s, 1, &[n; 50])));
+        s.flush();
+        assert_eq!(bodies(&s, 1), (0..6u8).map(|n| vec![n; 50]).collect::<Vec<_>>());
+        assert_eq!((s.socket.calls, s.counts().sent), (3, 6));
+        s.reserve(Endpoint::main(to(1)), 1400).unwrap().fill(9);
+        s.commit_whole(1400);
+        assert_eq!((s.counts().too_big, s.counts().failed), (1, 0), "too long is no failure of the way");
+        assert!(s.pop_failed().is_none());
+    }
+
+    #[test]
+    fn the_same_address_by_two_ways_is_two_destinations() {
+        let mut s = paper(64);
+        let extra = Endpoint { via: Via::Extra(3), to: to(1) };
+        for n in 0..4u8 {
+            assert!(put(&mut s, 1, &[n; 50]));
+            s.reserve(extra, 50).unwrap().fill(n);
+            s.commit(50);
+        }
+        s.flush();
+        assert_eq!((s.socket.calls, s.socket.sent.len()), (2, 8));
+        s.socket.room = Some(8);
+        s.reserve(extra, 50).unwrap().fill(9);
+        s.commit(50);
+        s.flush_waiting();
+        assert!(s.reserve(extra, 50).is_none(), "this queue is full");
+        assert!(s.reserve(Endpoint::main(to(1)), 50).is_some(), "and this one is another");
     }
 
     #[test]
