@@ -90,9 +90,9 @@ class Player:
 
 class Ground:
     """The lab of one measurement: kinds a and b, options opt (both sites), opt_a, opt_b; second: a
-    second relay, 'server' or 'coturn'."""
+    second relay, 'server' or 'coturn'; serverless: nothing runs on the public side."""
 
-    def __init__(self, name, a, b, opt=None, opt_a=None, opt_b=None, second=None, log=None):
+    def __init__(self, name, a, b, opt=None, opt_a=None, opt_b=None, second=None, serverless=False):
         self.dir = tempfile.mkdtemp(prefix='natlab-data-')
         self.logs = f'{LOGS}/{name.replace("/", "+")}'
         self.wires, self.t0 = None, now()
@@ -100,12 +100,12 @@ class Ground:
         os.makedirs(self.logs)
         self.lab = Lab()
         try:
-            self._build(a, b, opt or {}, opt_a or {}, opt_b or {}, second)
+            self._build(a, b, opt or {}, opt_a or {}, opt_b or {}, second, serverless)
         except BaseException:
             self.close()
             raise
 
-    def _build(self, a, b, opt, opt_a, opt_b, second):
+    def _build(self, a, b, opt, opt_a, opt_b, second, serverless):
         opt = dict(dict(delay=15), **opt)
         lab = self.lab
         d = SERVER_DELAY if float(opt['delay']) else 0
@@ -117,7 +117,11 @@ class Ground:
             sb = lab.site('b', *(('port-restricted',) if b == 'same-carrier' else (b,)),
                           **dict(opt, **(dict(behind='a') if b == 'same-carrier' else {}), **opt_b))
             self.hosts = [sa.host, sb.host]
-        self.server, self.players, self.relay_args, self.second = self.serve(self.pubs[0]), [], [], None
+        self.players, self.relay_args, self.second = [], [], None
+        if serverless:                                       # the invite says where A is
+            self.server, self.planes = None, ['direct']
+            return
+        self.server = self.serve(self.pubs[0])
         self.planes = [f'server:http://{self.pubs[0].ip}:8667']
         if second == 'server':                               # the party meets at two servers, and each brings its relay
             self.second = self.serve(self.pubs[1], 'server2')
@@ -313,7 +317,8 @@ class Taps(Worker):
         return Packet((now(), size, proto, h[0] >> 4, out, *ends, bytes(h[20 if h[0] >> 4 == 4 else 40:]))) if size >= self.least else None
 
     def count(self, names, since, until):
-        return sum(since <= p.t <= until for n in names for p in list(self.seen[n]) if not p.out)
+        """Pings seen coming in; the kernel may hand over several as one."""
+        return sum(p.size // PING_BYTES for n in names for p in list(self.seen[n]) if not p.out and since <= p.t <= until)
 
 
 class Judge:
@@ -331,7 +336,7 @@ class Judge:
     def direct_since(self, after=0.0):
         """When pings began to pass without the servers: STRETCH of them in a row, at most a tenth lost or seen there."""
         sent = sorted((t, n) for n, t in list(self.pings.sent.items()) if t > after)
-        seen = sorted(p.t for n in self.pubs for p in list(self.taps.seen[n]) if not p.out and p.t > after)
+        seen = sorted(p.t for n in self.pubs for p in list(self.taps.seen[n]) if not p.out and p.t > after for _ in range(p.size // PING_BYTES))
         got = dict(self.pings.got)
         for i in range(len(sent) - self.STRETCH + 1):
             part = sent[i:i + self.STRETCH]

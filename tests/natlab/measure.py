@@ -7,6 +7,7 @@
   measure.py switch  [--runs 3]        a flow of 200 packets a second while the path changes
   measure.py probing [--runs 1]        how much probing costs a pair, first and second minute
   measure.py mtu     [--runs 1]        a narrow link: no black hole
+  measure.py serverless [--runs 3]     no control plane, no relay: the invite's addresses
   measure.py all                       all of these
   measure.py story NAME                one run with wide limits, for the tests
   measure.py table FILE…               the table of earlier results
@@ -116,7 +117,15 @@ def mtu():
         yield spec('a narrow link', 'mtu', 'symmetric', 'symmetric', dict(failed=0), f'relay, mtu={size}', want='relay', opt_b=dict(mtu=size))
 
 
-MODES = dict(matrix=(matrix, 3), hard=(hard, 10), recover=(recover, 3), switch=(switch, 3), probing=(probing, 1), mtu=(mtu, 1))
+def serverless():
+    for a, b, more in (('open', 'port-restricted', {}), ('open', 'symmetric', {}), ('port-restricted', 'port-restricted', dict(opt_a=dict(upnp=True))),
+                       ('symmetric', 'symmetric', dict(opt_a=dict(upnp=True)))):
+        yield spec('no server at all, by the invite alone', 'pair', a, b, dict(first=1.0, direct=1.0), f'{a}{" with UPnP" if more else ""} ← {b}',
+                   want='direct', serverless=True, **more)
+
+
+MODES = dict(matrix=(matrix, 3), hard=(hard, 10), recover=(recover, 3), switch=(switch, 3), probing=(probing, 1), mtu=(mtu, 1),
+             serverless=(serverless, 3))
 
 STORIES = {                                                  # limits of CI: three times the goals, on a machine that is busy
     'punch': spec('story', 'pair', 'port-restricted', 'port-restricted', dict(first=3.0, direct=3.0, outside='udp'), want='direct'),
@@ -135,7 +144,7 @@ STORIES = {                                                  # limits of CI: thr
 
 def ground(s):
     name = f"{s['kind']}.{s['cell']}.{s.get('run', 1)}".replace(' ', '')
-    return Ground(name, s['a'], s['b'], s.get('opt'), s.get('opt_a'), s.get('opt_b'), s.get('second'))
+    return Ground(name, s['a'], s['b'], s.get('opt'), s.get('opt_a'), s.get('opt_b'), s.get('second'), s.get('serverless', False))
 
 
 def up(g, s, cap=30, settle=0.0):
