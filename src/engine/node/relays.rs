@@ -13,7 +13,6 @@ use crate::engine::tunnel::session::Session;
 use crate::engine::turn::{Turn, TurnEvent, TurnIn, TurnSetup};
 use crate::model::addr::{Candidate, CandidateKind, Endpoint, Via};
 use crate::model::dice::{Dice, Seed};
-use crate::model::id::LinkId;
 use crate::model::relay::{RelayOffer, RelayWay};
 use crate::model::time::{Deadline, Mono, Now};
 use std::collections::VecDeque;
@@ -79,10 +78,9 @@ struct Line {
     why: Option<String>,
 }
 
-/// One relay: where its offer came from and when it was first tried.
+/// One relay, and when it was first tried.
 #[derive(Debug)]
 struct Server {
-    from: Option<LinkId>,
     offer: RelayOffer,
     since: Mono,
     /// TCP and TLS are tried too.
@@ -122,8 +120,8 @@ impl Relays {
         }
     }
 
-    /// A control plane offers these (`None`: the player named them).
-    pub(super) fn offered(&mut self, from: Option<LinkId>, offers: Vec<RelayOffer>, now: Mono) {
+    /// A control plane offers these, or the player named them.
+    pub(super) fn offered(&mut self, offers: Vec<RelayOffer>, now: Mono) {
         // Those it does not name any more work until they fail; there is nothing to be gained from dropping them.
         for mut offer in offers.into_iter().take(RELAYS) {
             offer.ways.truncate(WAYS);
@@ -136,7 +134,7 @@ impl Relays {
             } else if self.servers.len() < RELAYS {
                 // A way that is no UDP in front says that UDP is not to be counted on here.
                 let wide = !matches!(offer.ways.first(), Some(RelayWay::Udp { .. }));
-                self.servers.push(Server { from, offer, since: now, wide });
+                self.servers.push(Server { offer, since: now, wide });
             }
         }
         self.open_lines(now);
@@ -360,7 +358,7 @@ impl Relays {
     pub(super) fn handle_timeout(&mut self, now: Mono) {
         let own = std::mem::take(&mut self.waiting);
         if !own.is_empty() {
-            self.offered(None, own, now);
+            self.offered(own, now);
         }
         for line in &mut self.lines {
             line.turn.handle_timeout(now);
@@ -534,8 +532,8 @@ impl Line {
 
 impl<S: Session> Node<S> {
     /// A control plane offers relays.
-    pub(super) fn relays_offered(&mut self, link: LinkId, offers: Vec<RelayOffer>, now: Now) {
-        self.relays.offered(Some(link), offers, now.mono);
+    pub(super) fn relays_offered(&mut self, offers: Vec<RelayOffer>, now: Now) {
+        self.relays.offered(offers, now.mono);
         self.nat.set_servers(&self.relays.stun_servers(), now.mono);
         self.relays_settle(now);
     }
