@@ -322,6 +322,7 @@ impl<S: Session> Node<S> {
         for wire in datagrams.iter() {
             self.datagram(from, wire, now, wan, lan);
         }
+        self.answer_relays(now, wan);
         self.settle(now);
     }
 
