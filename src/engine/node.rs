@@ -18,7 +18,6 @@ mod rekeying;
 mod relays;
 mod report;
 mod roster;
-mod stub;
 mod timers;
 mod wan;
 

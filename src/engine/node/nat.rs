@@ -2,7 +2,7 @@
 //! opened; and what follows when a network shakes.
 
 use super::Node;
-use super::stub::{Probe, ProbeEvent};
+use crate::engine::nat::{Probe, ProbeEvent};
 use crate::engine::effect::{Effect, Lease};
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
