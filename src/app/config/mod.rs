@@ -31,8 +31,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where a `lanrage server` listens when nobody says.
-const SERVER_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
+const SERVER_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
 /// The device's name when nobody says.
 const ADAPTER: &str = "lanrage0";
 /// Characters of a device's name (IFNAMSIZ on Linux, with its NUL).
