@@ -19,3 +19,4 @@ pub mod relay;
 pub mod roster;
 pub mod sink;
 pub mod tunnel;
+pub mod turn;

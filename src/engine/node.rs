@@ -8,6 +8,7 @@
 mod inward;
 mod meeting;
 mod members;
+mod mtu;
 mod nat;
 mod outward;
 mod party;
@@ -130,6 +131,8 @@ struct Lan {
     firewall: Firewall,
     games: Games,
     buckets: BTreeMap<RuleIx, Bucket>,
+    /// The device's MTU.
+    mtu: u16,
 }
 
 /// The other peers and how to find them fast.
@@ -231,6 +234,7 @@ impl<S: Session> Node<S> {
                 firewall: Firewall::new(setup.open),
                 games: Games::default(),
                 buckets: BTreeMap::new(),
+                mtu: limits::MTU,
             },
             peers: Peers { list: Vec::new(), by_index: BTreeMap::new(), by_seat: [None; 256] },
             links,
@@ -403,7 +407,7 @@ impl<S: Session> Node<S> {
 
     fn configure_lan(&mut self) {
         let (v4, v6) = self.addresses();
-        let config = LanConfig { v4, subnet: self.party.subnet, v6, mtu: limits::MTU };
+        let config = LanConfig { v4, subnet: self.party.subnet, v6, mtu: self.lan.mtu };
         self.effects.push_back(Effect::ConfigureLan(config));
     }
 

@@ -1,6 +1,8 @@
 //! The control server: sockets around `engine::lobby`.
 //!
 //! * `gate`: who may connect: listening, connections per address, slow talkers
+//! * `sniff`: what a caller speaks: HTTP, TURN, or TLS with either inside, on every port
+//! * `tls`: the certificate
 //! * `pages`: plain HTTP: what this is, `/v1/info`, `/healthz`, `/metrics`, and the way into the WebSocket
 //! * `socket`: one WebSocket, one task
 //! * `hall`: the one task that owns the lobby, and the outboxes of all connections
@@ -12,13 +14,16 @@
 mod gate;
 mod hall;
 mod pages;
+mod sniff;
 mod socket;
 mod store;
+mod tls;
 
 use crate::engine::lobby::{Knobs, Lobby};
 use crate::host::clock::HostClock;
 use crate::host::entropy;
-use anyhow::{Context, bail};
+use crate::model::pin::Pin;
+use anyhow::Context;
 use gate::Gate;
 use hall::Hall;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -97,6 +102,7 @@ pub enum Tls {
 pub struct ServerHandle {
     addresses: Vec<SocketAddr>,
     warnings: Vec<String>,
+    pin: Option<Pin>,
     stop: CancellationToken,
     connections: TaskTracker,
     hall: JoinHandle<anyhow::Result<()>>,
@@ -115,6 +121,12 @@ impl ServerHandle {
         &self.warnings
     }
 
+    /// The fingerprint of its certificate, when it speaks TLS.
+    #[must_use]
+    pub const fn pin(&self) -> Option<Pin> {
+        self.pin
+    }
+
     /// Says goodbye to everybody, stores everything and stops.
     ///
     /// # Errors
@@ -131,7 +143,7 @@ impl ServerHandle {
 /// Runs a server until Ctrl-C or a termination signal.
 ///
 /// # Errors
-/// When it cannot start (address in use, data folder not usable, TLS asked for) or cannot store at the end.
+/// When it cannot start (address in use, data folder or certificate not usable) or cannot store at the end.
 pub async fn serve(options: ServerOptions) -> anyhow::Result<()> {
     let plain = options.tls == Tls::None;
     let handle = start(options).await?;
@@ -154,13 +166,7 @@ pub async fn serve(options: ServerOptions) -> anyhow::Result<()> {
 /// # Errors
 /// When it cannot start.
 pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
-    match &options.tls {
-        Tls::None => {}
-        Tls::Files { .. } | Tls::SelfSigned => bail!(
-            "TLS is not there yet: this version serves plain HTTP only, and will not do so when encryption was asked \
-             for. Leave out the --tls options and put a proxy with TLS (such as Caddy) in front"
-        ),
-    }
+    let identity = tls::load(&options.tls, &options.data_dir)?;
     let wanted = match options.listen.as_slice() {
         [] => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))],
         some => some.to_vec(),
@@ -191,12 +197,18 @@ pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
     ));
     let gate = Arc::new(Gate::new(options.connections_per_address, options.connections));
     let router = pages::router(pages::Desk::new(hall, &options));
+    let pin = identity.as_ref().map(|i| i.pin);
+    let rooms = gate::Rooms {
+        router,
+        tls: identity.map(|i| i.acceptor),
+        turn: None,
+        tasks: connections.clone(),
+        stop: stop.clone(),
+    };
     for listener in listeners {
-        let open =
-            gate::listen(listener, Arc::clone(&gate), router.clone(), connections.clone(), stop.clone());
-        connections.spawn(open);
+        connections.spawn(gate::listen(listener, Arc::clone(&gate), rooms.clone()));
     }
-    Ok(ServerHandle { addresses, warnings: opened.warnings, stop, connections, hall: hall_task })
+    Ok(ServerHandle { addresses, warnings: opened.warnings, pin, stop, connections, hall: hall_task })
 }
 
 async fn terminated() -> anyhow::Result<()> {

@@ -136,6 +136,7 @@ mod tests {
             seat: Seat(7),
             seat_since: 1,
             candidates: vec![Candidate { addr, kind: CandidateKind::Host }; candidates],
+            nat: crate::model::nat::NatFacts::default(),
             games: vec!["minecraft-java".into()],
             incarnation: 1,
         };

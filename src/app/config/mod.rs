@@ -19,6 +19,7 @@ use crate::engine::effect::Knobs;
 use crate::host::control::ControlChoice;
 use crate::model::addr::Subnet;
 use crate::model::limits;
+use crate::server::Tls;
 use crate::ui::cli::args::{GlobalArgs, RunArgs, ServerArgs};
 use crate::wire::invite::{ControlHint, Invite};
 pub(in crate::app) use file::read_text;
@@ -93,6 +94,8 @@ pub struct ServeConfig {
     pub listen: Vec<SocketAddr>,
     /// Where it keeps parties.
     pub data_dir: PathBuf,
+    /// Encryption of the connections.
+    pub tls: Tls,
     /// The names under which players reach it; empty: any.
     pub names: Vec<String>,
     /// Between two sweeps of silent peers.
@@ -142,10 +145,14 @@ pub fn for_server(
     server: &ServerArgs,
     variables: &Variables,
 ) -> Result<Layers, Failure> {
+    let path = |file: &Option<PathBuf>| file.iter().map(|f| f.to_string_lossy().into_owned()).collect();
     let flags = [
         data_dir_flag(global),
         ("server.listen", server.listen.clone()),
         ("server.store", server.store.iter().cloned().collect()),
+        ("server.tls_cert", path(&server.tls_cert)),
+        ("server.tls_key", path(&server.tls_key)),
+        ("server.tls_self_signed", if server.tls_self_signed { vec!["true".to_owned()] } else { Vec::new() }),
     ];
     Layers::fold(global.config.as_deref(), variables, flags)
 }
@@ -231,10 +238,38 @@ impl ServeConfig {
             listen: if listen.is_empty() { vec![SERVER_LISTEN] } else { listen },
             names: layers.each("server.names", "write a host name, such as play.example.org", plain)?,
             data_dir: data_dir(global, layers)?,
+            tls: tls(layers)?,
             sweep: layers.seconds("timing.sweep")?.unwrap_or(limits::SWEEP),
             knobs: timing::knobs(layers)?,
         })
     }
+}
+
+/// Both files, or a certificate of one's own, or nothing.
+fn tls(layers: &Layers) -> Result<Tls, Failure> {
+    let own = layers.switch("server.tls_self_signed")?;
+    let file = |name| layers.text(name).map(PathBuf::from);
+    match (file("server.tls_cert"), file("server.tls_key"), layers.raw("server.tls_self_signed")) {
+        (None, None, _) => Ok(if own { Tls::SelfSigned } else { Tls::None }),
+        (Some(_), _, Some(raw)) | (_, Some(_), Some(raw)) if own => {
+            Err(raw
+                .wrong("a certificate of its own, or that of files, but not both", "leave one of them away"))
+        }
+        (Some(cert), Some(key), _) => Ok(Tls::Files { cert, key }),
+        (Some(_), None, _) => {
+            Err(half(layers, "server.tls_cert", "a certificate needs its key", "--tls-key FILE"))
+        }
+        (None, Some(_), _) => {
+            Err(half(layers, "server.tls_key", "a key needs its certificate", "--tls-cert FILE"))
+        }
+    }
+}
+
+fn half(layers: &Layers, name: &str, what: &str, missing: &str) -> Failure {
+    let hint = format!("add {missing}");
+    layers
+        .raw(name)
+        .map_or_else(|| Failure::usage("bad_option", what, hint.clone()), |raw| raw.wrong(what, &hint))
 }
 
 fn invite(layers: &Layers) -> Result<Option<Invite>, Failure> {

@@ -98,6 +98,7 @@ impl<S: Session> Node<S> {
             }
         }
         self.run_punch(at, now, wan);
+        self.run_mtu(at, now, wan);
         self.greet(at, now, wan);
     }
 
@@ -270,5 +271,5 @@ fn peer_deadline<S: Session>(peer: &Peer<S>, knobs: &Knobs) -> Option<Deadline> 
             Some(Deadline::new(last_sign(peer) + knobs.gone_after, "gone"))
         }
     };
-    [peer.punch.deadline(), presence].into_iter().fold(machines, Deadline::earlier)
+    [peer.punch.deadline(), peer.mtu.deadline(), presence].into_iter().fold(machines, Deadline::earlier)
 }

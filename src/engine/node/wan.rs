@@ -360,6 +360,7 @@ impl<S: Session> Node<S> {
                     peer.agent.pong(frame.number, now.mono);
                 }
                 let seen = postcard::from_bytes::<SocketAddr>(body).ok();
+                self.mtu_pong(at, frame.number, now);
                 if let (Some(seen), Route::Straight(Endpoint { via: Via::Main, to })) = (seen, from) {
                     self.seen_from_outside(at, seen, to);
                 }

@@ -6,6 +6,7 @@ use crate::engine::lan::guard::SeqWindow;
 use crate::engine::lan::pace::Bucket;
 use crate::engine::parts::Gather;
 use crate::engine::path::agent::Agent;
+use crate::engine::path::mtu::PathMtu;
 use crate::engine::path::punch::Punch;
 use crate::engine::roster::Member;
 use crate::model::addr::Seat;
@@ -64,6 +65,8 @@ pub struct Peer<S> {
     pub agent: Agent,
     /// Opening the way when both routers are hard.
     pub punch: Punch,
+    /// How large packets to it may be.
+    pub mtu: PathMtu,
     /// What its router is like, as its record says.
     pub nat: NatFacts,
     /// Our receiver index of the session.
@@ -127,6 +130,7 @@ impl<S: Session> Peer<S> {
             session: S::new(setup, now),
             agent,
             punch,
+            mtu: PathMtu::default(),
             nat: member.record.nat,
             presence: Presence::Dormant,
             since: now.mono,
