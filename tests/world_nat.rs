@@ -129,7 +129,9 @@ fn a_router_that_opens_ports_makes_the_impossible_pair_direct() {
     for by in [PortMapping::Pcp, PortMapping::NatPmp, PortMapping::Upnp] {
         let speaks = Site { speaks: Some(by), ..Site::new(Kind::Symmetric) };
         let pairs = [Kind::Symmetric, Kind::CgnatSymmetric, Kind::SymmetricSequential, Kind::PortRestricted]
-            .map(|kind| (format!("symmetric with {} / {}", by.word(), kind.word()), vec![speaks, Site::new(kind)]));
+            .map(|kind| {
+                (format!("symmetric with {} / {}", by.word(), kind.word()), vec![speaks, Site::new(kind)])
+            });
         must_meet(pairs.map(|(name, sites)| (name, sites, vec![0, 1])));
     }
 }
@@ -240,7 +242,8 @@ fn a_computer_that_gets_another_address_or_moves_is_back_in_three_seconds() {
 
 #[test]
 fn a_computer_that_moves_into_a_blocked_network_is_back_by_a_stream() {
-    let sites = [Site::new(Kind::PortRestricted), Site::new(Kind::PortRestricted), Site::new(Kind::UdpBlocked)];
+    let sites =
+        [Site::new(Kind::PortRestricted), Site::new(Kind::PortRestricted), Site::new(Kind::UdpBlocked)];
     let world = evening(&sites, &[0, 1], 1);
     assert_eq!(world.permit(0, 1), Permit::Direct(By::Plain));
     must_recover(world, &[Step::Roam(1, plan::card(&sites, 2, 50))], seconds(5));
@@ -357,7 +360,8 @@ fn the_traffic_of_an_attempt_is_bounded() {
 fn a_punch_through_a_small_table_does_not_cost_a_neighbour_its_path() {
     // Computer 2 sits beside the one behind the symmetric router whose table is small.
     let small = Site { size: 500, ..Site::new(Kind::Symmetric) };
-    let mut world = nat_party(&[Site::new(Kind::PortRestricted), small, Site::new(Kind::FullCone)], &[2, 1, 0], 1);
+    let mut world =
+        nat_party(&[Site::new(Kind::PortRestricted), small, Site::new(Kind::FullCone)], &[2, 1, 0], 1);
     start(&mut world);
     world.run_for(seconds(90));
     for (a, b) in [(0, 1), (1, 0), (1, 2), (2, 1), (0, 2), (2, 0)] {

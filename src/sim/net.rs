@@ -209,7 +209,13 @@ impl Net {
     }
 
     /// When a message of a stream between a computer and a server arrives: what is lost is sent again.
-    pub(super) fn streamed(&mut self, (pc, server): (usize, usize), up: bool, now: Mono, again: Duration) -> Mono {
+    pub(super) fn streamed(
+        &mut self,
+        (pc, server): (usize, usize),
+        up: bool,
+        now: Mono,
+        again: Duration,
+    ) -> Mono {
         // Places of their own, so that streams do not change what happens to datagrams.
         let (pc, server) = (3000 + pc, 4000 + server);
         let (out, into) = if up { (pc, server) } else { (server, pc) };

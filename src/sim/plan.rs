@@ -57,7 +57,8 @@ impl Site {
     #[must_use]
     pub fn decode([kind, habits, life, more]: [u8; 4]) -> Self {
         // Symmetric and port-restricted ones are the interesting half, so they come more often.
-        let weighted = [Kind::PortRestricted, Kind::Symmetric, Kind::PortRestricted, Kind::Cgnat, Kind::Symmetric];
+        let weighted =
+            [Kind::PortRestricted, Kind::Symmetric, Kind::PortRestricted, Kind::Cgnat, Kind::Symmetric];
         let at = usize::from(kind) % (Kind::ALL.len() + weighted.len());
         let kind = Kind::ALL.get(at).copied().unwrap_or_else(|| weighted[at - Kind::ALL.len()]);
         let protocols = [PortMapping::Pcp, PortMapping::NatPmp, PortMapping::Upnp];
@@ -164,7 +165,8 @@ mod tests {
     fn zeros_are_an_open_site_and_every_kind_can_be_had() {
         assert_eq!(Site::decode([0; 4]).kind, Kind::Open);
         assert_eq!((Site::decode([0; 4]).speaks, Site::decode([0; 4]).v6), (None, V6::None));
-        let kinds: std::collections::BTreeSet<_> = (0..=255).map(|b| Site::decode([b, 0, 0, 0]).kind).collect();
+        let kinds: std::collections::BTreeSet<_> =
+            (0..=255).map(|b| Site::decode([b, 0, 0, 0]).kind).collect();
         assert_eq!(kinds.len(), Kind::ALL.len());
     }
 

@@ -90,8 +90,14 @@ impl Scenario {
     /// Reads a story.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Self {
-        let mut story =
-            Self { bytes: bytes.to_vec(), mood: Mood::Calm, pcs: 2, liar: false, nats: None, steps: Vec::new() };
+        let mut story = Self {
+            bytes: bytes.to_vec(),
+            mood: Mood::Calm,
+            pcs: 2,
+            liar: false,
+            nats: None,
+            steps: Vec::new(),
+        };
         story.mood = match story.byte(0) % 8 {
             0..=2 => Mood::Calm,
             3 | 4 => Mood::Lossy,
@@ -102,7 +108,8 @@ impl Scenario {
         // What a liar does is about sessions; how it gets through NATs is not.
         story.liar = story.mood == Mood::Rough && story.byte(13) & 6 == 6 && story.nats.is_none();
         let (start, len, most) = STEP_BYTES;
-        let most = if story.nats.is_some() { usize::from(story.byte(NAT_BYTES.0 + 1)) % (most + 1) } else { most };
+        let most =
+            if story.nats.is_some() { usize::from(story.byte(NAT_BYTES.0 + 1)) % (most + 1) } else { most };
         let count = (bytes.len().saturating_sub(start) / len).min(most);
         story.steps = (0..count).map(|i| story.step(start + i * len)).collect();
         story

@@ -51,7 +51,7 @@ fn say(server: &mut Server, by: By, bytes: &[u8]) -> Vec<Out> {
 
 /// Allocates with these credentials: the relayed address, or the error.
 fn allocate(server: &mut Server, by: By, offer: &RelayOffer) -> Result<SocketAddr, u16> {
-    let ask = built(Method::Allocate, Class::Request, Builder::requested_transport_udp);
+    let ask = built(Method::Allocate, Class::Request, |m| m.requested_transport_udp());
     let (_, challenge) = only(say(server, by, &ask));
     let challenge = Message::parse(&challenge).unwrap();
     assert_eq!(challenge.error().map(|e| e.0), Some(401));
@@ -92,7 +92,8 @@ fn members_allocate_by_datagrams_and_streams_and_nobody_else_does() {
     let relayed = allocate(&mut s, udp, &good).unwrap();
     assert_eq!(relayed.ip(), s.addresses[0]);
     s.connected(9, (0, 3), a("11.0.4.2:500"), SocketAddr::new(s.addresses[0], TLS_PORT));
-    let other = allocate(&mut s, By::Stream(9), &offer(&s, 2, now().unix.as_secs() + 60)).unwrap();
+    let second = offer(&s, 2, now().unix.as_secs() + 60);
+    let other = allocate(&mut s, By::Stream(9), &second).unwrap();
     assert_ne!(relayed, other);
     assert_eq!(s.allocations(), 2);
     let late = offer(&s, 3, now().unix.as_secs() - 1);

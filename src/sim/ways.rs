@@ -86,7 +86,8 @@ pub fn must_be_best(world: &mut World) {
         for &b in live.iter().filter(|b| **b != a) {
             if !world.is_best(a, b) {
                 let shown = world.path_of(a, b).map(|p| (p.kind, p.remote, p.why));
-                let text = format!("pc{a} to pc{b}: permitted is {:?}, its path is {shown:?}", world.permit(a, b));
+                let text =
+                    format!("pc{a} to pc{b}: permitted is {:?}, its path is {shown:?}", world.permit(a, b));
                 world.oracle.violate(now, text);
             }
         }

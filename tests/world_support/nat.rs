@@ -11,7 +11,8 @@ use std::time::Duration;
 pub fn nat_party(sites: &[Site], homes: &[usize], relays: u8) -> World {
     let seed = Seed::from_u64(homes.iter().fold(9, |acc, h| acc * 31 + *h as u64));
     let lan = Weather { delay: Duration::from_micros(400), ..Weather::default() };
-    let wan = Weather { delay: Duration::from_millis(30), jitter: Duration::from_millis(2), ..Weather::default() };
+    let wan =
+        Weather { delay: Duration::from_millis(30), jitter: Duration::from_millis(2), ..Weather::default() };
     let mut net = Net::new(vec![Router::None; sites.len()], lan, wan, seed.fork("net"));
     plan::lay(&mut net, sites, seed.fork("boxes"));
     let disk = Disk { memory: Memory::default(), epoch: 0, party: PartySecret([5; 16]) };
