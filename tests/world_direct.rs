@@ -148,3 +148,42 @@ fn a_flood_of_knocks_costs_a_member_little_and_others_nothing() {
     assert!(count(&world, 0, Count::WanOut) - sent < 10);
     must_end_well(&mut world);
 }
+
+#[test]
+fn a_removal_reaches_those_who_stay_though_half_of_all_packets_are_lost() {
+    let mut world = serverless(&[0, 1, 2, 3]);
+    start(&mut world);
+    world.chaos.fair = false;
+    world.net.wan.loss = 500;
+    world.apply(Step::Kick(3));
+    world.run_for(seconds(40));
+    for pc in 0..3 {
+        assert_eq!(world.pcs[pc].disk.epoch, 1, "pc{pc}");
+    }
+    world.net.wan.loss = 0;
+    world.run_for(seconds(60));
+    all_joined(&world, &[0, 1, 2]);
+    assert!(sees(&world, 0, 3).is_none() && world.pcs[3].disk.epoch == 0);
+}
+
+#[test]
+fn a_removal_reaches_a_large_party_by_tunnels_alone() {
+    let homes: Vec<usize> = (0..32).map(|n| n % 8).collect();
+    let mut world = serverless(&homes);
+    for pc in 0..32 {
+        world.apply(Step::Start(pc));
+        world.run_for(Duration::from_millis(if pc == 0 { 2000 } else { 200 }));
+    }
+    world.run_for(seconds(10));
+    let others: Vec<usize> = (0..32).filter(|pc| *pc != 7).collect();
+    all_joined(&world, &others);
+    assert_eq!(dropped(&world, 0, DropReason::Flood), 0);
+    world.chaos.fair = false;
+    world.apply(Step::Kick(7));
+    world.run_for(seconds(5));
+    for pc in &others {
+        assert_eq!(world.pcs[*pc].disk.epoch, 1, "pc{pc}");
+    }
+    world.run_for(seconds(10));
+    all_joined(&world, &others);
+}

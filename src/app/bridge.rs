@@ -15,16 +15,18 @@ use crate::app::config::{ModeWish, RunConfig};
 use crate::engine::direct::DirectSetup;
 use crate::engine::effect::{LinkSetup, Setup};
 use crate::host::clock::{self, HostClock};
+use crate::host::control::beacon::Beacon;
 use crate::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
 use crate::host::drive::{self, Device, Outside, Parts};
 use crate::host::lan::{LanOptions, clean_leftovers};
+use crate::host::lease::{self, LeaseSetup};
 use crate::host::store::Store;
 use crate::host::udp::Bound;
 use crate::host::{cards, entropy, threads, udp};
 use crate::model::addr::Card;
-use crate::model::dice::Seed;
+use crate::model::dice::{Dice, Seed};
 use crate::model::id::{LinkId, PartyId, PeerId};
-use crate::model::key::NodeKeys;
+use crate::model::key::{NodeKeys, PartyKeys};
 use crate::model::status::{Event, Mode, NatStatus, Status, Trouble};
 use crate::rules::ruleset::Ruleset;
 use crate::rules::{compile, shipped};
@@ -35,10 +37,14 @@ use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use tasks::Keeper;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 /// The last write to a slow disk may take this long before the program ends without it.
 const LAST_WRITE: Duration = Duration::from_secs(5);
+
+/// And its beacon's goodbye this long.
+const LAST_GOODBYE: Duration = Duration::from_secs(1);
 
 /// Starts a node and everything around it; returns as soon as it runs.
 ///
@@ -53,6 +59,7 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
     let opened = ground.open_party(&config, &seed)?;
     let (controls, direct) = split_direct(parse_controls(&opened.kept.control)?, opened.owned);
     let bound = ground.bind(&config)?;
+    let shine = (config.beacon && direct.on).then(|| bound.port()).flatten();
     let memory = ground.store.memory(opened.kept.id())?;
     ground.warnings.extend(ground.store.take_warnings());
 
@@ -86,10 +93,12 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
         invite,
         doors,
     };
-    ground.finish(config.adapter, &opened, parts, out).map(|(handle, events, mut end)| {
-        end.slow = Some(slow);
-        Running { handle, events, end }
-    })
+    ground.finish(&opened, (config.adapter, shine, seed.dice("beacon")), parts, out).map(
+        |(handle, events, mut end)| {
+            end.slow = Some(slow);
+            Running { handle, events, end }
+        },
+    )
 }
 
 /// What is there before the node is.
@@ -157,8 +166,8 @@ impl Ground {
     /// Starts the threads and tasks.
     fn finish(
         self,
-        adapter: String,
         opened: &Opened,
+        (adapter, shine, dice): (String, Option<u16>, Dice),
         parts: Parts<Device>,
         out: Outside,
     ) -> Result<(NodeHandle, mpsc::Receiver<Event>, End), Trouble> {
@@ -170,7 +179,16 @@ impl Ground {
         } = out;
         // Only the carriers hold this end now: when it closes, they have said their goodbyes.
         drop(control);
+        let local = parts.bound.v4();
+        let (seen, cards) = watch::channel(parts.cards.clone());
         let data = drive::spawn(parts)?;
+        let beacon = shine.and_then(|port| {
+            let setup = opened.setup();
+            let keys = PartyKeys::new(setup.id, setup.epoch, &setup.secret);
+            let started = Beacon::start(keys, port, &cards.borrow(), dice, facts.clone());
+            started.map_err(|trouble| drop(event_door.try_send(Event::Warning(trouble)))).ok()
+        });
+        let beacon = beacon.map(|b| tokio::spawn(tasks::shine(b, opened.kept.id(), cards, keep.clone())));
         let keeper = Keeper {
             store: self.store,
             parties: self.parties,
@@ -179,12 +197,27 @@ impl Ground {
             events: event_door.clone(),
         };
         let kept = tokio::spawn(keeper.run(keep));
-        let cards = tokio::spawn(tasks::watch_cards(adapter, facts, event_door, lease));
+        let stop = CancellationToken::new();
+        let leasing = local.map(|local| {
+            // The same on every evening, so that a port that a crash left behind is still ours (PCP).
+            let nonce = Seed(self.secret.0).dice("port mapping").bytes();
+            let (again, facts, stop) = (Arc::clone(&lease), facts.clone(), stop.clone());
+            lease::spawn(LeaseSetup { local, nonce, again, facts, stop })
+        });
+        let watch = tasks::watch_cards(adapter, facts, event_door, (lease, seen));
+        let cards = tokio::spawn(watch);
         let (tell, ended) = std_mpsc::channel();
         tokio::spawn(async move {
             let trouble = data.await.unwrap_or_else(|_| Some(lost()));
             cards.abort();
+            stop.cancel();
+            if let Some(leasing) = leasing {
+                let _ = leasing.await;
+            }
             let _ = tokio::time::timeout(LAST_WRITE, kept).await;
+            if let Some(beacon) = beacon {
+                let _ = tokio::time::timeout(LAST_GOODBYE, beacon).await;
+            }
             let _ = tell.send(trouble);
         });
         Ok((NodeHandle { commands, status, invite }, events, End { abort, ended, slow: None }))

@@ -203,7 +203,7 @@ mod tests {
             for n in 0..4u16 {
                 opened += u32::from(k.admit_open(now));
                 checked += u32::from(k.admit_signature(now));
-                let far = SocketAddr::from(([198, 51, (ms % 250) as u8, n as u8], 4000));
+                let far = SocketAddr::from(([198, 51, (ms % 250) as u8, n.to_le_bytes()[0]], 4000));
                 many += u32::from(k.admit_answer(far, now));
             }
             one += u32::from(ms < 1000 && k.admit_answer(at(1), now));

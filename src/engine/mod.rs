@@ -12,6 +12,7 @@ pub mod knock;
 pub mod lan;
 pub mod link;
 pub mod lobby;
+pub mod nat;
 pub mod node;
 pub mod parts;
 pub mod path;

@@ -14,6 +14,7 @@ mod outward;
 mod party;
 mod planes;
 mod punching;
+mod rekeying;
 mod relays;
 mod report;
 mod roster;
@@ -50,6 +51,7 @@ use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
 use meeting::Meeting;
 use nat::Nat;
+use rekeying::Rekeying;
 use relays::Relays;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -183,6 +185,7 @@ pub struct Node<S = Noise> {
     initiations: Bucket,
     meeting: Meeting,
     gossip: Gossip,
+    rekeying: Option<Rekeying<S>>,
     todo: Todo,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -247,6 +250,7 @@ impl<S: Session> Node<S> {
             initiations: Bucket::new(INITIATIONS, now.mono),
             meeting: Meeting::new(setup.direct, seed.dice("meeting"), now.mono),
             gossip: Gossip::new(seed.dice("gossip"), now.mono),
+            rekeying: None,
             todo: Todo {
                 publish: true,
                 remember: true,

@@ -50,7 +50,7 @@ pub fn serverless(homes: &[usize]) -> World {
 }
 
 fn party_with(homes: &[usize], server: bool) -> World {
-    let seed = Seed::from_u64(homes.iter().fold(7, |acc, h| acc * 31 + *h as u64));
+    let seed = Seed::from_u64(homes.iter().fold(7u64, |acc, h| acc.wrapping_mul(31) + *h as u64));
     let lan = Weather { delay: Duration::from_micros(400), ..Weather::default() };
     let wan =
         Weather { delay: Duration::from_millis(30), jitter: Duration::from_millis(8), ..Weather::default() };

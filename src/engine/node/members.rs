@@ -1,6 +1,7 @@
 //! Messages between peers, goodbyes, and re-keying: how somebody is removed for good.
 
 use super::Node;
+use super::rekeying::{Late, Rekeying};
 use super::roster::RosterMessage;
 use crate::engine::counters::DropReason;
 use crate::engine::effect::Effect;
@@ -126,13 +127,17 @@ impl<S: Session> Node<S> {
             }
             self.forget_peer(id);
         }
+        let mut late = Vec::new();
         for at in 0..self.peers.list.len() {
             let Some((key, tunnel)) = self.peers.list.get(at).map(|p| (p.key, p.tunnel)) else { continue };
             let setup = self.session_setup(&key, tunnel);
             if let Some(peer) = self.peers.list.get_mut(at) {
-                peer.renew(setup, now);
+                let route = peer.agent.primary().filter(|_| peer.outbound.up);
+                let session = peer.renew(setup, now);
+                late.extend(route.map(|route| Late { id: peer.id, session, route }));
             }
         }
+        self.rekeying = Rekeying::new(rotation.clone(), late, self.party.owned_slot.is_some(), now.mono);
         self.reindex();
         self.effects.push_back(Effect::Rekeyed { epoch: rotation.epoch, secret });
         self.todo.publish = true;

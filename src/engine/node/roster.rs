@@ -13,7 +13,7 @@ use crate::model::limits;
 use crate::model::record::Envelope;
 use crate::model::time::Now;
 use crate::wire::control::PeerMessage;
-use crate::wire::frame::{Frame, FrameKind};
+use crate::wire::frame::{Frame, FrameKind, HEADER};
 use std::collections::BTreeMap;
 
 impl<S: Session> Node<S> {
@@ -167,18 +167,27 @@ impl<S: Session> Node<S> {
         now: Now,
         wan: &mut impl WanSink,
     ) -> bool {
-        let Ok(body) = postcard::to_allocvec(message) else { return false };
-        if body.len() <= WHOLE {
-            let frame = self.own_frame(FrameKind::Message, 0);
-            return self.send_frame(at, None, frame, &body, now, wan);
-        }
-        let number = self.gossip.number();
-        let frame = self.own_frame(FrameKind::Part, number);
-        let parts = split(&body);
-        if parts.is_empty() {
+        let frames = self.frames_of(message);
+        !frames.is_empty() && frames.iter().all(|frame| self.seal_to(at, None, frame, now, wan))
+    }
+
+    /// A message as one frame, or as several where it is too long; none where it is too long for all parts.
+    pub(super) fn frames_of(&mut self, message: &PeerMessage) -> Vec<Vec<u8>> {
+        let Ok(body) = postcard::to_allocvec(message) else { return Vec::new() };
+        let (frame, bodies) = if body.len() <= WHOLE {
+            (self.own_frame(FrameKind::Message, 0), vec![body])
+        } else {
+            let number = self.gossip.number();
+            (self.own_frame(FrameKind::Part, number), split(&body))
+        };
+        if bodies.is_empty() {
             self.dropped(DropReason::TooBig);
         }
-        !parts.is_empty() && parts.iter().all(|part| self.send_frame(at, None, frame, part, now, wan))
+        let whole = |body: &Vec<u8>| {
+            let mut room = vec![0; HEADER];
+            frame.write(&mut room, body.len()).then(|| [&room[..], body].concat())
+        };
+        bodies.iter().filter_map(whole).collect()
     }
 
     /// A message of a peer, or a part of one, lies in the first bytes of `scratch`.

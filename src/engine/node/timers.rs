@@ -1,6 +1,7 @@
 //! Deadlines: sessions, paths, who is away, what fell silent. Also what happens when a path comes up.
 
 use super::Node;
+use super::rekeying::Rekeying;
 use super::wan::DEAF;
 use crate::engine::counters::Count;
 use crate::engine::effect::Knobs;
@@ -37,6 +38,7 @@ impl<S: Session> Node<S> {
         }
         self.run_meeting(now, wan);
         self.run_gossip(now, wan);
+        self.run_rekeying(now, wan);
         for (key, game) in self.lan.games.expired(now.mono) {
             self.say_lost(key, game, "no sign of life from it any more");
         }
@@ -245,6 +247,7 @@ impl<S: Session> Node<S> {
         first = Deadline::earlier(first, Some(Deadline::new(self.todo.sweep, "sweep")));
         first = Deadline::earlier(first, Some(self.gossip.deadline()));
         first = Deadline::earlier(first, self.meeting.deadline());
+        first = Deadline::earlier(first, self.rekeying.as_ref().map(Rekeying::deadline));
         for (link, _) in &self.links {
             first = Deadline::earlier(first, link.deadline());
         }

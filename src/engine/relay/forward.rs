@@ -17,8 +17,8 @@ use crate::wire::stun::{Class, Message, Method};
 use std::net::SocketAddr;
 use std::ops::Range;
 
-/// First bytes of ChannelData (RFC 8656, section 12: 0x4000 to 0x4fff) and of STUN (RFC 7983).
-const CHANNELS: std::ops::RangeInclusive<u8> = 0x40..=0x4f;
+/// First bytes of ChannelData (`channel::READABLE`) and of STUN (RFC 7983).
+const CHANNELS: std::ops::RangeInclusive<u8> = 0x40..=0x7f;
 const STUN: std::ops::RangeInclusive<u8> = 0..=3;
 
 impl Relay {

@@ -141,11 +141,11 @@ impl<S: Session> Peer<S> {
         }
     }
 
-    /// Starts over with a new session (the party was re-keyed, or the peer's tunnel key changed).
-    pub fn renew(&mut self, setup: SessionSetup, now: Now) {
+    /// Starts over with a new session (the party was re-keyed, or the peer's tunnel key changed); the old one comes out.
+    pub fn renew(&mut self, setup: SessionSetup, now: Now) -> S {
         self.index = setup.index;
         self.tunnel = setup.peer;
-        self.session = S::new(setup, now);
+        let old = std::mem::replace(&mut self.session, S::new(setup, now));
         self.outbound.greeted = false;
         self.outbound.compared = false;
         self.outbound.replayed = false;
@@ -153,6 +153,7 @@ impl<S: Session> Peer<S> {
         self.outbound.sent.clear();
         self.punch.stop();
         self.agent.session(false, now.mono);
+        old
     }
 
     /// Puts a packet into the waiting room; true when the oldest had to leave.

@@ -9,6 +9,7 @@
 //! a `Closed` may be on its way already), what was sent before it is still delivered, and an `Open` starts anew.
 //! Dropping the sender is a `Close`.
 
+pub mod beacon;
 pub mod choice;
 pub mod file;
 pub mod server;

@@ -176,6 +176,18 @@ pub struct ServerArgs {
     /// Speak TLS too, with a certificate of the server's own making; players get its fingerprint with the address
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub tls_self_signed: bool,
+    /// Address and UDP port of the relay (TURN and STUN); the port above serves too; repeatable [default: port 3478]
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "no_relay")]
+    pub relay: Vec<String>,
+    /// This server's address as players see it, when that is another than its own; two make better router tests; repeatable
+    #[arg(long, value_name = "IP")]
+    pub public_ip: Vec<String>,
+    /// Secret for the relay's credentials, shared with other relays [default: drawn and kept in the data folder]
+    #[arg(long, value_name = "TEXT")]
+    pub relay_secret: Option<String>,
+    /// No relay: peers that cannot reach each other directly will not meet
+    #[arg(long)]
+    pub no_relay: bool,
 }
 
 const SERVER_HELP: &str = "\

@@ -169,7 +169,7 @@ fn channels_and_permissions_of_one_allocation_are_counted() {
     assert_eq!((g.permit(&ANA, peer(7)).code, g.permit(&ANA, peer(8)).code), (0, 508));
     assert_eq!(g.permit(&ANA, peer(1)).code, 0, "known ones can be renewed");
     assert_eq!(g.bind(&ANA, 0x4001, peer(2)).code, 400, "a number stands for one peer");
-    assert_eq!(g.bind(&ANA, 0x5000, peer(2)).code, 400, "no channel's number");
+    assert_eq!(g.bind(&ANA, 0x8000, peer(2)).code, 400, "no channel's number");
 }
 
 #[test]

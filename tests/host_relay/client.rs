@@ -1,0 +1,1 @@
+//! A TURN client of a few lines, made of our own codec.
