@@ -14,7 +14,7 @@ use lanrage::engine::effect::Knobs;
 use lanrage::host::control::ControlChoice;
 use lanrage::model::command::Command;
 use lanrage::model::status::{Event, Trouble};
-use lanrage::wire::invite::Invite;
+use lanrage::wire::invite::{ControlHint, Invite};
 use netns::ip;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -34,6 +34,7 @@ fn config(data: &Path, shared: &Path) -> RunConfig {
         cards: None,
         subnet: None,
         adapter: "lanrage0".into(),
+        beacon: true,
         open: false,
         json: true,
         command: Vec::new(),
@@ -262,4 +263,76 @@ fn give_up_rights() {
         sets[1] &= !(1 << CAP_NET_ADMIN);
         assert_eq!(libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()), 0);
     }
+}
+
+/// Two nodes in two houses' worth of cables: the guest has an invite that names nobody's address.
+fn in_one_house(beacon: bool) -> (Duration, Vec<Event>) {
+    netns::inside(move || {
+        let dirs: [tempfile::TempDir; 3] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+        let direct = |dir: &Path, shared: &Path| {
+            let mut config = config(dir, shared);
+            config.control = vec![ControlChoice::Direct(Vec::new())];
+            config.beacon = beacon;
+            config
+        };
+        let other = netns::Elsewhere::new();
+        for (n, (here, there)) in [("vethA", "vethB"), ("vethC", "vethD")].into_iter().enumerate() {
+            other.cable(here, there);
+            ip(&format!("addr add 192.0.{n}.1/24 dev {here}"));
+            ip(&format!("link set {here} up"));
+            other.run(move || {
+                ip(&format!("addr add 192.0.{n}.2/24 dev {there}"));
+                ip(&format!("link set {there} up"));
+            });
+        }
+        let mut a = Node::start(direct(dirs[0].path(), dirs[2].path()));
+        let mut invite = Invite::parse(&a.ready().0).unwrap();
+        assert!(!addresses(&invite).is_empty(), "the invite itself names the cards");
+        invite.set_direct(Vec::new());
+        let mut config = direct(dirs[1].path(), dirs[2].path());
+        config.control.clear();
+        config.join = Some(invite);
+        let (took, events) = other.run(move || {
+            let began = Instant::now();
+            let mut b = Node::start(config);
+            let mut events = Vec::new();
+            while began.elapsed() < Duration::from_secs(6) {
+                match b.0.events.try_recv() {
+                    Ok(event) => events.push(event),
+                    Err(_) => std::thread::sleep(Duration::from_millis(5)),
+                }
+                if events.iter().any(|e| matches!(e, Event::Path { .. })) {
+                    break;
+                }
+            }
+            let took = began.elapsed();
+            assert_eq!(b.leave(), Ok(()));
+            (took, events)
+        });
+        if beacon {
+            a.wait(|e| matches!(e, Event::PeerLeft { .. }));
+        }
+        assert_eq!(a.leave(), Ok(()));
+        (took, events)
+    })
+}
+
+fn addresses(invite: &Invite) -> Vec<SocketAddr> {
+    let of = |hint: &ControlHint| match hint {
+        ControlHint::Direct(list) => list.clone(),
+        ControlHint::Server(_) | ControlHint::Folder(_) => Vec::new(),
+    };
+    invite.control.iter().flat_map(of).collect()
+}
+
+#[test]
+fn two_players_in_one_house_find_each_other_by_their_beacons_and_by_nothing_else() {
+    if !netns::possible() {
+        return;
+    }
+    let (took, events) = in_one_house(true);
+    assert!(events.iter().any(|e| matches!(e, Event::Path { .. })), "{events:#?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let (_, events) = in_one_house(false);
+    assert!(!events.iter().any(|e| matches!(e, Event::PeerJoined { .. })), "{events:#?}");
 }

@@ -12,6 +12,7 @@ use lanrage::host::drive::Outside;
 use lanrage::model::command::Command;
 use lanrage::model::id::CardId;
 use lanrage::model::status::Event;
+use lanrage::wire::invite::Invite;
 use lanrage::wire::packet::PacketView;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -68,6 +69,38 @@ fn who_leaves_is_said_to_have_left_and_the_loop_ends() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(a.port_is_gone(), "the LAN side was dropped");
     assert!(b.wait(|e| matches!(e, Event::PeerLeft { .. })).is_some());
+}
+
+#[test]
+fn without_a_control_plane_guests_meet_by_the_hosts_invite_and_go_on_without_him() {
+    let table = Table::new();
+    let began = Instant::now();
+    let mut a = Peer::direct(&table, "alice", None);
+    let Some(Event::Ready { invite, control, .. }) = a.wait(|e| matches!(e, Event::Ready { .. })) else {
+        panic!("ready");
+    };
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(control, "direct");
+    let of_a = Invite::parse(&invite).unwrap();
+    let mut b = Peer::direct(&table, "bob", Some(&of_a));
+    let mut c = Peer::direct(&table, "carol", Some(&of_a));
+    for peer in [&mut b, &mut c] {
+        for _ in 0..2 {
+            peer.wait(|e| matches!(e, Event::Path { .. })).expect("guests reach the host and each other");
+        }
+    }
+    let began = Instant::now();
+    assert!(a.leave().is_none());
+    b.wait(|e| matches!(e, Event::PeerLeft { .. })).expect("the host left");
+    assert!(began.elapsed() < Duration::from_secs(3));
+    // Whoever is left can invite others.
+    until(Duration::from_secs(3), || Invite::parse(&c.out.invite.borrow()).unwrap() != of_a);
+    let of_c = Invite::parse(&c.out.invite.borrow().clone()).unwrap();
+    let mut d = Peer::direct(&table, "dave", Some(&of_c));
+    for _ in 0..2 {
+        d.wait(|e| matches!(e, Event::Path { .. })).expect("the newcomer reaches both");
+    }
+    assert!(d.leave().is_none() && c.leave().is_none() && b.leave().is_none());
 }
 
 #[test]

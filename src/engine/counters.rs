@@ -50,6 +50,12 @@ counted! {
         Resent => "resent",
         /// Times the primary path of a peer changed.
         PathChanges => "path_changes",
+        /// Questions asked without a control plane.
+        KnocksSent => "knocks_sent",
+        /// Questions of members answered.
+        KnocksAnswered => "knocks_answered",
+        /// Records of others passed on inside tunnels.
+        RecordsPassed => "records_passed",
     }
 }
 
@@ -102,6 +108,10 @@ counted! {
         BadRecord => "drop.bad_record",
         /// More handshakes than one second allows.
         Flood => "drop.flood",
+        /// A knock of a stranger, or damaged.
+        BadKnock => "drop.bad_knock",
+        /// More knocks than one second allows.
+        KnockFlood => "drop.knock_flood",
     }
 }
 

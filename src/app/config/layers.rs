@@ -163,12 +163,20 @@ impl Layers {
     /// # Errors
     /// When it is neither on nor off.
     pub fn switch(&self, name: &str) -> Result<bool, Failure> {
+        self.switch_or(name, false)
+    }
+
+    /// The same with another word for silence.
+    ///
+    /// # Errors
+    /// When it is neither on nor off.
+    pub fn switch_or(&self, name: &str, silence: bool) -> Result<bool, Failure> {
         let read = |text: &str| match text {
             "true" | "1" | "yes" | "on" => Ok(true),
             "false" | "0" | "no" | "off" => Ok(false),
             other => Err(format!("`{}` is neither true nor false", other.escape_debug())),
         };
-        Ok(self.one(name, "write true or false", read)?.unwrap_or(false))
+        Ok(self.one(name, "write true or false", read)?.unwrap_or(silence))
     }
 
     /// A time.

@@ -19,6 +19,7 @@ use crate::engine::effect::Knobs;
 use crate::host::control::ControlChoice;
 use crate::model::addr::Subnet;
 use crate::model::limits;
+use crate::server::Tls;
 use crate::ui::cli::args::{GlobalArgs, RunArgs, ServerArgs};
 use crate::wire::invite::{ControlHint, Invite};
 pub(in crate::app) use file::read_text;
@@ -70,6 +71,8 @@ pub struct RunConfig {
     pub subnet: Option<Subnet>,
     /// Name of the device.
     pub adapter: String,
+    /// Be found in the same house, and find others there.
+    pub beacon: bool,
     /// Let all ports in.
     pub open: bool,
     /// Events as JSON.
@@ -93,6 +96,8 @@ pub struct ServeConfig {
     pub listen: Vec<SocketAddr>,
     /// Where it keeps parties.
     pub data_dir: PathBuf,
+    /// Encryption of the connections.
+    pub tls: Tls,
     /// The names under which players reach it; empty: any.
     pub names: Vec<String>,
     /// Between two sweeps of silent peers.
@@ -142,10 +147,14 @@ pub fn for_server(
     server: &ServerArgs,
     variables: &Variables,
 ) -> Result<Layers, Failure> {
+    let path = |file: &Option<PathBuf>| file.iter().map(|f| f.to_string_lossy().into_owned()).collect();
     let flags = [
         data_dir_flag(global),
         ("server.listen", server.listen.clone()),
         ("server.store", server.store.iter().cloned().collect()),
+        ("server.tls_cert", path(&server.tls_cert)),
+        ("server.tls_key", path(&server.tls_key)),
+        ("server.tls_self_signed", if server.tls_self_signed { vec!["true".to_owned()] } else { Vec::new() }),
     ];
     Layers::fold(global.config.as_deref(), variables, flags)
 }
@@ -202,6 +211,7 @@ impl RunConfig {
             adapter: layers
                 .one("adapter", "such as lanrage0 or eth9", adapter)?
                 .unwrap_or_else(|| ADAPTER.into()),
+            beacon: layers.switch_or("beacon", true)?,
             open: layers.switch("open")?,
             json: layers.switch("json")?,
             command: run.command.clone(),
@@ -231,10 +241,38 @@ impl ServeConfig {
             listen: if listen.is_empty() { vec![SERVER_LISTEN] } else { listen },
             names: layers.each("server.names", "write a host name, such as play.example.org", plain)?,
             data_dir: data_dir(global, layers)?,
+            tls: tls(layers)?,
             sweep: layers.seconds("timing.sweep")?.unwrap_or(limits::SWEEP),
             knobs: timing::knobs(layers)?,
         })
     }
+}
+
+/// Both files, or a certificate of one's own, or nothing.
+fn tls(layers: &Layers) -> Result<Tls, Failure> {
+    let own = layers.switch("server.tls_self_signed")?;
+    let file = |name| layers.text(name).map(PathBuf::from);
+    match (file("server.tls_cert"), file("server.tls_key"), layers.raw("server.tls_self_signed")) {
+        (None, None, _) => Ok(if own { Tls::SelfSigned } else { Tls::None }),
+        (Some(_), _, Some(raw)) | (_, Some(_), Some(raw)) if own => {
+            Err(raw
+                .wrong("a certificate of its own, or that of files, but not both", "leave one of them away"))
+        }
+        (Some(cert), Some(key), _) => Ok(Tls::Files { cert, key }),
+        (Some(_), None, _) => {
+            Err(half(layers, "server.tls_cert", "a certificate needs its key", "--tls-key FILE"))
+        }
+        (None, Some(_), _) => {
+            Err(half(layers, "server.tls_key", "a key needs its certificate", "--tls-cert FILE"))
+        }
+    }
+}
+
+fn half(layers: &Layers, name: &str, what: &str, missing: &str) -> Failure {
+    let hint = format!("add {missing}");
+    layers
+        .raw(name)
+        .map_or_else(|| Failure::usage("bad_option", what, hint.clone()), |raw| raw.wrong(what, &hint))
 }
 
 fn invite(layers: &Layers) -> Result<Option<Invite>, Failure> {
@@ -249,25 +287,30 @@ fn invite(layers: &Layers) -> Result<Option<Invite>, Failure> {
 /// Flags and variables decide; else an invite's own control planes; else the config file's. None at all is right only when a
 /// party of an earlier evening is known, because its control planes are remembered with it.
 fn control(layers: &Layers, join: Option<&Invite>, remembers: bool) -> Result<Vec<ControlChoice>, Failure> {
-    let hint = "write file:DIR, or server:http://HOST:8667 for a `lanrage server`";
+    let hint = "write auto, direct, file:DIR, or server:http://HOST:8667 for a `lanrage server`";
     let read = |text: &str| match text {
         "auto" => Ok(None),
-        "direct" => Err("`direct` is not in this version of lanrage".to_owned()),
         other => other.parse::<ControlChoice>().map_err(|e| e.to_string()).and_then(whole_path).map(Some),
     };
-    let given: Vec<_> = layers.each("control", hint, read)?.into_iter().flatten().collect();
+    let read = layers.each("control", hint, read)?;
+    let auto = read.contains(&None);
+    let mut given: Vec<_> = read.into_iter().flatten().collect();
+    // `auto` beside others: those, and what is always possible.
+    if auto && !given.is_empty() && !given.iter().any(|c| matches!(c, ControlChoice::Direct(_))) {
+        given.push(ControlChoice::Direct(Vec::new()));
+    }
     let of_now = layers.raw("control").is_some_and(layers::Raw::is_of_now);
     let invited = match join {
         Some(invite) if given.is_empty() || !of_now => of_invite(invite)?,
         Some(_) | None => Vec::new(),
     };
     let chosen = if invited.is_empty() { given } else { invited };
-    // A party of one's own meets at its host when no other place is named.
+    // A party of one's own meets directly when no other place is named.
     if !chosen.is_empty() || remembers || join.is_none() {
         return Ok(chosen);
     }
     let what = "the invite does not say how the peers of its party find each other";
-    let hint = "--control server:http://HOST:8667 (somebody runs `lanrage server` there) or --control file:DIR (a shared folder)";
+    let hint = "--control server:http://HOST:8667 (somebody runs `lanrage server` there), --control file:DIR (a shared folder), or --control direct:IP:PORT (a player's address)";
     Err(Failure::usage("no_control", what, hint))
 }
 
@@ -278,7 +321,7 @@ fn whole_path(choice: ControlChoice) -> Result<ControlChoice, String> {
             Ok(whole) => Ok(ControlChoice::Folder(whole)),
             Err(e) => Err(format!("file:{}: {e}", dir.display())),
         },
-        ControlChoice::Server(url) => Ok(ControlChoice::Server(url)),
+        ControlChoice::Server(_) | ControlChoice::Direct(_) => Ok(choice),
     }
 }
 
@@ -286,6 +329,7 @@ fn of_invite(invite: &Invite) -> Result<Vec<ControlChoice>, Failure> {
     let read = |hint: &ControlHint| match hint {
         ControlHint::Folder(dir) => Ok(ControlChoice::Folder(PathBuf::from(dir))),
         ControlHint::Server(url) => format!("server:{url}").parse::<ControlChoice>(),
+        ControlHint::Direct(addresses) => Ok(ControlChoice::Direct(addresses.clone())),
     };
     let (good, bad): (Vec<_>, Vec<_>) = invite.control.iter().map(read).partition(Result::is_ok);
     match bad.into_iter().find_map(Result::err) {

@@ -6,14 +6,13 @@
 //! dies; which of them carries a peer's packets is decided by that peer's pings, which measure both ends together.
 
 use super::Node;
-use super::stub::{Turn, TurnEvent, TurnIn, TurnSetup};
 use crate::engine::effect::Effect;
 use crate::engine::path::route::{RelaySlot, Route};
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
+use crate::engine::turn::{Turn, TurnEvent, TurnIn, TurnSetup};
 use crate::model::addr::{Candidate, CandidateKind, Endpoint, Via};
 use crate::model::dice::{Dice, Seed};
-use crate::model::id::LinkId;
 use crate::model::relay::{RelayOffer, RelayWay};
 use crate::model::time::{Deadline, Mono, Now};
 use std::collections::VecDeque;
@@ -79,10 +78,9 @@ struct Line {
     why: Option<String>,
 }
 
-/// One relay: where its offer came from and when it was first tried.
+/// One relay, and when it was first tried.
 #[derive(Debug)]
 struct Server {
-    from: Option<LinkId>,
     offer: RelayOffer,
     since: Mono,
     /// TCP and TLS are tried too.
@@ -99,6 +97,8 @@ pub(super) struct Relays {
     dice: Dice,
     peers: Vec<SocketAddr>,
     effects: VecDeque<Effect>,
+    /// Last words to relays that are not needed any more.
+    parting: Vec<(Endpoint, Vec<u8>)>,
     /// The set of allocations changed.
     changed: bool,
     waiting: Vec<RelayOffer>,
@@ -114,13 +114,14 @@ impl Relays {
             dice: seed.dice("relay waits"),
             peers: Vec::new(),
             effects: VecDeque::new(),
+            parting: Vec::new(),
             changed: false,
             waiting: own,
         }
     }
 
-    /// A control plane offers these (`None`: the player named them).
-    pub(super) fn offered(&mut self, from: Option<LinkId>, offers: Vec<RelayOffer>, now: Mono) {
+    /// A control plane offers these, or the player named them.
+    pub(super) fn offered(&mut self, offers: Vec<RelayOffer>, now: Mono) {
         // Those it does not name any more work until they fail; there is nothing to be gained from dropping them.
         for mut offer in offers.into_iter().take(RELAYS) {
             offer.ways.truncate(WAYS);
@@ -133,7 +134,7 @@ impl Relays {
             } else if self.servers.len() < RELAYS {
                 // A way that is no UDP in front says that UDP is not to be counted on here.
                 let wide = !matches!(offer.ways.first(), Some(RelayWay::Udp { .. }));
-                self.servers.push(Server { from, offer, since: now, wide });
+                self.servers.push(Server { offer, since: now, wide });
             }
         }
         self.open_lines(now);
@@ -166,9 +167,7 @@ impl Relays {
             endpoint: Endpoint { via, to: way.addr() },
             username: offer.username.clone(),
             password: offer.password.clone(),
-            realm: offer.realm.clone(),
             v6: false,
-            stream: stream.is_some(),
         };
         let mut turn = Turn::new(setup, self.seed.dice(&format!("turn {}", slot.0)), now);
         for peer in &self.peers {
@@ -255,7 +254,11 @@ impl Relays {
                         (line.rtt, line.failures, line.why, line.retry) = (rtt, 0, None, None);
                     }
                     TurnEvent::Mapped(_) => {}
-                    TurnEvent::Failed { why } | TurnEvent::Lost { why } => {
+                    TurnEvent::Lost { why, .. } => {
+                        self.changed |= line.relayed.take().is_some();
+                        line.why = Some(why.to_string());
+                    }
+                    TurnEvent::Failed { why } => {
                         self.changed |= line.relayed.take().is_some();
                         line.fail(why.to_string(), dice, now);
                     }
@@ -321,8 +324,12 @@ impl Relays {
         self.changed |= line.relayed.is_some();
         if let Some((stream, _)) = line.stream {
             self.effects.push_back(Effect::CloseStream(stream));
-        } else {
-            line.turn.close();
+            return;
+        }
+        line.turn.close();
+        let mut room = [0; MESSAGE];
+        while let Some(len) = line.turn.poll_transmit(&mut room) {
+            self.parting.push((line.turn.endpoint(), room.get(..len).unwrap_or_default().to_vec()));
         }
     }
 
@@ -351,12 +358,10 @@ impl Relays {
     pub(super) fn handle_timeout(&mut self, now: Mono) {
         let own = std::mem::take(&mut self.waiting);
         if !own.is_empty() {
-            self.offered(None, own, now);
+            self.offered(own, now);
         }
         for line in &mut self.lines {
-            if line.turn.deadline().is_some_and(|d| d.at <= now) {
-                line.turn.handle_timeout(now);
-            }
+            line.turn.handle_timeout(now);
             if line.retry.is_some_and(|at| at <= now) {
                 line.retry = None;
                 match line.stream {
@@ -411,16 +416,17 @@ impl Relays {
 
     /// What the clients want to say to their relays.
     fn transmit(&mut self, wan: &mut impl WanSink) {
+        let mut room = [0; MESSAGE];
+        for (to, bytes) in std::mem::take(&mut self.parting) {
+            put(to, &bytes, wan);
+        }
         for line in &mut self.lines {
             if matches!(line.stream, Some((_, false))) {
                 continue;
             }
-            let endpoint = line.turn.endpoint();
-            while line.turn.has_transmit()
-                && let Some(room) = wan.reserve(endpoint, MESSAGE)
-            {
-                let Some(len) = line.turn.poll_transmit(room) else { break };
-                wan.commit(len);
+            // A full queue loses the message, and the client says it again.
+            while let Some(len) = line.turn.poll_transmit(&mut room) {
+                put(line.turn.endpoint(), room.get(..len).unwrap_or_default(), wan);
             }
         }
     }
@@ -497,6 +503,13 @@ impl Relays {
     }
 }
 
+fn put(to: Endpoint, bytes: &[u8], wan: &mut impl WanSink) {
+    if let Some(room) = wan.reserve(to, bytes.len()).and_then(|r| r.get_mut(..bytes.len())) {
+        room.copy_from_slice(bytes);
+        wan.commit(bytes.len());
+    }
+}
+
 /// Addresses of peers for which permissions are held.
 const PERMITTED: usize = 128;
 
@@ -519,8 +532,8 @@ impl Line {
 
 impl<S: Session> Node<S> {
     /// A control plane offers relays.
-    pub(super) fn relays_offered(&mut self, link: LinkId, offers: Vec<RelayOffer>, now: Now) {
-        self.relays.offered(Some(link), offers, now.mono);
+    pub(super) fn relays_offered(&mut self, offers: Vec<RelayOffer>, now: Now) {
+        self.relays.offered(offers, now.mono);
         self.nat.set_servers(&self.relays.stun_servers(), now.mono);
         self.relays_settle(now);
     }

@@ -11,7 +11,6 @@ use crate::model::addr::{Endpoint, Seat, Via};
 use crate::model::limits::SLOT_BYTES;
 use crate::model::status::PathKind;
 use crate::model::time::{Mono, Now};
-use crate::wire::control::PeerMessage;
 use crate::wire::frame::{Class, Frame, FrameKind, HEADER};
 use crate::wire::kind::Kind;
 use std::net::SocketAddr;
@@ -46,6 +45,7 @@ impl<S: Session> Node<S> {
                 RelayIn::Taken => {}
                 RelayIn::NotOurs => self.stun_answer(from, wire, now),
             },
+            Kind::Knock => self.knocked(from, wire, now, wan),
             Kind::Unknown => self.dropped(DropReason::UnknownDatagram),
         }
     }
@@ -128,6 +128,7 @@ impl<S: Session> Node<S> {
                 {
                     // The other side began anew: it may be another run that knows nothing of us yet.
                     peer.outbound.greeted = false;
+                    peer.outbound.compared = false;
                     peer.outbound.replayed = false;
                 }
                 self.send_raw(from, room.get(..len).unwrap_or(&[]), now, wan);
@@ -359,15 +360,14 @@ impl<S: Session> Node<S> {
                     peer.agent.pong(frame.number, now.mono);
                 }
                 let seen = postcard::from_bytes::<SocketAddr>(body).ok();
+                self.mtu_pong(at, frame.number, now);
                 if let (Some(seen), Route::Straight(Endpoint { via: Via::Main, to })) = (seen, from) {
                     self.seen_from_outside(at, seen, to);
                 }
                 self.run_agent(at, now, wan);
             }
-            FrameKind::Message => match postcard::from_bytes::<PeerMessage>(body) {
-                Ok(message) => self.peer_message(at, message, now),
-                Err(_) => self.dropped(DropReason::BadFrame),
-            },
+            FrameKind::Message | FrameKind::Part => self.message_frame(at, len, now),
+            FrameKind::Forward => self.dropped(DropReason::BadFrame),
             FrameKind::Lan => self.inward_frame(at, frame, HEADER + body.len(), now, lan),
         }
     }

@@ -296,7 +296,7 @@ impl Agent {
         }
         if self.pairs.get(Some(route)).is_none() {
             self.news = true;
-            self.pairs.add_heard(route, ground, self.primary, now);
+            self.pairs.add(route, ground, self.primary, now).heard = Some(now);
             if route.kind(&[], ground) != PathKind::Relay {
                 self.suspect(now);
             }
@@ -311,6 +311,15 @@ impl Agent {
         if self.primary.is_none() {
             self.news = true;
             self.take(route, "the first way that answered".to_owned(), now);
+        }
+    }
+
+    /// Something that the peer made came from this address, but maybe not now: worth a try, and proof of nothing.
+    pub fn found(&mut self, from: SocketAddr, ground: Ground<'_>, now: Mono) {
+        let route = Route::main(from);
+        if self.pairs.get(Some(route)).is_none() {
+            self.news = true;
+            self.pairs.add(route, ground, self.primary, now);
         }
     }
 

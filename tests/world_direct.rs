@@ -1,0 +1,189 @@
+//! Parties without any control plane, told by hand: the invite names the host's addresses, and the rest follows.
+#![cfg(feature = "sim")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    dead_code,
+    reason = "a test may panic: that is how it fails; and it takes of its helpers what it needs"
+)]
+
+mod world_support;
+
+use lanrage::engine::counters::{Count, DropReason};
+use lanrage::model::status::Event;
+use lanrage::sim::fault::Step;
+use lanrage::sim::world::World;
+use std::time::Duration;
+use world_support::*;
+
+fn count(world: &World, pc: usize, what: Count) -> u64 {
+    world.pcs[pc].run.as_ref().unwrap().node.counters().count(what)
+}
+
+fn dropped(world: &World, pc: usize, why: DropReason) -> u64 {
+    world.pcs[pc].run.as_ref().unwrap().node.counters().dropped(why)
+}
+
+fn all_joined(world: &World, who: &[usize]) {
+    for a in who {
+        for b in who.iter().filter(|b| *b != a) {
+            let seen = sees(world, *a, *b);
+            assert!(seen.as_ref().is_some_and(|p| p.path.is_some()), "pc{a} and pc{b}: {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn guests_who_know_only_the_hosts_address_reach_each_other() {
+    let mut world = serverless(&[0, 1, 2]);
+    world.apply(Step::Start(0));
+    world.run_for(seconds(2));
+    assert_eq!(world.pcs[0].invite, [(address(0, 10), 41_000).into()]);
+    let before = world.now.0;
+    world.apply(Step::Start(1));
+    world.apply(Step::Start(2));
+    world.run_for(seconds(1));
+    all_joined(&world, &[0, 1, 2]);
+    let first = told(&world, 1, before).iter().any(|e| matches!(e, Event::Ready { .. }));
+    assert!(first, "ready as soon as somebody answered");
+    open_world(&mut world, 1);
+    must_end_well(&mut world);
+}
+
+#[test]
+fn the_party_goes_on_without_its_host_and_a_newcomer_joins_through_a_guest() {
+    let mut world = serverless(&[0, 1, 2, 3]);
+    for pc in 0..3 {
+        world.apply(Step::Start(pc));
+        world.run_for(seconds(2));
+    }
+    all_joined(&world, &[0, 1, 2]);
+    world.apply(Step::Leave(0));
+    world.run_for(seconds(5));
+    all_joined(&world, &[1, 2]);
+    assert!(world.pcs[2].invite.contains(&(address(2, 12), 41_000).into()), "{:?}", world.pcs[2].invite);
+    // Any member's invite does; here the one of the last who came.
+    world.party.guide = Some(2);
+    world.apply(Step::Start(3));
+    world.run_for(seconds(1));
+    all_joined(&world, &[1, 2, 3]);
+    must_hold(&world);
+}
+
+#[test]
+fn a_guest_waits_for_a_host_that_is_late() {
+    let mut world = serverless(&[0, 1]);
+    world.pcs[0].invite = vec![(address(0, 10), 41_000).into()];
+    world.apply(Step::Start(1));
+    world.run_for(seconds(60));
+    let asked = count(&world, 1, Count::KnocksSent);
+    assert!((8..=16).contains(&asked), "{asked} questions in a minute");
+    let status = world.pcs[1].run.as_ref().unwrap().node.status(world.pcs[1].now(world.now));
+    assert_eq!(
+        (status.control[0].control.as_str(), status.control[0].state.as_str()),
+        ("direct", "connecting")
+    );
+    assert!(status.control[0].why.as_ref().unwrap().contains("198.18.0.10:41000"));
+    world.apply(Step::Start(0));
+    world.run_for(seconds(11));
+    all_joined(&world, &[0, 1]);
+    must_hold(&world);
+}
+
+#[test]
+fn guests_hear_of_each_others_changes_though_half_of_all_packets_are_lost() {
+    let mut world = serverless(&[0, 1, 2, 3]);
+    world.chaos.fair = false;
+    world.net.wan.loss = 500;
+    for pc in 0..4 {
+        world.apply(Step::Start(pc));
+        world.run_for(seconds(2));
+    }
+    world.run_for(seconds(90));
+    world.net.wan.loss = 0;
+    world.run_for(seconds(40));
+    all_joined(&world, &[0, 1, 2, 3]);
+}
+
+#[test]
+fn quiet_evenings_cost_little() {
+    let mut world = serverless(&[0, 1, 2, 3]);
+    start(&mut world);
+    world.run_for(seconds(10));
+    let before: u64 = (0..4).map(|pc| count(&world, pc, Count::RecordsPassed)).sum();
+    let sent: u64 = (0..4).map(|pc| count(&world, pc, Count::WanOut)).sum();
+    world.run_for(seconds(300));
+    let after: u64 = (0..4).map(|pc| count(&world, pc, Count::RecordsPassed)).sum();
+    let all: u64 = (0..4).map(|pc| count(&world, pc, Count::WanOut)).sum();
+    assert_eq!(after, before, "all agree and tell each other nothing");
+    // Of twelve directions each: a ping and a pong in 15 s, sometimes a handshake, a sum in 30 s.
+    assert!(all - sent <= 1500, "{} datagrams in five minutes", all - sent);
+    assert_eq!(dropped(&world, 0, DropReason::Flood), 0);
+    must_end_well(&mut world);
+}
+
+#[test]
+fn a_flood_of_knocks_costs_a_member_little_and_others_nothing() {
+    let mut world = serverless(&[0, 1]);
+    start(&mut world);
+    world.run_for(seconds(5));
+    let answered = count(&world, 0, Count::KnocksAnswered);
+    let sent = count(&world, 0, Count::WanOut);
+    let to = (address(0, 10), 41_000).into();
+    for n in 0..20_000u32 {
+        let from = ([198, 18, 5, (n % 200) as u8], 4000 + (n % 7) as u16).into();
+        let mut bytes = vec![n as u8; 1200];
+        bytes[..8].copy_from_slice(&[0xb5, b'l', b'r', b'k', 1, 1, 0, 0]);
+        world.after(
+            Duration::from_micros(u64::from(n) * 50),
+            lanrage::sim::world::Event::Datagram { pc: 0, to, from, bytes },
+        );
+    }
+    world.run_for(seconds(1));
+    assert_eq!(count(&world, 0, Count::KnocksAnswered), answered);
+    assert!(dropped(&world, 0, DropReason::KnockFlood) >= 18_000, "few are even opened");
+    assert!(count(&world, 0, Count::WanOut) - sent < 10);
+    must_end_well(&mut world);
+}
+
+#[test]
+fn a_removal_reaches_those_who_stay_though_half_of_all_packets_are_lost() {
+    let mut world = serverless(&[0, 1, 2, 3]);
+    start(&mut world);
+    world.chaos.fair = false;
+    world.net.wan.loss = 500;
+    world.apply(Step::Kick(3));
+    world.run_for(seconds(40));
+    for pc in 0..3 {
+        assert_eq!(world.pcs[pc].disk.epoch, 1, "pc{pc}");
+    }
+    world.net.wan.loss = 0;
+    world.run_for(seconds(60));
+    all_joined(&world, &[0, 1, 2]);
+    assert!(sees(&world, 0, 3).is_none() && world.pcs[3].disk.epoch == 0);
+}
+
+#[test]
+fn a_removal_reaches_a_large_party_by_tunnels_alone() {
+    let homes: Vec<usize> = (0..32).map(|n| n % 8).collect();
+    let mut world = serverless(&homes);
+    for pc in 0..32 {
+        world.apply(Step::Start(pc));
+        world.run_for(Duration::from_millis(if pc == 0 { 2000 } else { 200 }));
+    }
+    world.run_for(seconds(10));
+    let others: Vec<usize> = (0..32).filter(|pc| *pc != 7).collect();
+    all_joined(&world, &others);
+    assert_eq!(dropped(&world, 0, DropReason::Flood), 0);
+    world.chaos.fair = false;
+    world.apply(Step::Kick(7));
+    world.run_for(seconds(5));
+    for pc in &others {
+        assert_eq!(world.pcs[*pc].disk.epoch, 1, "pc{pc}");
+    }
+    world.run_for(seconds(10));
+    all_joined(&world, &others);
+}
