@@ -55,6 +55,7 @@ impl Hostile {
             nat: NatFacts::default(),
             games: vec!["openttd".into()],
             incarnation: 1,
+            friend: false,
         };
         Envelope::seal(&record, keys, &epoch_keys(), 1_900_000_000_000, [3; 24])
     }

@@ -136,8 +136,10 @@ mod tests {
             seat: Seat(7),
             seat_since: 1,
             candidates: vec![Candidate { addr, kind: CandidateKind::Host }; candidates],
+            nat: crate::model::nat::NatFacts::default(),
             games: vec!["minecraft-java".into()],
             incarnation: 1,
+            friend: false,
         };
         Envelope::seal(&record, &keys, &party(1), 5, [4; 24])
     }
