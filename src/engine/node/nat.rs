@@ -233,7 +233,7 @@ impl<S: Session> Node<S> {
         self.effects.push_back(Effect::RefreshLease);
         for peer in &mut self.peers.list {
             peer.punch.renew();
-            peer.agent.network_changed(self.world.ground(), now.mono);
+            peer.agent.network_changed(self.world.ground_for(peer.lent), now.mono);
         }
     }
 

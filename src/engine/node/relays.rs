@@ -573,8 +573,9 @@ impl<S: Session> Node<S> {
         if self.relays.take_changed() {
             self.world.relays = self.relays.slots();
             self.world.relay_ips = self.relays.ips();
-            let ground = self.world.ground();
-            self.peers.list.iter_mut().for_each(|p| p.agent.set_ground(ground, now.mono));
+            for peer in &mut self.peers.list {
+                peer.agent.set_ground(self.world.ground_for(peer.lent), now.mono);
+            }
             self.todo.publish = true;
         }
         self.nat_settle(now);
