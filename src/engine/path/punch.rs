@@ -39,6 +39,10 @@ const GUESSES_A_TICK: u32 = 5;
 const SOCKETS_A_TICK: u16 = 32;
 /// How long an attempt may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_millis(3000);
+/// Sockets that were just asked for are there after this.
+const OPENED: Duration = Duration::from_millis(15);
+/// A question to a server is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(150);
 /// How long the answer of a server is waited for before the attempt counts as failed.
 const ASK_PATIENCE: Duration = Duration::from_millis(600);
 /// Attempts, until a network changes.
@@ -71,7 +75,7 @@ enum State {
     #[default]
     Idle,
     /// Waiting for a server's answer.
-    Asking { since: Mono, answer_to: Option<Vec<u16>> },
+    Asking { since: Mono, again: Mono, answer_to: Option<Vec<u16>> },
     /// Our ports are told; what is owed goes out, and then there is waiting.
     Waiting { until: Mono },
 }
@@ -207,7 +211,7 @@ impl Punch {
                     answer: false,
                 }));
                 self.salvo.sockets = Some((first, MANY, target));
-                self.salvo.next = Some(now);
+                self.salvo.next = Some(now + OPENED);
                 self.state = State::Waiting { until: now + PATIENCE };
             }
             (Strategy::Count | Strategy::CountBoth, ..) => self.ask(None, now),
@@ -217,8 +221,7 @@ impl Punch {
 
     fn ask(&mut self, answer_to: Option<Vec<u16>>, now: Mono) {
         self.out.push_back(PunchAction::Open(2));
-        self.out.push_back(PunchAction::Ask);
-        self.state = State::Asking { since: now, answer_to };
+        self.state = State::Asking { since: now, again: now + OPENED, answer_to };
     }
 
     /// A server says what the first socket's outside address is.
@@ -314,6 +317,12 @@ impl Punch {
             self.fail(now);
             return self.out.pop_front();
         }
+        if let State::Asking { again, .. } = &mut self.state
+            && *again <= now
+        {
+            *again = now + ASK_AGAIN;
+            return Some(PunchAction::Ask);
+        }
         if self.salvo.next.is_some_and(|at| at <= now) {
             self.tick(now);
         }
@@ -362,7 +371,7 @@ impl Punch {
         }
         let state = match self.state {
             State::Idle => None,
-            State::Asking { since, .. } => Some(since + ASK_PATIENCE),
+            State::Asking { since, again, .. } => Some(again.min(since + ASK_PATIENCE)),
             State::Waiting { until } => Some(until),
         };
         let wait = self.next;
