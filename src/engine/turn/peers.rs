@@ -102,9 +102,13 @@ impl Peers {
         self.peers.get(addr).filter(|p| p.bound).and_then(|p| p.number)
     }
 
-    /// Whether the server lets this peer's data through, or will by the time ours arrives.
+    /// Whether the server lets this peer's data through, or will by the time ours arrives. Permissions are an address's,
+    /// whatever the port (RFC 8656, section 9): a peer whose router maps by destination comes from a port that nobody
+    /// named, and is answered there.
     pub(super) fn is_permitted(&self, addr: &SocketAddr) -> bool {
-        self.peers.get(addr).is_some_and(|p| p.granted || p.grant == Step::Asked)
+        let of = |port| SocketAddr::new(addr.ip(), port);
+        let mut here = self.peers.range(of(0)..=of(u16::MAX));
+        here.any(|(_, p)| p.granted || p.grant == Step::Asked)
     }
 
     /// Something is sent to this peer.
