@@ -221,6 +221,8 @@ impl Relays {
         for line in self.lines.iter_mut().filter(|l| l.turn.endpoint() == from) {
             match line.turn.handle(bytes, now) {
                 TurnIn::Data { peer, body } => {
+                    // A port that has no channel yet may want one now.
+                    self.talks |= bytes.first().is_some_and(|b| b & 0xc0 == 0) && line.turn.has_transmit();
                     return RelayIn::Data { route: Route::Relayed { relay: line.slot, to: peer }, body };
                 }
                 TurnIn::Taken => {
@@ -387,7 +389,10 @@ impl Relays {
         if !self.waiting.is_empty() || !self.effects.is_empty() || self.changed || self.talks {
             return Some(Deadline::new(Mono::ZERO, "relays"));
         }
-        let wide = self.servers.iter().filter(|s| !s.wide && self.has_streams(s) && !s.aside && !is_served(s, &self.lines));
+        let wide = self
+            .servers
+            .iter()
+            .filter(|s| !s.wide && self.has_streams(s) && !s.aside && !is_served(s, &self.lines));
         let first = wide.map(|s| Deadline::new(s.since + UDP_FIRST, "relay by TCP")).min();
         self.lines.iter().fold(first, |first, line| {
             let live = !matches!(line.stream, Some((_, false)));
@@ -400,7 +405,6 @@ impl Relays {
     fn has_streams(&self, server: &Server) -> bool {
         server.offer.ways.iter().any(|w| !matches!(w, RelayWay::Udp { .. }))
     }
-
 
     /// What the clients want to say to their relays.
     fn transmit(&mut self, wan: &mut impl WanSink) {
