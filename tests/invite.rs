@@ -3,6 +3,7 @@
 use lanrage::model::addr::Subnet;
 use lanrage::model::id::PeerId;
 use lanrage::model::key::PartySecret;
+use lanrage::model::pin::Pin;
 use lanrage::model::text::value_of;
 use lanrage::wire::invite::{ControlHint, Invite, InviteError};
 use proptest::prelude::*;
@@ -31,6 +32,12 @@ fn any_hint() -> impl Strategy<Value = ControlHint> {
         (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| {
             ControlHint::Server(format!("http://{}:{port}", std::net::Ipv4Addr::from(ip)))
         }),
+        (any::<[u8; 4]>(), any::<u16>(), any::<[u8; 32]>()).prop_map(|(ip, port, pin)| {
+            let (ip, pin) = (std::net::Ipv4Addr::from(ip), Pin(pin));
+            ControlHint::Server(format!("https://{ip}:{port}#sha256={pin}"))
+        }),
+        ("[a-z0-9.:/ü-]{1,40}", any::<[u8; 32]>())
+            .prop_map(|(rest, pin)| { ControlHint::Server(format!("https://{rest}#sha256={}", Pin(pin))) }),
         "(http://|https://|)[a-z0-9.:/ü-]{1,40}".prop_map(ControlHint::Server),
         "(/|C:\\\\|)[a-zA-Z0-9 /._-]{1,60}".prop_map(ControlHint::Folder),
     ]
@@ -277,6 +284,25 @@ fn control_planes_that_do_not_fit_are_left_out_and_reported() {
 
     invite.control = vec![ControlHint::Folder("/a\nb".into()), ControlHint::Server(String::new())];
     assert_eq!(invite.left_out().len(), 2);
+}
+
+#[test]
+fn a_pinned_server_costs_its_pin_and_little_more() {
+    let pinned = |url: &str| {
+        let control = vec![ControlHint::Server(format!("{url}#sha256={}", Pin([0xab; 32])))];
+        Invite { control, ..typical() }
+    };
+    let by_address = pinned("https://203.0.113.7:443");
+    assert_eq!(groups_of(&by_address.to_text()).len(), 30, "13 groups for 32 bytes and a length");
+    assert!(by_address.to_qr().len() <= 182, "fits a version 6 QR code");
+    assert_eq!(Invite::parse(&by_address.to_qr()), Ok(by_address));
+    let by_name = pinned("https://play.example.org");
+    assert_eq!(Invite::parse(&by_name.to_text()), Ok(by_name));
+    // However it was typed, it is the same pin.
+    let mut typed = pinned("https://203.0.113.7:443");
+    let colons = vec!["AB"; 32].join(":");
+    typed.control = vec![ControlHint::Server(format!("https://203.0.113.7:443#sha256={colons}"))];
+    assert_eq!(Invite::parse(&typed.to_text()), Ok(pinned("https://203.0.113.7:443")));
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::host::control::beacon::Beacon;
 use crate::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
 use crate::host::drive::{self, Device, Outside, Parts};
 use crate::host::lan::{LanOptions, clean_leftovers};
+use crate::host::lease::{self, LeaseSetup};
 use crate::host::store::Store;
 use crate::host::udp::Bound;
 use crate::host::{cards, entropy, threads, udp};
@@ -37,6 +38,7 @@ use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use tasks::Keeper;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 /// The last write to a slow disk may take this long before the program ends without it.
 const LAST_WRITE: Duration = Duration::from_secs(5);
@@ -179,6 +181,7 @@ impl Ground {
         } = out;
         // Only the carriers hold this end now: when it closes, they have said their goodbyes.
         drop(control);
+        let local = parts.bound.v4();
         let (seen, cards) = watch::channel(parts.cards.clone());
         let data = drive::spawn(parts)?;
         let beacon = shine.and_then(|port| {
@@ -196,12 +199,23 @@ impl Ground {
             events: event_door.clone(),
         };
         let kept = tokio::spawn(keeper.run(keep));
+        let stop = CancellationToken::new();
+        let leasing = local.map(|local| {
+            // The same on every evening, so that a port that a crash left behind is still ours (PCP).
+            let nonce = Seed(self.secret.0).dice("port mapping").bytes();
+            let (again, facts, stop) = (Arc::clone(&lease), facts.clone(), stop.clone());
+            lease::spawn(LeaseSetup { local, nonce, again, facts, stop })
+        });
         let watch = tasks::watch_cards(adapter, facts, event_door, (lease, seen));
         let cards = tokio::spawn(watch);
         let (tell, ended) = std_mpsc::channel();
         tokio::spawn(async move {
             let trouble = data.await.unwrap_or_else(|_| Some(lost()));
             cards.abort();
+            stop.cancel();
+            if let Some(leasing) = leasing {
+                let _ = leasing.await;
+            }
             let _ = tokio::time::timeout(LAST_WRITE, kept).await;
             if let Some(beacon) = beacon {
                 let _ = tokio::time::timeout(LAST_GOODBYE, beacon).await;

@@ -19,7 +19,6 @@ mod rekeying;
 mod relays;
 mod report;
 mod roster;
-mod stub;
 mod timers;
 mod wan;
 
@@ -332,6 +331,7 @@ impl<S: Session> Node<S> {
         for wire in datagrams.iter() {
             self.datagram(from, wire, now, wan, lan);
         }
+        self.answer_relays(now, wan);
         self.settle(now);
     }
 

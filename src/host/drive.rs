@@ -11,6 +11,7 @@
 mod doors;
 mod lan;
 mod rig;
+mod sends;
 mod wan;
 
 pub use doors::{DEPTH, EVENTS, Inside, Outside, ToKeep, doors};
@@ -150,6 +151,7 @@ impl<M: LanMaker> Driver<M> {
     fn turn(&mut self) -> bool {
         let mut more = self.rig.serve_timeout();
         more |= self.serve_wan();
+        more |= self.rig.serve_streams();
         more |= self.serve_lan();
         more |= self.serve_doors();
         self.rig.show(false);
@@ -197,12 +199,13 @@ impl<M: LanMaker> Driver<M> {
 
     async fn wait(&mut self) -> Input {
         let nap = self.rig.nap(LONGEST_SLEEP);
-        let (lan, doors) = self.rig.waitable();
+        let (lan, doors, streams) = self.rig.waitable();
         tokio::select! {
             biased;
             () = doors.abort.cancelled() => Input::Abort,
             () = self.sockets.readable() => Input::Packets,
             () = lan.readable() => Input::Packets,
+            () = streams.ready() => Input::Packets,
             Some(message) = doors.control.recv() => Input::from(message),
             Some(fact) = doors.facts.recv() => Input::Fact(fact),
             Some(command) = doors.commands.recv() => Input::Command(command),

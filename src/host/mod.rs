@@ -3,7 +3,10 @@
 //! * `clock`, `entropy`, `threads`: time, one seed, named threads
 //! * `udp`: the tunnel's sockets: batches in, segmented batches out
 //! * `lan`: the games' side: tunnel device, capture and injection on the cards; `cards` lists and watches them
+//! * `stream`: TCP and TLS connections to relays
+//! * `lease`: a port on the router, by UPnP, NAT-PMP and PCP
 //! * `control`: carriers of the control planes
+//! * `dial`, `tls`: TCP connections to the first address that answers, and TLS on them
 //! * `drive`: the data loop around one `engine::node::Node`
 //! * `store`: the data directory: keys, parties, what is remembered between evenings
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
@@ -11,9 +14,13 @@
 pub mod cards;
 pub mod clock;
 pub mod control;
+pub mod dial;
 pub mod drive;
 pub mod entropy;
 pub mod lan;
+pub mod lease;
 pub mod store;
+pub mod stream;
 pub mod threads;
+pub mod tls;
 pub mod udp;

@@ -10,6 +10,7 @@ pub mod id;
 pub mod key;
 pub mod limits;
 pub mod nat;
+pub mod pin;
 pub mod record;
 pub mod relay;
 pub mod status;

@@ -1,6 +1,8 @@
-//! Who may connect. Counts connections per address before a byte is read, and gives nobody all day to say what they want.
+//! Who may connect. Counts connections per address before a byte is read, and gives nobody all day to say what they want;
+//! `sniff` finds out what that is.
 
 use super::pages::Visitor;
+use super::sniff::{self, Caller, Stream, TurnDoor};
 use crate::engine::lobby::pace::Origin;
 use anyhow::Context;
 use axum::{Extension, Router};
@@ -16,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -106,24 +109,28 @@ impl Drop for Ticket {
     }
 }
 
+/// What awaits those who were let in.
+#[derive(Clone)]
+pub(super) struct Rooms {
+    pub(super) router: Router,
+    pub(super) tls: Option<TlsAcceptor>,
+    /// `None`: there is no relay, and whoever wants one is hung up on.
+    pub(super) turn: Option<TurnDoor>,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
 /// Accepts until told to stop.
-pub(super) async fn listen(
-    listener: TcpListener,
-    gate: Arc<Gate>,
-    router: Router,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-) {
+pub(super) async fn listen(listener: TcpListener, gate: Arc<Gate>, rooms: Rooms) {
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = rooms.stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, from)) => {
                 if let Some(ticket) = gate.enter(from.ip()) {
-                    let visitor = Visitor::new(from.ip(), ticket, tasks.token());
-                    tasks.spawn(receive(stream, router.clone().layer(Extension(visitor)), stop.clone()));
+                    rooms.tasks.spawn(receive(stream, from, ticket, rooms.clone()));
                 }
             }
             Err(error) => {
@@ -135,8 +142,31 @@ pub(super) async fn listen(
     }
 }
 
-async fn receive(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn receive(stream: TcpStream, from: SocketAddr, ticket: Ticket, rooms: Rooms) {
     let _ = stream.set_nodelay(true);
+    let Ok(local) = stream.local_addr() else { return };
+    let caller = tokio::select! {
+        caller = sniff::meet(stream, rooms.tls.as_ref()) => caller,
+        () = rooms.stop.cancelled() => return,
+    };
+    match (caller, &rooms.turn) {
+        (Ok(Caller::Http(stream)), _) => serve_pages(stream, from, ticket, &rooms).await,
+        (Ok(Caller::Turn(stream)), Some(door)) => {
+            // The ticket stays here: who relays is counted like everybody else.
+            tokio::select! {
+                () = door(stream, from, local) => {}
+                () = rooms.stop.cancelled() => {}
+            }
+            drop(ticket);
+        }
+        (Ok(Caller::Turn(_)), None) => tracing::debug!("a caller wants a relay, and there is none"),
+        (Err(why), _) => tracing::debug!("a caller {why}"),
+    }
+}
+
+async fn serve_pages(stream: Box<dyn Stream>, from: SocketAddr, ticket: Ticket, rooms: &Rooms) {
+    let visitor = Visitor::new(from.ip(), ticket, rooms.tasks.token());
+    let router = rooms.router.clone().layer(Extension(visitor));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
@@ -147,7 +177,7 @@ async fn receive(stream: TcpStream, router: Router, stop: CancellationToken) {
     let end = tokio::select! {
         // A WebSocket leaves here as soon as it is one.
         result = connection.as_mut() => result.context("serving"),
-        () = stop.cancelled() => {
+        () = rooms.stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await.context("stopping")
         }

@@ -1,9 +1,12 @@
 //! The control server: sockets around `engine::lobby`.
 //!
 //! * `gate`: who may connect: listening, connections per address, slow talkers
+//! * `sniff`: what a caller speaks: HTTP, TURN, or TLS with either inside, on every port
+//! * `tls`: the certificate
 //! * `pages`: plain HTTP: what this is, `/v1/info`, `/healthz`, `/metrics`, and the way into the WebSocket
 //! * `socket`: one WebSocket, one task
 //! * `hall`: the one task that owns the lobby, and the outboxes of all connections
+//! * `relay`: TURN and STUN beside it
 //! * `store`: parties in a redb file, written in batches
 //!
 //! Nothing here decides about parties, and nothing here can read what peers say about themselves.
@@ -12,15 +15,24 @@
 mod gate;
 mod hall;
 mod pages;
+pub mod relay;
+mod sniff;
 mod socket;
 mod store;
+mod tls;
 
-use crate::engine::lobby::{Knobs, Lobby};
+use crate::engine::lobby::{Knobs, Lobby, Offers};
+use crate::engine::relay::REALM;
 use crate::host::clock::HostClock;
 use crate::host::entropy;
-use anyhow::{Context, bail};
+use crate::host::threads;
+use crate::model::dice::Seed;
+use crate::model::pin::Pin;
+use crate::model::relay::RelayWay;
+use anyhow::Context;
 use gate::Gate;
 use hall::Hall;
+use relay::{RelayHandle, RelayOptions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +68,8 @@ pub struct ServerOptions {
     pub outbox: usize,
     /// Timeouts, caps and paces of the lobby.
     pub lobby: Knobs,
+    /// The relay beside it; `None`: there is none.
+    pub relay: Option<RelayOptions>,
 }
 
 impl ServerOptions {
@@ -72,6 +86,7 @@ impl ServerOptions {
             idle: Duration::from_secs(75),
             outbox: 128,
             lobby: Knobs::default(),
+            relay: None,
         }
     }
 }
@@ -97,8 +112,11 @@ pub enum Tls {
 pub struct ServerHandle {
     addresses: Vec<SocketAddr>,
     warnings: Vec<String>,
+    pin: Option<Pin>,
     stop: CancellationToken,
     connections: TaskTracker,
+    relay: Option<RelayHandle>,
+    relay_thread: Option<std::thread::JoinHandle<anyhow::Result<()>>>,
     hall: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -115,15 +133,35 @@ impl ServerHandle {
         &self.warnings
     }
 
+    /// The fingerprint of its certificate, when it speaks TLS.
+    #[must_use]
+    pub const fn pin(&self) -> Option<Pin> {
+        self.pin
+    }
+
+    /// The relay beside it.
+    #[must_use]
+    pub const fn relay(&self) -> Option<&RelayHandle> {
+        self.relay.as_ref()
+    }
+
     /// Says goodbye to everybody, stores everything and stops.
     ///
     /// # Errors
     /// When the parties could not be stored.
     pub async fn shutdown(self) -> anyhow::Result<()> {
         self.stop.cancel();
+        if let Some(relay) = &self.relay {
+            relay.stop().await;
+        }
         let stored = self.hall.await.context("the lobby failed")?;
         self.connections.close();
         let _ = tokio::time::timeout(GOODBYES, self.connections.wait()).await;
+        if let Some(thread) = self.relay_thread {
+            let ended = tokio::task::spawn_blocking(move || thread.join()).await?;
+            ended
+                .map_err(|panic| anyhow::anyhow!("the relay failed: {}", threads::panic_text(&*panic)))??;
+        }
         stored
     }
 }
@@ -131,7 +169,7 @@ impl ServerHandle {
 /// Runs a server until Ctrl-C or a termination signal.
 ///
 /// # Errors
-/// When it cannot start (address in use, data folder not usable, TLS asked for) or cannot store at the end.
+/// When it cannot start (address in use, data folder or certificate not usable) or cannot store at the end.
 pub async fn serve(options: ServerOptions) -> anyhow::Result<()> {
     let plain = options.tls == Tls::None;
     let handle = start(options).await?;
@@ -154,13 +192,7 @@ pub async fn serve(options: ServerOptions) -> anyhow::Result<()> {
 /// # Errors
 /// When it cannot start.
 pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
-    match &options.tls {
-        Tls::None => {}
-        Tls::Files { .. } | Tls::SelfSigned => bail!(
-            "TLS is not there yet: this version serves plain HTTP only, and will not do so when encryption was asked \
-             for. Leave out the --tls options and put a proxy with TLS (such as Caddy) in front"
-        ),
-    }
+    let identity = tls::load(&options.tls, &options.data_dir)?;
     let wanted = match options.listen.as_slice() {
         [] => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT))],
         some => some.to_vec(),
@@ -176,7 +208,16 @@ pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
     }
     let seed = entropy::seed().map_err(|trouble| anyhow::anyhow!("{}; {}", trouble.message, trouble.hint))?;
     let clock = HostClock::new();
+    let pin = identity.as_ref().map(|i| i.pin);
     let mut lobby = Lobby::new(options.lobby.clone(), seed, clock.now());
+    let beside = Beside::start(&options, seed)?;
+    if let Some(relay) = &beside.relay {
+        lobby.offer(Offers::new(
+            relay.secret().clone(),
+            REALM,
+            beside.ways(relay, &addresses, &options, pin),
+        ));
+    }
     for (id, party) in opened.parties {
         lobby.restore(id, party, clock.now());
     }
@@ -190,13 +231,95 @@ pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
         stop.clone(),
     ));
     let gate = Arc::new(Gate::new(options.connections_per_address, options.connections));
-    let router = pages::router(pages::Desk::new(hall, &options));
-    for listener in listeners {
-        let open =
-            gate::listen(listener, Arc::clone(&gate), router.clone(), connections.clone(), stop.clone());
-        connections.spawn(open);
+    let Beside { relay, thread: relay_thread, warning: no_relay, listeners: beside_listeners } = beside;
+    let router = pages::router(pages::Desk::new(hall, relay.clone(), &options));
+    let rooms = gate::Rooms {
+        router,
+        tls: identity.map(|i| i.acceptor),
+        turn: relay.clone().map(turn_door),
+        tasks: connections.clone(),
+        stop: stop.clone(),
+    };
+    for listener in listeners.into_iter().chain(beside_listeners) {
+        connections.spawn(gate::listen(listener, Arc::clone(&gate), rooms.clone()));
     }
-    Ok(ServerHandle { addresses, warnings: opened.warnings, stop, connections, hall: hall_task })
+    let mut warnings = opened.warnings;
+    warnings.extend(no_relay);
+    warnings.extend(relay.iter().flat_map(|relay| relay.warnings().to_vec()));
+    Ok(ServerHandle { addresses, warnings, pin, stop, connections, relay, relay_thread, hall: hall_task })
+}
+
+/// The relay, if there is one.
+struct Beside {
+    relay: Option<RelayHandle>,
+    thread: Option<std::thread::JoinHandle<anyhow::Result<()>>>,
+    warning: Option<String>,
+    /// TCP at the relay's own port, where clients of other make expect it.
+    listeners: Vec<tokio::net::TcpListener>,
+}
+
+impl Beside {
+    fn start(options: &ServerOptions, seed: Seed) -> anyhow::Result<Self> {
+        let none = |warning| Ok(Self { relay: None, thread: None, warning, listeners: Vec::new() });
+        let Some(wish) = &options.relay else { return none(None) };
+        let (relay, thread) = match relay::start(wish, &options.data_dir, seed) {
+            Ok(started) => started,
+            // Nobody named an address, so it is no mistake of theirs that the usual one is taken.
+            Err(error) if wish.listen.is_empty() => {
+                let warning = format!("there is no relay here: {error:#}");
+                tracing::warn!("{warning}");
+                return none(Some(warning));
+            }
+            Err(error) => return Err(error),
+        };
+        // The port above is there for UDP's sake only.
+        let first: Vec<SocketAddr> = {
+            let low = relay.addresses().iter().map(SocketAddr::port).min();
+            relay.addresses().iter().copied().filter(|at| Some(at.port()) == low).collect()
+        };
+        let bound = first.iter().filter_map(|at| match gate::bind(*at, &first) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tracing::info!("the relay serves UDP only at {at}: {error:#}");
+                None
+            }
+        });
+        Ok(Self { listeners: bound.collect(), warning: None, thread: Some(thread), relay: Some(relay) })
+    }
+
+    /// All ways to the relay, the best first. Every TCP listener of the server serves it too.
+    fn ways(
+        &self,
+        relay: &RelayHandle,
+        addresses: &[SocketAddr],
+        options: &ServerOptions,
+        pin: Option<Pin>,
+    ) -> Vec<RelayWay> {
+        let own = self.listeners.iter().filter_map(|l| l.local_addr().ok());
+        let tcp: Vec<SocketAddr> =
+            own.chain(addresses.iter().copied()).flat_map(|at| relay.seen(at)).collect();
+        let mut ways = relay.ways();
+        ways.extend(tcp.iter().map(|addr| RelayWay::Tcp { addr: *addr }));
+        if let Some(pin) = pin {
+            let own = (options.tls == Tls::SelfSigned).then_some(pin.0);
+            // Without a name of its own: that by which the client reached this server.
+            let name = options.names.first().map(|n| n.split(':').next().unwrap_or(n)).unwrap_or_default();
+            ways.extend(tcp.iter().map(|addr| RelayWay::Tls {
+                addr: *addr,
+                name: name.to_owned(),
+                pin: own,
+            }));
+        }
+        ways
+    }
+}
+
+/// What the gate calls with a connection that speaks TURN.
+fn turn_door(relay: RelayHandle) -> sniff::TurnDoor {
+    Arc::new(move |stream, peer, local| {
+        let relay = relay.clone();
+        Box::pin(async move { relay.attend_stream(stream, peer, local).await })
+    })
 }
 
 async fn terminated() -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use super::ServerOptions;
 use super::gate::Ticket;
 use super::hall::Hall;
+use super::relay::RelayHandle;
 use super::socket;
 use crate::model::limits;
 use crate::wire::control::{PROTOCOL_HEADER, VERSION};
@@ -40,12 +41,13 @@ impl Visitor {
 #[derive(Debug, Clone)]
 pub(super) struct Desk {
     hall: Arc<Hall>,
+    relay: Option<RelayHandle>,
     names: Arc<[String]>,
 }
 
 impl Desk {
-    pub(super) fn new(hall: Arc<Hall>, options: &ServerOptions) -> Self {
-        Self { hall, names: options.names.iter().map(|n| n.to_ascii_lowercase()).collect() }
+    pub(super) fn new(hall: Arc<Hall>, relay: Option<RelayHandle>, options: &ServerOptions) -> Self {
+        Self { hall, relay, names: options.names.iter().map(|n| n.to_ascii_lowercase()).collect() }
     }
 
     /// What the visitor calls this server, if that is one of its names.
@@ -71,15 +73,22 @@ type Refused = (StatusCode, &'static str);
 pub(super) fn router(desk: Desk) -> Router {
     Router::new()
         .route("/", get(|| async { Html(HOME) }))
-        .route("/v1/info", get(|| async { Json(info()) }))
+        .route("/v1/info", get(about))
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
         .route("/v1/party", get(party))
         .with_state(desk)
 }
 
-/// What a client wants to know before it connects. STUN and TURN addresses will stand in `relays`.
-fn info() -> serde_json::Value {
+async fn about(State(desk): State<Desk>) -> Json<serde_json::Value> {
+    Json(info(desk.relay.as_ref()))
+}
+
+/// What a client wants to know before it connects. `relays` are the addresses of STUN and TURN by UDP; credentials are for
+/// members, who get them when they are welcomed. An unspecified address is the one at which this page was reached.
+fn info(relay: Option<&RelayHandle>) -> serde_json::Value {
+    let relays: Vec<String> =
+        relay.iter().flat_map(|relay| relay.ways()).map(|way| way.addr().to_string()).collect();
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     serde_json::json!({
         "service": "lanrage",
@@ -93,7 +102,7 @@ fn info() -> serde_json::Value {
             "heartbeat_secs": limits::HEARTBEAT.as_secs(),
             "gone_after_secs": limits::GONE_AFTER.as_secs(),
         },
-        "relays": [],
+        "relays": relays,
     })
 }
 
@@ -108,6 +117,10 @@ async fn metrics(State(desk): State<Desk>) -> Response {
     let Some(numbers) = desk.hall.numbers().await else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the lobby does not answer\n").into_response();
     };
+    let mut numbers = numbers;
+    if let Some(relay) = &desk.relay {
+        numbers.extend(relay.numbers().await.unwrap_or_default());
+    }
     let mut text = String::new();
     for (name, value) in numbers {
         let kind = if name.ends_with("_total") { "counter" } else { "gauge" };

@@ -10,6 +10,7 @@ mod mistake;
 use crate::model::addr::Subnet;
 use crate::model::id::{PartyId, PeerId};
 use crate::model::key::PartySecret;
+use crate::model::pin::{self, Pin};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 pub use mistake::InviteError;
@@ -28,7 +29,7 @@ pub const LINK: &str = "lanrage://join/";
 /// Where to find a party's control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlHint {
-    /// A `lanrage server`, as a URL.
+    /// A `lanrage server`, as a URL, with the pin of its certificate behind it when it has one (`#sha256=…`).
     Server(String),
     /// A shared folder.
     Folder(String),
@@ -167,6 +168,10 @@ const FOLDER: u8 = 16;
 const HTTP: u8 = 17;
 const HTTPS: u8 = 18;
 const URL: u8 = 19;
+const PINNED_V4: u8 = 20;
+const PINNED: u8 = 21;
+/// Address, port and pin.
+const PINNED_V4_BYTES: u8 = 4 + 2 + 32;
 
 /// A hint as bytes; `None` when it is too long or nothing that may stand in an invite.
 fn hint_bytes(hint: &ControlHint) -> Option<Vec<u8>> {
@@ -175,7 +180,7 @@ fn hint_bytes(hint: &ControlHint) -> Option<Vec<u8>> {
         ControlHint::Server(url) => split_scheme(url),
         ControlHint::Direct(addresses) => return Some(direct_bytes(addresses)),
     };
-    if let Some(short) = short_server(kind, text) {
+    if let Some(short) = pinned_server(kind, text).or_else(|| short_server(kind, text)) {
         return Some(short);
     }
     if !is_plain(text) {
@@ -213,6 +218,22 @@ fn split_scheme(url: &str) -> (u8, &str) {
     http.or(https).unwrap_or((URL, url))
 }
 
+/// Half the bytes of a pin's digits, and an address as short as without one.
+fn pinned_server(kind: u8, text: &str) -> Option<Vec<u8>> {
+    let (rest, Some(pin)) = pin::split(text).ok().filter(|_| kind == HTTPS)? else { return None };
+    if let Some(addr) = usual(rest) {
+        let port = addr.port().to_be_bytes();
+        return Some([&[PINNED_V4, PINNED_V4_BYTES][..], &addr.ip().octets(), &port, &pin.0].concat());
+    }
+    let len = u8::try_from(rest.len() + pin.0.len()).ok().filter(|_| is_plain(rest))?;
+    Some([&[PINNED, len][..], &pin.0, rest.as_bytes()].concat())
+}
+
+/// An address and port, written the one usual way.
+fn usual(text: &str) -> Option<SocketAddrV4> {
+    text.parse().ok().filter(|a: &SocketAddrV4| a.to_string() == text)
+}
+
 /// Seven bytes for what most invites carry: a server named by IPv4 address and port, written the one usual way.
 fn short_server(kind: u8, text: &str) -> Option<Vec<u8>> {
     let kind = match kind {
@@ -220,7 +241,7 @@ fn short_server(kind: u8, text: &str) -> Option<Vec<u8>> {
         HTTPS => HTTPS_V4,
         _ => return None,
     };
-    let addr: SocketAddrV4 = text.parse().ok().filter(|a: &SocketAddrV4| a.to_string() == text)?;
+    let addr = usual(text)?;
     Some([&[kind][..], &addr.ip().octets(), &addr.port().to_be_bytes()].concat())
 }
 
@@ -294,6 +315,9 @@ impl<'a> Reader<'a> {
         }
         let len = usize::from(self.byte()?);
         let bytes = self.slice(len)?;
+        if matches!(kind, PINNED_V4 | PINNED) {
+            return pinned(kind, bytes).map(|url| Some(ControlHint::Server(url)));
+        }
         let Ok(text) = std::str::from_utf8(bytes) else {
             return Some(None);
         };
@@ -308,4 +332,20 @@ impl<'a> Reader<'a> {
             _ => None,
         })
     }
+}
+
+/// The URL of a pinned server.
+fn pinned(kind: u8, bytes: &[u8]) -> Option<String> {
+    let mut reader = Reader(bytes);
+    let (host, pin) = if kind == PINNED_V4 {
+        let ip = Ipv4Addr::from(reader.array::<4>()?);
+        let port = u16::from_be_bytes(reader.array()?);
+        (format!("{ip}:{port}"), Pin(reader.array()?))
+    } else {
+        let pin = Pin(reader.array()?);
+        let host = std::str::from_utf8(std::mem::take(&mut reader.0)).ok()?;
+        (is_plain(host).then(|| host.to_owned())?, pin)
+    };
+    // Bytes behind a whole hint: a damaged one, or a later kind that should have had a number of its own.
+    reader.0.is_empty().then(|| format!("https://{host}{}{pin}", pin::MARK))
 }

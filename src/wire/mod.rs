@@ -5,12 +5,14 @@
 //! * `kind`: what a datagram on the tunnel's socket is, by its first bytes
 //! * `knock`: how two members meet who do not know each other's keys
 //! * `control`: what a node and a control plane say to each other
+//! * `credential`: the time-limited credentials of a relay
 //! * `stun`: STUN and TURN messages, read in place
 //! * `channel`: TURN ChannelData, and messages on a stream
 //! * `invite`: the text that lets a peer into a party
 
 pub mod channel;
 pub mod control;
+pub mod credential;
 pub mod frame;
 pub mod invite;
 pub mod kind;

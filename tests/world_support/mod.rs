@@ -1,5 +1,7 @@
 //! Small worlds for stories told by hand.
 
+pub mod nat;
+
 use lanrage::engine::effect::{Knobs, Memory};
 use lanrage::engine::lobby::Knobs as LobbyKnobs;
 use lanrage::model::addr::Subnet;

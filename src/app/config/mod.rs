@@ -19,22 +19,25 @@ use crate::engine::effect::Knobs;
 use crate::host::control::ControlChoice;
 use crate::model::addr::Subnet;
 use crate::model::limits;
+use crate::server::Tls;
+use crate::server::relay::RelayOptions;
 use crate::ui::cli::args::{GlobalArgs, RunArgs, ServerArgs};
 use crate::wire::invite::{ControlHint, Invite};
 pub(in crate::app) use file::read_text;
 use layers::{Layers, Variables};
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where a `lanrage server` listens when nobody says.
-const SERVER_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
+const SERVER_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
 /// The device's name when nobody says.
 const ADAPTER: &str = "lanrage0";
 /// Characters of a device's name (IFNAMSIZ on Linux, with its NUL).
 const ADAPTER_CHARS: usize = 15;
+/// Characters of a relay's secret at least; each of them is worth six bits at best.
+const RELAY_SECRET_CHARS: usize = 16;
 /// The file in which a node remembers its parties.
 const PARTY: &str = "party.json";
 
@@ -97,6 +100,10 @@ pub struct ServeConfig {
     pub listen: Vec<SocketAddr>,
     /// Where it keeps parties.
     pub data_dir: PathBuf,
+    /// Encryption of the connections.
+    pub tls: Tls,
+    /// The relay beside it.
+    pub relay: Option<RelayOptions>,
     /// The names under which players reach it; empty: any.
     pub names: Vec<String>,
     /// Between two sweeps of silent peers.
@@ -147,10 +154,18 @@ pub fn for_server(
     server: &ServerArgs,
     variables: &Variables,
 ) -> Result<Layers, Failure> {
+    let path = |file: &Option<PathBuf>| file.iter().map(|f| f.to_string_lossy().into_owned()).collect();
     let flags = [
         data_dir_flag(global),
         ("server.listen", server.listen.clone()),
         ("server.store", server.store.iter().cloned().collect()),
+        ("server.tls_cert", path(&server.tls_cert)),
+        ("server.tls_key", path(&server.tls_key)),
+        ("server.relay", server.relay.clone()),
+        ("server.public_ip", server.public_ip.clone()),
+        ("server.relay_secret", server.relay_secret.iter().cloned().collect()),
+        ("server.no_relay", if server.no_relay { vec!["true".to_owned()] } else { Vec::new() }),
+        ("server.tls_self_signed", if server.tls_self_signed { vec!["true".to_owned()] } else { Vec::new() }),
     ];
     Layers::fold(global.config.as_deref(), variables, flags)
 }
@@ -238,10 +253,61 @@ impl ServeConfig {
             listen: if listen.is_empty() { vec![SERVER_LISTEN] } else { listen },
             names: layers.each("server.names", "write a host name, such as play.example.org", plain)?,
             data_dir: data_dir(global, layers)?,
+            tls: tls(layers)?,
+            relay: relay(layers)?,
             sweep: layers.seconds("timing.sweep")?.unwrap_or(limits::SWEEP),
             knobs: timing::knobs(layers)?,
         })
     }
+}
+
+/// The relay, unless nobody wants one.
+fn relay(layers: &Layers) -> Result<Option<RelayOptions>, Failure> {
+    let listen = layers.each("server.relay", "write IP:PORT, such as 0.0.0.0:3478", address)?;
+    let public =
+        layers.each("server.public_ip", "write an IP address without a port", str::parse::<IpAddr>)?;
+    if let Some(raw) = layers.raw("server.public_ip")
+        && let Some(wrong) = public.iter().find(|ip| ip.is_unspecified() || ip.is_multicast())
+    {
+        return Err(raw.wrong(format!("{wrong} is nobody's address"), "write the address that players reach"));
+    }
+    let long_enough = |text: &str| match text.len() {
+        RELAY_SECRET_CHARS.. => Ok(text.to_owned()),
+        short => Err(format!("a secret of {short} characters can be guessed")),
+    };
+    let hint = "write 16 characters or more, or leave it away: then one is drawn";
+    let secret = layers.one("server.relay_secret", hint, long_enough)?;
+    if layers.switch("server.no_relay")? {
+        return Ok(None);
+    }
+    Ok(Some(RelayOptions { listen, public, secret, ..RelayOptions::default() }))
+}
+
+/// Both files, or a certificate of one's own, or nothing.
+fn tls(layers: &Layers) -> Result<Tls, Failure> {
+    let own = layers.switch("server.tls_self_signed")?;
+    let file = |name| layers.text(name).map(PathBuf::from);
+    match (file("server.tls_cert"), file("server.tls_key"), layers.raw("server.tls_self_signed")) {
+        (None, None, _) => Ok(if own { Tls::SelfSigned } else { Tls::None }),
+        (Some(_), _, Some(raw)) | (_, Some(_), Some(raw)) if own => {
+            Err(raw
+                .wrong("a certificate of its own, or that of files, but not both", "leave one of them away"))
+        }
+        (Some(cert), Some(key), _) => Ok(Tls::Files { cert, key }),
+        (Some(_), None, _) => {
+            Err(half(layers, "server.tls_cert", "a certificate needs its key", "--tls-key FILE"))
+        }
+        (None, Some(_), _) => {
+            Err(half(layers, "server.tls_key", "a key needs its certificate", "--tls-cert FILE"))
+        }
+    }
+}
+
+fn half(layers: &Layers, name: &str, what: &str, missing: &str) -> Failure {
+    let hint = format!("add {missing}");
+    layers
+        .raw(name)
+        .map_or_else(|| Failure::usage("bad_option", what, hint.clone()), |raw| raw.wrong(what, &hint))
 }
 
 fn invite(layers: &Layers) -> Result<Option<Invite>, Failure> {

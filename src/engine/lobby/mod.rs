@@ -4,12 +4,14 @@
 //! * `pace`: how often somebody may ask
 //! * `knobs`: timeouts, caps, paces
 //! * `tally`: what happened, as numbers
+//! * `offers`: credentials for the relay beside this control plane
 //!
 //! In: `handle_open`, `handle`, `handle_close`, `handle_timeout`; out: `poll_effect` until `None`, then `deadline`.
 //! A connection is a stranger until its hello is accepted; a stranger learns nothing. Members see their own party
 //! only. The machine stores nothing: it says which party has to be stored, and is given them back by `restore`.
 
 pub mod knobs;
+pub mod offers;
 pub mod pace;
 pub mod party;
 #[cfg(test)]
@@ -21,6 +23,7 @@ pub mod tally;
 mod tests;
 
 pub use knobs::Knobs;
+pub use offers::Offers;
 
 use crate::model::dice::{Dice, Seed};
 use crate::model::id::{PartyId, PeerId};
@@ -29,9 +32,10 @@ use crate::model::record::{Envelope, Rotation};
 use crate::model::text::Blob;
 use crate::model::time::{Deadline, Mono, Now};
 use crate::wire::control::{Down, Hello, Nonce, Refusal, Up};
+use crate::wire::credential::Bearer;
 use pace::{Bucket, Buckets, Origin};
 use party::{Admission, Denied, Party, Verified};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 use tally::{Tallied, Tally};
@@ -83,6 +87,9 @@ pub struct Lobby {
     origins: Buckets<Origin>,
     founders: Buckets<Origin>,
     sweep_at: Mono,
+    /// The relay beside this control plane, and when whose credentials are renewed.
+    offers: Option<Offers>,
+    renewals: BTreeSet<(Mono, ConnId)>,
     effects: VecDeque<LobbyEffect>,
     tally: Tally,
 }
@@ -103,6 +110,7 @@ struct Conn {
     member: Option<Member>,
     bucket: Bucket,
     strikes: u32,
+    renewal: Option<Mono>,
 }
 
 /// Whose connection it is, once that is proved.
@@ -128,10 +136,17 @@ impl Lobby {
             origins: Buckets::new(knobs.per_address),
             founders: Buckets::new(knobs.founding),
             sweep_at: now.mono + knobs.sweep,
+            offers: None,
+            renewals: BTreeSet::new(),
             effects: VecDeque::new(),
             tally: Tally::default(),
             knobs,
         }
+    }
+
+    /// From now on members are told of this relay, with credentials of their own.
+    pub fn offer(&mut self, offers: Offers) {
+        self.offers = Some(offers);
     }
 
     /// Takes back a stored party.
@@ -151,8 +166,8 @@ impl Lobby {
         self.tally.add(Tallied::Opened);
         let nonce = self.dice.bytes();
         let challenge = Some((nonce, audience.to_owned()));
-        self.conns
-            .insert(conn, Conn { origin, challenge, member: None, bucket: Bucket::default(), strikes: 0 });
+        let bucket = Bucket::default();
+        self.conns.insert(conn, Conn { origin, challenge, member: None, bucket, strikes: 0, renewal: None });
         if !self.origins.take(origin, now.mono) {
             self.turn_away(conn, Denied::new(Refusal::TooFast, "too many connections from this address"));
             return;
@@ -214,6 +229,10 @@ impl Lobby {
             let conn = *conn;
             self.hang_up(conn, "no hello came in time");
         }
+        while let Some((at, conn)) = self.renewals.first().copied().filter(|(at, _)| *at <= now.mono) {
+            self.renewals.remove(&(at, conn));
+            self.offer_to(conn, now);
+        }
         if self.sweep_at <= now.mono {
             self.sweep_at = now.mono + self.knobs.sweep;
             self.sweep(now);
@@ -224,7 +243,8 @@ impl Lobby {
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
         let hello = self.strangers.first_key_value().map(|(_, at)| Deadline::new(*at, "hello"));
-        Deadline::earlier(hello, Some(Deadline::new(self.sweep_at, "sweep")))
+        let renewal = self.renewals.first().map(|(at, _)| Deadline::new(*at, "credentials"));
+        Deadline::earlier(Deadline::earlier(hello, renewal), Some(Deadline::new(self.sweep_at, "sweep")))
     }
 
     /// The next thing to do.
@@ -286,6 +306,7 @@ impl Lobby {
             }
         }
         self.seat(conn, member);
+        self.offer_to(conn, now);
         Ok(())
     }
 
@@ -303,6 +324,19 @@ impl Lobby {
             let (epoch, rotation) = (party.epoch(), party.rotation().cloned());
             let peers = party.records();
             self.send(vec![conn], Down::Welcome { epoch, rotation, peers });
+        }
+    }
+
+    /// Tells a member of the relay, now and again before its credentials end.
+    fn offer_to(&mut self, conn: ConnId, now: Now) {
+        let member = self.conns.get(&conn).and_then(|state| state.member);
+        let (Some(offers), Some(member)) = (&self.offers, member) else { return };
+        let offers_now = offers.made_for(Bearer { party: member.party, peer: member.peer }, now);
+        let again = now.mono + offers.renewed_after();
+        self.send(vec![conn], Down::Relays { offers: offers_now });
+        self.renewals.insert((again, conn));
+        if let Some(state) = self.conns.get_mut(&conn) {
+            state.renewal = Some(again);
         }
     }
 
@@ -513,6 +547,9 @@ impl Lobby {
         let Some(state) = self.conns.remove(&conn) else {
             return false;
         };
+        if let Some(at) = state.renewal {
+            self.renewals.remove(&(at, conn));
+        }
         if let Some(member) = state.member {
             let seat = (member.party, member.peer);
             if self.online.get(&seat) == Some(&conn) {

@@ -5,6 +5,7 @@ use super::table::{HERE, Player, World};
 use super::*;
 use crate::model::key::PartySecret;
 use crate::model::limits;
+use crate::model::relay::{RelayOffer, RelayWay};
 use crate::wire::control::VERSION;
 
 #[test]
@@ -329,4 +330,43 @@ fn bytes_of(down: &Down) -> Vec<u8> {
         Down::Rotated { rotation } => postcard::to_allocvec(rotation).unwrap(),
         _ => Vec::new(),
     }
+}
+
+#[test]
+fn members_are_offered_the_relay_with_credentials_of_their_own_and_strangers_are_not() {
+    use crate::wire::credential::{Bearer, RelaySecret};
+    let secret = RelaySecret::new(b"north");
+    let way = RelayWay::Udp { addr: "192.0.2.1:3478".parse().unwrap() };
+    let mut world = World::new();
+    world.lobby.offer(Offers::new(secret.clone(), "lanrage", vec![way.clone()]));
+    let offered = |world: &World, conn: ConnId| -> Vec<RelayOffer> {
+        let heard = world.heard[&conn].iter().rev();
+        heard
+            .filter_map(|down| match down {
+                Down::Relays { offers } => Some(offers.clone()),
+                _ => None,
+            })
+            .next()
+            .unwrap_or_default()
+    };
+    let (ana, bob) = (Player::owner(1), Player::friend(2));
+    let (a, b) = (world.join(&ana), world.join(&bob));
+    let (of_ana, of_bob) = (offered(&world, a).remove(0), offered(&world, b).remove(0));
+    assert_eq!((&of_ana.ways, of_ana.realm.as_str()), (&vec![way], "lanrage"));
+    assert_ne!(of_ana.username, of_bob.username);
+    let claim = secret.read(&of_bob.username, world.now.unix.as_secs()).unwrap();
+    assert_eq!(claim.bearer, Bearer { party: bob.party(), peer: bob.keys.id() });
+    assert_eq!((secret.password(&of_bob.username), Some(claim.expires)), (of_bob.password, of_bob.expires));
+    assert_eq!(claim.expires, world.now.unix.as_secs() + 12 * 3600);
+    let stranger = world.open();
+    assert!(offered(&world, stranger).is_empty());
+
+    world.up(b, Up::Leave);
+    for _ in 0..6 * 60 + 1 {
+        world.up(a, Up::Beat);
+        world.pass(60);
+    }
+    let renewed = offered(&world, a).remove(0);
+    assert_eq!(renewed.expires, of_ana.expires.map(|e| e + 6 * 3600), "at half time");
+    assert!(world.is_closed(b), "who left is offered nothing more");
 }

@@ -184,7 +184,7 @@ impl Punch {
             self.next = None;
             return false;
         };
-        *self.next.get_or_insert(self.not_before.max(since + PLAIN_FIRST)) <= now
+        *self.next.get_or_insert_with(|| self.not_before.max(since + PLAIN_FIRST)) <= now
     }
 
     /// No sockets to spare: later.

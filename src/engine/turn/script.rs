@@ -87,7 +87,7 @@ impl Script {
                 Method::Binding => b.mapped(self.client),
                 Method::Allocate => b.relayed(self.relayed).mapped(self.client).lifetime(self.lifetime),
                 Method::Refresh => b.lifetime(m.lifetime().unwrap_or(self.lifetime).min(self.lifetime)),
-                _ => b,
+                Method::Send | Method::Data | Method::CreatePermission | Method::ChannelBind => b,
             },
             Err(code @ (401 | 438)) => b.error(code, "").realm(&self.realm).nonce(&self.nonce),
             Err(300) => b.error(300, "Try Alternate").alternate_server(self.alternate.unwrap()),
@@ -164,7 +164,7 @@ impl Script {
                 self.channels.push(pair);
                 self.permitted.push(pair.1.ip());
             }
-            _ => {}
+            Method::Binding | Method::Allocate | Method::Refresh | Method::Send | Method::Data => {}
         }
         Ok(())
     }

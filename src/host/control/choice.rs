@@ -1,13 +1,17 @@
 //! Which control plane, as people write it: `file:DIR`, `server:URL` or `direct`.
 
+use crate::model::pin::{self, Pin};
 use crate::wire::invite::DIRECT;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use tokio_tungstenite::tungstenite::http::Uri;
 
-/// The port of `lanrage server`, taken when an address names none.
+/// The port of `lanrage server`, taken when an `http` address names none.
 pub const DEFAULT_PORT: u16 = 8667;
+/// The port of `https`, taken when such an address names none; also where a server is looked for when its own port does not
+/// answer.
+pub const HTTPS_PORT: u16 = 443;
 
 /// Which control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +39,22 @@ pub enum BadChoice {
     /// A URL that cannot be read.
     #[error("\"{0}\" is not an address of a server; write server:http://HOST:PORT")]
     NotAUrl(String),
-    /// TLS is a later piece.
-    #[error("\"{0}\": encrypted connections to a server (https) are not there yet; use http://")]
-    Https(String),
+    /// A fingerprint that is none.
+    #[error("\"{url}\": {why}")]
+    Pin {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: pin::NotAPin,
+    },
+    /// A fingerprint of a certificate that nobody would show.
+    #[error("\"{0}\": a certificate's fingerprint goes with https://, not with http://")]
+    PinWithoutTls(String),
+    /// A part after `#` that is no fingerprint.
+    #[error("\"{0}\": after '#' a server's address has nothing but sha256= and a fingerprint")]
+    Fragment(String),
     /// Another scheme.
-    #[error("\"{url}\": a server is reached by http://, not by {scheme}://")]
+    #[error("\"{url}\": a server is reached by https:// or http://, not by {scheme}://")]
     Scheme {
         /// What was given.
         url: String,
@@ -103,22 +118,32 @@ impl FromStr for ControlChoice {
 /// A server's URL, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddress {
+    /// Whether it is `https`: nobody on the way may read along or take the server's place.
+    pub tls: bool,
     /// Name or IP address, without brackets, lower case.
     pub host: String,
     /// TCP port.
     pub port: u16,
     /// What comes before `/v1/…`: empty, or a path such as `/lanrage` behind a proxy.
     pub base: String,
+    /// The only certificate that is accepted.
+    pub pin: Option<Pin>,
 }
 
 impl ServerAddress {
     /// `host:port` as it stands in an HTTP `Host` header, and in the proof of a hello.
     #[must_use]
     pub fn authority(&self) -> String {
+        self.authority_at(self.port)
+    }
+
+    /// The same with another port.
+    #[must_use]
+    pub fn authority_at(&self, port: u16) -> String {
         if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
+            format!("[{}]:{port}", self.host)
         } else {
-            format!("{}:{}", self.host, self.port)
+            format!("{}:{port}", self.host)
         }
     }
 }
@@ -126,16 +151,22 @@ impl ServerAddress {
 impl FromStr for ServerAddress {
     type Err = BadChoice;
 
-    fn from_str(url: &str) -> Result<Self, BadChoice> {
+    fn from_str(given: &str) -> Result<Self, BadChoice> {
+        let bad_pin = |why| BadChoice::Pin { url: given.to_owned(), why };
+        let (url, pin) = pin::split(given).map_err(bad_pin)?;
+        if url.contains('#') {
+            return Err(BadChoice::Fragment(given.to_owned()));
+        }
         let scheme = url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        match scheme.as_deref() {
-            Some("http") => {}
-            Some("https") => return Err(BadChoice::Https(url.to_owned())),
+        let tls = match scheme.as_deref() {
+            Some("https") => true,
+            Some("http") if pin.is_some() => return Err(BadChoice::PinWithoutTls(given.to_owned())),
+            Some("http") => false,
             Some("") | None => return Err(BadChoice::NotAUrl(url.to_owned())),
             Some(other) => {
                 return Err(BadChoice::Scheme { url: url.to_owned(), scheme: other.to_owned() });
             }
-        }
+        };
         let rest = url.split_once("://").map_or("", |(_, rest)| rest);
         if rest.is_empty() || rest.starts_with(['/', ':', '?']) {
             return Err(BadChoice::NoHost(url.to_owned()));
@@ -152,13 +183,14 @@ impl FromStr for ServerAddress {
             Some((_, digits)) if !digits.contains(']') => {
                 digits.parse().ok().filter(|p| *p != 0).ok_or_else(|| BadChoice::NotAUrl(url.to_owned()))?
             }
+            Some(_) | None if tls => HTTPS_PORT,
             Some(_) | None => DEFAULT_PORT,
         };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         if host.is_empty() {
             return Err(BadChoice::NoHost(url.to_owned()));
         }
-        Ok(Self { host, port, base: uri.path().trim_end_matches('/').to_owned() })
+        Ok(Self { tls, host, port, base: uri.path().trim_end_matches('/').to_owned(), pin })
     }
 }
 
@@ -175,6 +207,8 @@ mod tests {
             "server:http://[::1]:80/x",
             "direct",
             "direct:203.0.113.5:4000,[2001:db8::1]:4000",
+            "server:https://example.org",
+            "server:https://10.0.0.1:8443#sha256=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
         ] {
             assert_eq!(text.parse::<ControlChoice>().unwrap().to_string(), text);
         }
@@ -186,9 +220,12 @@ mod tests {
             let a: ServerAddress = url.parse().unwrap();
             (a.authority(), a.base)
         };
+        let pinned: ServerAddress = format!("https://a#sha256={}", Pin([7; 32])).parse().unwrap();
+        assert_eq!((pinned.tls, pinned.pin, pinned.port), (true, Some(Pin([7; 32])), 443));
         assert_eq!(address("http://Example.org"), ("example.org:8667".into(), String::new()));
         assert_eq!(address("http://10.0.0.1:80/"), ("10.0.0.1:80".into(), String::new()));
         assert_eq!(address("http://[::1]"), ("[::1]:8667".into(), String::new()));
+        assert_eq!(address("https://Example.org"), ("example.org:443".into(), String::new()));
         assert_eq!(address("HTTP://[fe80::1]:99/lan/"), ("[fe80::1]:99".into(), "/lan".into()));
     }
 
@@ -200,7 +237,10 @@ mod tests {
         for bad in ["direct:", "direct:example.org:1", "direct:10.0.0.1:0", "direct:10.0.0.1"] {
             assert!(matches!(why(bad), BadChoice::NotAnAddress(_)), "{bad}");
         }
-        assert!(matches!(why("server:https://a"), BadChoice::Https(_)));
+        assert!(matches!(why("server:https://a#sha256=00"), BadChoice::Pin { .. }));
+        assert!(matches!(why("server:https://a#x"), BadChoice::Fragment(_)));
+        let pin = Pin([7; 32]);
+        assert!(matches!(why(&format!("server:http://a#sha256={pin}")), BadChoice::PinWithoutTls(_)));
         assert!(matches!(why("server:ftp://a"), BadChoice::Scheme { .. }));
         assert!(matches!(why("server:example.org"), BadChoice::NotAUrl(_)));
         assert!(matches!(why("server:http://"), BadChoice::NoHost(_)));

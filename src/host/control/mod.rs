@@ -14,6 +14,9 @@ pub mod choice;
 pub mod file;
 pub mod server;
 
+mod reach;
+mod relays;
+
 pub use choice::{ControlChoice, ServerAddress};
 pub use file::session::FolderTuning;
 pub use server::ServerTuning;

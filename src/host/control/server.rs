@@ -1,28 +1,24 @@
-//! The carrier of a `lanrage server`: one WebSocket, one task.
+//! The carrier of a `lanrage server`: one WebSocket, one task. `reach` finds the way to it, `relays` completes what it
+//! offers.
 //!
 //! `Open` tries a few times with growing, jittered pauses, but only what may pass by itself (refused, timed out, name
-//! not found, a proxy in trouble); a wrong address or another version is said at once. Pings find a dead connection.
+//! not found, a proxy in trouble); a wrong address, certificate or version is said at once. Pings find a dead connection.
 //! Everything from the server is hostile until parsed: sizes are capped, texts are tidied, messages that only a carrier
 //! may make are dropped, and the audience that a hello is bound to is what *this* side dialled, never what it is told.
 
-use super::choice::ServerAddress;
+use super::choice::{HTTPS_PORT, ServerAddress};
+use super::reach::{Connected, Kind, Socket, reach};
+use super::relays::Reached;
 use super::{Out, ToCarrier};
 use crate::model::dice::{Dice, Seed};
 use crate::model::limits;
-use crate::wire::control::{Down, PROTOCOL_HEADER, Up, VERSION};
+use crate::wire::control::{Down, Up};
 use futures_util::{SinkExt, StreamExt};
-use std::io::ErrorKind;
 use std::time::Duration;
-use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout, timeout_at};
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error, Message, http::StatusCode};
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// A welcome with 64 records of the largest kind takes half of this.
-const MESSAGE_BYTES: usize = 1 << 20;
 /// A frame that the server does not take within this time ends the connection.
 const SEND_WITHIN: Duration = Duration::from_secs(10);
 /// How long a goodbye may take.
@@ -45,6 +41,8 @@ pub struct ServerTuning {
     pub ping_every: Duration,
     /// A connection on which nothing arrived for this long is dead.
     pub dead_after: Duration,
+    /// Where a server is looked for, by TLS, when its own port does not answer; `None`: nowhere.
+    pub fallback_port: Option<u16>,
 }
 
 impl Default for ServerTuning {
@@ -56,11 +54,10 @@ impl Default for ServerTuning {
             pause: Duration::from_secs(1),
             ping_every: Duration::from_secs(25),
             dead_after: Duration::from_secs(60),
+            fallback_port: Some(HTTPS_PORT),
         }
     }
 }
-
-type Socket = WebSocketStream<TcpStream>;
 
 /// What comes after a connection.
 enum Next {
@@ -69,29 +66,12 @@ enum Next {
     Stop,
 }
 
-/// Why there is no connection.
-struct Failure {
-    why: String,
-    /// Whether trying again may help.
-    passing: bool,
-}
-
-impl Failure {
-    const fn passing(why: String) -> Self {
-        Self { why, passing: true }
-    }
-
-    const fn lasting(why: String) -> Self {
-        Self { why, passing: false }
-    }
-}
-
 /// Runs until nobody asks any more.
 pub(crate) async fn run(url: String, tuning: ServerTuning, mut rx: mpsc::Receiver<ToCarrier>, out: Out) {
     let mut seed = [0; 32];
     // Without random numbers the pauses are merely the same every time.
     let _ = getrandom::fill(&mut seed);
-    let mut line = Line { tuning, dice: Seed(seed).dice("carrier"), out };
+    let mut line = Line { tuning, dice: Seed(seed).dice("carrier"), out, fell_back: false };
     let mut next = Next::Idle;
     loop {
         next = match next {
@@ -113,6 +93,8 @@ struct Line {
     tuning: ServerTuning,
     dice: Dice,
     out: Out,
+    /// The last connection was made on the other port.
+    fell_back: bool,
 }
 
 impl Line {
@@ -132,26 +114,27 @@ impl Line {
             }
         };
         match connected {
-            Ok((socket, opened)) => {
+            Ok(Connected { socket, opened, reached }) => {
+                self.fell_back = reached.round;
                 if !self.out.send(opened).await {
                     return Next::Stop;
                 }
-                self.converse(socket, address, rx).await
+                self.converse(socket, address, &reached, rx).await
             }
             Err(why) => self.closed(why).await,
         }
     }
 
     /// A connection and the server's challenge, after a few attempts.
-    async fn connect(&mut self, address: &ServerAddress) -> Result<(Socket, Down), String> {
+    async fn connect(&mut self, address: &ServerAddress) -> Result<Connected, String> {
         let mut pause = self.tuning.pause;
         let mut attempt = 1;
         loop {
-            let failure = match self.attempt(address).await {
+            let failure = match reach(address, &self.tuning, self.fell_back).await {
                 Ok(connected) => return Ok(connected),
                 Err(failure) => failure,
             };
-            if !failure.passing || attempt >= self.tuning.attempts {
+            if failure.kind != Kind::Passing || attempt >= self.tuning.attempts {
                 return Err(failure.why);
             }
             tracing::debug!(attempt, "server: {}", failure.why);
@@ -161,21 +144,11 @@ impl Line {
         }
     }
 
-    async fn attempt(&self, address: &ServerAddress) -> Result<(Socket, Down), Failure> {
-        let name = address.authority();
-        let until = Instant::now() + self.tuning.answer_within;
-        let slow = || Failure::passing(format!("the server {name} does not answer in time"));
-        let stream =
-            timeout_at(until, dial(address, self.tuning.connect_within)).await.map_err(|_| slow())??;
-        let mut socket = timeout_at(until, shake_hands(stream, address)).await.map_err(|_| slow())??;
-        let opened = timeout_at(until, challenge(&mut socket, address)).await.map_err(|_| slow())??;
-        Ok((socket, opened))
-    }
-
     async fn converse(
         &self,
         mut socket: Socket,
         address: &ServerAddress,
+        reached: &Reached,
         rx: &mut mpsc::Receiver<ToCarrier>,
     ) -> Next {
         let name = address.authority();
@@ -198,6 +171,7 @@ impl Line {
                         // A second challenge could ask for a hello that is good at another server.
                         Ok(None | Some(Down::Opened { .. })) => None,
                         Ok(Some(down)) => {
+                            let down = complete(down, reached, address);
                             if !self.out.send(down).await {
                                 return Next::Stop;
                             }
@@ -214,7 +188,8 @@ impl Line {
                 && !matches!(timeout(SEND_WITHIN, socket.send(message)).await, Ok(Ok(())))
             {
                 // The server may have said why before it hung up.
-                let why = last_words(&mut socket, &self.out, &name).await;
+                let why =
+                    last_words(&mut socket, &self.out, &name, |down| complete(down, reached, address)).await;
                 return self.closed(why).await;
             }
         }
@@ -225,109 +200,24 @@ impl Line {
     }
 }
 
-async fn dial(address: &ServerAddress, within: Duration) -> Result<TcpStream, Failure> {
-    let name = address.authority();
-    let host = &address.host;
-    let found = lookup_host((host.as_str(), address.port)).await.map_err(|e| {
-        Failure::passing(format!(
-            "the name {host} was not found (is it spelled right, is this PC online?): {e}"
-        ))
-    })?;
-    let mut failure = Failure::passing(format!("the name {host} has no address"));
-    for at in found {
-        match timeout(within, TcpStream::connect(at)).await {
-            Ok(Ok(stream)) => {
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(e)) => failure = Failure::passing(not_connected(&name, &e)),
-            Err(_) => {
-                failure = Failure::passing(format!(
-                    "the server {name} does not answer; is the address right, and does a firewall let port {} through?",
-                    address.port
-                ));
-            }
-        }
-    }
-    Err(failure)
-}
-
-fn not_connected(name: &str, error: &std::io::Error) -> String {
-    let kind = error.kind();
-    if kind == ErrorKind::ConnectionRefused {
-        format!("nothing listens at {name}; is the server running, and is the port right?")
-    } else if matches!(kind, ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable) {
-        format!("there is no way to {name}; is this PC online?")
-    } else {
-        format!("the connection to {name} failed: {error}")
-    }
-}
-
-async fn shake_hands(stream: TcpStream, address: &ServerAddress) -> Result<Socket, Failure> {
-    let name = address.authority();
-    let stranger =
-        || Failure::lasting(format!("what answers at {name} is not a lanrage server; is the port right?"));
-    let request =
-        format!("ws://{name}{}/v1/party", address.base).into_client_request().map_err(|_| stranger())?;
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(MESSAGE_BYTES))
-        .max_frame_size(Some(MESSAGE_BYTES))
-        .read_buffer_size(8 * 1024);
-    let (socket, response) = match client_async_with_config(request, stream, Some(config)).await {
-        Ok(shaken) => shaken,
-        Err(Error::Http(response)) => {
-            let status = response.status();
-            return Err(if status == StatusCode::MISDIRECTED_REQUEST {
-                Failure::lasting(format!(
-                    "the server at {name} does not want to be called so; ask for its right name"
-                ))
-            } else if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-                Failure::passing(format!("the server {name} is in trouble ({status})"))
-            } else {
-                stranger()
-            });
-        }
-        Err(Error::Io(e)) if e.kind() != ErrorKind::InvalidData => {
-            return Err(Failure::passing(format!("the connection to {name} broke: {e}")));
-        }
-        Err(_) => return Err(stranger()),
-    };
-    let protocol = response.headers().get(PROTOCOL_HEADER).and_then(|v| v.to_str().ok());
-    match protocol.and_then(|v| v.parse::<u16>().ok()) {
-        Some(VERSION) => Ok(socket),
-        Some(other) => Err(Failure::lasting(format!(
-            "the server {name} speaks version {other} of the protocol, this program version {VERSION}; update the {} one",
-            if other < VERSION { "server's" } else { "player's" }
-        ))),
-        None => Err(stranger()),
-    }
-}
-
-/// The first message: a challenge, bound to the name by which this side knows the server.
-async fn challenge(socket: &mut Socket, address: &ServerAddress) -> Result<Down, Failure> {
-    let name = address.authority();
-    loop {
-        match read(socket.next().await, &name).map_err(Failure::passing)? {
-            None => {}
-            Some(Down::Opened { nonce, audience }) if audience == name => {
-                return Ok(Down::Opened { nonce, audience: name });
-            }
-            Some(Down::Opened { audience, .. }) => {
-                return Err(Failure::lasting(format!(
-                    "the server {name} believes to be called {}; a proxy in front of it has to pass on the Host header",
-                    tidy(&audience)
-                )));
-            }
-            Some(Down::Refused { message, .. }) => {
-                return Err(Failure::passing(format!("{name}: {message}")));
-            }
-            Some(_) => return Err(Failure::lasting(format!("the server {name} begins without a challenge"))),
-        }
+/// A message with what only this side knows.
+fn complete(down: Down, reached: &Reached, address: &ServerAddress) -> Down {
+    match down {
+        Down::Relays { offers } => Down::Relays { offers: reached.fill(address, offers) },
+        other @ (Down::Opened { .. }
+        | Down::Closed { .. }
+        | Down::Notice { .. }
+        | Down::Refused { .. }
+        | Down::Welcome { .. }
+        | Down::Record { .. }
+        | Down::Gone { .. }
+        | Down::Rotated { .. }
+        | Down::Signal { .. }) => other,
     }
 }
 
 /// What a frame means; `None` for what can be ignored, an error when the connection is over.
-fn read(message: Option<Result<Message, Error>>, name: &str) -> Result<Option<Down>, String> {
+pub(super) fn read(message: Option<Result<Message, Error>>, name: &str) -> Result<Option<Down>, String> {
     let text = match message {
         None => return Err(format!("the connection to {name} was lost")),
         Some(Err(Error::Capacity(_))) => {
@@ -383,17 +273,17 @@ fn to_text(up: &Up) -> Option<Message> {
 }
 
 /// Text of a stranger, fit to be shown.
-fn tidy(text: &str) -> String {
+pub(super) fn tidy(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(TEXT_CHARS).collect()
 }
 
 /// What arrived before the connection broke.
-async fn last_words(socket: &mut Socket, out: &Out, name: &str) -> String {
+async fn last_words(socket: &mut Socket, out: &Out, name: &str, complete: impl Fn(Down) -> Down) -> String {
     let listen = async {
         loop {
             match read(socket.next().await, name) {
                 Ok(Some(down)) => {
-                    out.send(down).await;
+                    out.send(complete(down)).await;
                 }
                 Ok(None) => {}
                 Err(why) => return why,

@@ -2,6 +2,7 @@
 
 use super::doors::{Events, Inside};
 use super::lan::{LanMaker, LanPortLike, Slot};
+use super::sends::Sends;
 use super::wan::Wan;
 use super::{Finished, Parts, first_facts};
 use crate::buf::batch::{Batch, Datagrams};
@@ -9,7 +10,8 @@ use crate::engine::effect::{Effect, HostFact, LanConfig};
 use crate::engine::node::Node;
 use crate::host::clock::{HostClock, SleepWatch};
 use crate::host::control::ToCarrier;
-use crate::host::udp::{SendBatches, Sockets};
+use crate::host::stream::Streams;
+use crate::host::udp::Sockets;
 use crate::model::addr::Card;
 use crate::model::command::Command;
 use crate::model::id::LinkId;
@@ -54,7 +56,7 @@ pub(super) struct Rig<M: LanMaker> {
     node: Node,
     clock: HostClock,
     now: Now,
-    sends: SendBatches<Rc<Sockets>>,
+    sends: Sends,
     wan: Wan,
     sleep: SleepWatch,
     lan: Slot<M::Port>,
@@ -95,7 +97,7 @@ impl<M: LanMaker> Rig<M> {
             node: Node::new(parts.setup, parts.seed, now),
             clock: parts.clock,
             now,
-            sends: SendBatches::new(Rc::clone(&sockets)),
+            sends: Sends::new(Rc::clone(&sockets)),
             wan: Wan::new(sockets),
             sleep: SleepWatch::new(),
             lan: Slot(None),
@@ -134,8 +136,8 @@ impl<M: LanMaker> Rig<M> {
     }
 
     /// What the thread waits on.
-    pub(super) const fn waitable(&mut self) -> (&mut Slot<M::Port>, &mut Inside) {
-        (&mut self.lan, &mut self.doors)
+    pub(super) const fn waitable(&mut self) -> (&mut Slot<M::Port>, &mut Inside, &mut Streams) {
+        (&mut self.lan, &mut self.doors, &mut self.sends.streams)
     }
 
     /// True when the next deadline has come already.
@@ -164,6 +166,26 @@ impl<M: LanMaker> Rig<M> {
         if any {
             self.settle();
         }
+    }
+
+    /// Goes on with the connections to relays and takes what they brought; true when there may be more.
+    pub(super) fn serve_streams(&mut self) -> bool {
+        if self.sends.streams.is_empty() {
+            return false;
+        }
+        self.sends.streams.turn();
+        for _ in 0..FOLLOW_UPS {
+            let Some(fact) = self.sends.streams.pop_news() else { break };
+            self.take(Input::Fact(fact));
+        }
+        let mut more = false;
+        for at in 0..self.sends.streams.len() {
+            let Some(mut taken) = self.sends.streams.take(at) else { continue };
+            self.take_datagrams(taken.messages());
+            self.sends.streams.give_back(taken);
+            more = true;
+        }
+        more
     }
 
     /// One read of the LAN side; false when there was nothing.
@@ -257,7 +279,7 @@ impl<M: LanMaker> Rig<M> {
         for _ in 0..FOLLOW_UPS {
             self.sends.flush();
             self.lan.flush();
-            while let Some(to) = self.sends.pop_failed() {
+            while let Some(to) = self.sends.udp.pop_failed() {
                 self.follow_ups.push_back(Input::Fact(HostFact::Unreachable(to)));
             }
             self.drain();
@@ -299,7 +321,8 @@ impl<M: LanMaker> Rig<M> {
                 }
             }
             Effect::CloseSockets { first, count, keep } => self.wan.close(first, count, keep),
-            Effect::OpenStream { .. } | Effect::CloseStream(_) => {}
+            Effect::OpenStream { stream, way } => self.sends.streams.open(stream, &way),
+            Effect::CloseStream(stream) => self.sends.streams.close(stream),
             Effect::RefreshLease => self.doors.lease.notify_one(),
             Effect::SetMtu(mtu) => {
                 if let Some(port) = &mut self.lan.0 {
@@ -378,17 +401,23 @@ impl<M: LanMaker> Rig<M> {
         }
         self.show = Show { changed: false, last: Some(self.now.mono) };
         let mut status = self.node.status(self.now);
-        let counts = self.sends.counts();
+        let (counts, streams) = (self.sends.udp.counts(), self.sends.streams.counts());
         let own = [
             ("wan.calls", counts.calls),
             ("wan.sent", counts.sent),
+            ("stream.up", streams.up),
+            ("stream.sent", streams.sent),
+            ("stream.received", streams.received),
+            ("drop.stream_queue_full", streams.full),
             ("drop.wan_queue_full", counts.full),
             ("drop.wan_too_big", counts.too_big),
             ("drop.wan_failed", counts.failed),
             ("drop.events", self.events.lost()),
             ("loop.overruns", self.overruns),
         ];
-        let numbers = own.into_iter().filter(|(name, n)| *n > 0 || !name.starts_with("drop."));
+        let numbers = own
+            .into_iter()
+            .filter(|(name, n)| *n > 0 || ["wan.", "loop."].iter().any(|own| name.starts_with(own)));
         status.counters.extend(numbers);
         if let Some(port) = &self.lan.0 {
             status.counters.extend(port.counters());

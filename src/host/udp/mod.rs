@@ -11,7 +11,7 @@
 
 mod bind;
 mod extra;
-mod options;
+pub mod options;
 mod receive;
 mod send;
 

@@ -16,7 +16,7 @@ pub(super) fn shrink_buffers(socket: &Socket) {
 }
 
 /// Asks for large buffers. What the system grants is what it grants; a small buffer only loses bursts.
-pub(super) fn enlarge_buffers(socket: &Socket) {
+pub fn enlarge_buffers(socket: &Socket) {
     let granted = |got: std::io::Result<usize>| got.is_ok_and(|n| n >= BUFFER_BYTES);
     let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
     let _ = socket.set_send_buffer_size(BUFFER_BYTES);
@@ -32,7 +32,7 @@ pub(super) fn enlarge_buffers(socket: &Socket) {
 
 /// For one datagram that is to arrive in one piece or not at all, whatever was learned about the way before: DF on
 /// IPv4, no cutting by the own kernel. `permit_fragments` ends it.
-pub(super) fn forbid_fragments(socket: &Socket, v4: bool) {
+pub fn forbid_fragments(socket: &Socket, v4: bool) {
     #[cfg(target_os = "linux")]
     linux::forbid_fragments(socket, v4);
     #[cfg(not(target_os = "linux"))]
@@ -42,7 +42,7 @@ pub(super) fn forbid_fragments(socket: &Socket, v4: bool) {
 /// Lets routers cut our IPv4 datagrams and the own kernel our IPv6 ones. `quinn-udp` forbids both because QUIC probes
 /// the path's MTU. A tunnel that forbids it loses every full packet on lines of less than 1,480 bytes without a word
 /// (WireGuard permits fragments for the same reason).
-pub(super) fn permit_fragments(socket: &Socket, v4: bool) {
+pub fn permit_fragments(socket: &Socket, v4: bool) {
     #[cfg(target_os = "linux")]
     linux::permit_fragments(socket, v4);
     #[cfg(not(target_os = "linux"))]

@@ -24,19 +24,6 @@ const LATER: &[(&str, &str, &str)] = &[
         "`--relay`",
         "peers need a direct path to each other: the same LAN, or one reachable UDP port",
     ),
-    ("--relay-secret", "`--relay-secret`", "leave it away: there are no relays yet"),
-    ("--public-ip", "`--public-ip`", "leave it away: it is for relays, which are not there yet"),
-    (
-        "--tls-cert",
-        "`--tls-cert`",
-        "put the server behind a proxy that speaks TLS; peers encrypt among themselves anyway",
-    ),
-    (
-        "--tls-key",
-        "`--tls-key`",
-        "put the server behind a proxy that speaks TLS; peers encrypt among themselves anyway",
-    ),
-    ("--tls-self-signed", "`--tls-self-signed`", "leave it away: peers encrypt among themselves anyway"),
 ];
 
 /// Better words for an error about something that is still to come; any other error unchanged.
