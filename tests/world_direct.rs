@@ -236,3 +236,50 @@ fn a_host_that_goes_takes_the_way_through_it_along_and_says_so() {
     world.run_for(seconds(35));
     all_joined(&world, &[1, 2]);
 }
+
+#[test]
+fn when_the_server_is_away_newcomers_come_directly_and_everybody_is_told_so() {
+    let mut world = party(&[0, 1, 2]);
+    world.party.guide = Some(0);
+    world.apply(Step::Start(0));
+    world.apply(Step::Start(1));
+    world.run_for(seconds(3));
+    all_joined(&world, &[0, 1]);
+    let before = world.now.0;
+    meanwhile(&mut world, &[Step::PlaneDown(0)]);
+    world.run_for(seconds(5));
+    let says = |pc| {
+        told(&world, pc, before).iter().any(|e| match e {
+            Event::Warning(t) => {
+                t.code == "control_unreachable" && t.message.contains("invite from any player")
+            }
+            _ => false,
+        })
+    };
+    assert!(says(0) && says(1));
+    world.apply(Step::Start(2));
+    world.run_for(seconds(4));
+    all_joined(&world, &[0, 1, 2]);
+    // And the server, back again, changes nothing.
+    world.apply(Step::PlaneUp(0));
+    world.run_for(seconds(60));
+    all_joined(&world, &[0, 1, 2]);
+    must_hold(&world);
+}
+
+#[test]
+fn who_was_carried_to_another_network_is_found_again_through_the_others() {
+    let mut world = serverless(&[0, 1, 2]);
+    start(&mut world);
+    world.run_for(seconds(2));
+    all_joined(&world, &[0, 1, 2]);
+    // Guest 1 moves and its new record reaches the host alone at first: nothing passes between the guests.
+    meanwhile(&mut world, &[Step::Cut(1, 2), Step::Roam(1, card(5, 77))]);
+    world.run_for(seconds(20));
+    world.apply(Step::Mend(1, 2));
+    world.run_for(seconds(40));
+    all_joined(&world, &[0, 1, 2]);
+    let path = sees(&world, 2, 1).and_then(|p| p.path).unwrap();
+    assert_eq!((path.kind, path.remote.ip()), (PathKind::Direct, address(5, 77)));
+    must_hold(&world);
+}
