@@ -393,7 +393,10 @@ impl Relays {
 
     /// Lines that wait for UDP to prove itself, retries, and the clients' own deadlines.
     pub(super) fn deadline(&self) -> Option<Deadline> {
-        if !self.waiting.is_empty() || !self.effects.is_empty() || self.changed {
+        // What an input without a way out (a fact, a control plane's message) made ready is sent at once.
+        let speaks = |l: &Line| !matches!(l.stream, Some((_, false))) && l.turn.has_transmit();
+        let ready = !self.parting.is_empty() || self.lines.iter().any(speaks);
+        if ready || !self.waiting.is_empty() || !self.effects.is_empty() || self.changed {
             return Some(Deadline::new(Mono::ZERO, "relays"));
         }
         let wide = self.servers.iter().filter(|s| !s.wide && self.has_streams(s) && !self.is_served(s));
