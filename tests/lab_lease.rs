@@ -197,11 +197,12 @@ impl Asker {
     async fn lease(&mut self, patience: Duration) -> Option<Option<Lease>> {
         let next = async {
             loop {
-                match self.facts.recv().await.expect("the task lives") {
-                    HostFact::Leased(lease) => return lease,
-                    HostFact::LeaseReport(report) => self.report = report,
-                    other => panic!("{other:?}"),
+                let fact = self.facts.recv().await.expect("the task lives");
+                if let HostFact::Leased(lease) = fact {
+                    return lease;
                 }
+                let HostFact::LeaseReport(report) = fact else { panic!("{fact:?}") };
+                self.report = report;
             }
         };
         tokio::time::timeout(patience, next).await.ok()
