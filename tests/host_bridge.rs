@@ -35,6 +35,7 @@ fn config(data: &Path, shared: &Path) -> RunConfig {
         subnet: None,
         adapter: "lanrage0".into(),
         beacon: true,
+        friend_relay: None,
         open: false,
         json: true,
         command: Vec::new(),
