@@ -13,10 +13,13 @@
 mod world_support;
 
 use lanrage::engine::counters::{Count, DropReason};
-use lanrage::model::status::Event;
+use lanrage::model::status::{Event, PathKind};
 use lanrage::sim::fault::Step;
+use lanrage::sim::nat::Kind;
+use lanrage::sim::plan::Site;
 use lanrage::sim::world::World;
 use std::time::Duration;
+use world_support::nat::*;
 use world_support::*;
 
 fn count(world: &World, pc: usize, what: Count) -> u64 {
@@ -119,8 +122,8 @@ fn quiet_evenings_cost_little() {
     let after: u64 = (0..4).map(|pc| count(&world, pc, Count::RecordsPassed)).sum();
     let all: u64 = (0..4).map(|pc| count(&world, pc, Count::WanOut)).sum();
     assert_eq!(after, before, "all agree and tell each other nothing");
-    // Of twelve directions each: a ping and a pong in 15 s, sometimes a handshake, a sum in 30 s.
-    assert!(all - sent <= 1500, "{} datagrams in five minutes", all - sent);
+    // Of twelve directions each: a ping and a pong in 15 s, sometimes a handshake, a sum in 30 s, and probes of the path.
+    assert!(all - sent <= 1700, "{} datagrams in five minutes", all - sent);
     assert_eq!(dropped(&world, 0, DropReason::Flood), 0);
     must_end_well(&mut world);
 }
@@ -186,4 +189,134 @@ fn a_removal_reaches_a_large_party_by_tunnels_alone() {
     }
     world.run_for(seconds(10));
     all_joined(&world, &others);
+}
+
+#[test]
+fn two_guests_that_nothing_connects_play_through_the_host_until_a_way_opens() {
+    let mut world = serverless(&[0, 1, 2]);
+    world.chaos.fair = false;
+    world.apply(Step::Cut(1, 2));
+    for pc in 0..3 {
+        world.apply(Step::Start(pc));
+        world.run_for(seconds(2));
+    }
+    let kind = |world: &World, a, b| sees(world, a, b).and_then(|p| p.path).map(|p| p.kind);
+    assert_eq!((kind(&world, 1, 2), kind(&world, 2, 1)), (Some(PathKind::Relay), Some(PathKind::Relay)));
+    assert_eq!(kind(&world, 1, 0), Some(PathKind::Direct));
+    assert!(count(&world, 0, Count::Forwarded) > 0);
+    open_world(&mut world, 1);
+    world.run_for(seconds(30));
+    let heard = world.oracle.heard_by((2, LIST));
+    assert!((19..=21).contains(&heard), "{heard} announcements in thirty seconds, through the host");
+    world.apply(Step::Mend(1, 2));
+    world.run_for(seconds(60));
+    assert_eq!((kind(&world, 1, 2), kind(&world, 2, 1)), (Some(PathKind::Direct), Some(PathKind::Direct)));
+    let forwarded = count(&world, 0, Count::Forwarded);
+    world.run_for(seconds(120));
+    assert!(count(&world, 0, Count::Forwarded) - forwarded <= 4, "nobody asks the host any more");
+    // And back: the path that was found breaks.
+    world.apply(Step::Cut(1, 2));
+    world.run_for(seconds(12));
+    assert_eq!((kind(&world, 1, 2), kind(&world, 2, 1)), (Some(PathKind::Relay), Some(PathKind::Relay)));
+    must_hold(&world);
+}
+
+#[test]
+fn a_host_that_goes_takes_the_way_through_it_along_and_says_so() {
+    let mut world = serverless(&[0, 1, 2]);
+    world.chaos.fair = false;
+    world.apply(Step::Cut(1, 2));
+    for pc in 0..3 {
+        world.apply(Step::Start(pc));
+        world.run_for(seconds(2));
+    }
+    world.apply(Step::Leave(0));
+    world.run_for(seconds(10));
+    let lost =
+        told(&world, 1, seconds(4)).iter().any(|e| matches!(e, Event::Warning(t) if t.code == "path_lost"));
+    assert!(lost && sees(&world, 1, 2).unwrap().path.is_none());
+    world.apply(Step::Mend(1, 2));
+    world.run_for(seconds(35));
+    all_joined(&world, &[1, 2]);
+}
+
+#[test]
+fn when_the_server_is_away_newcomers_come_directly_and_everybody_is_told_so() {
+    let mut world = party(&[0, 1, 2]);
+    world.party.guide = Some(0);
+    world.apply(Step::Start(0));
+    world.apply(Step::Start(1));
+    world.run_for(seconds(3));
+    all_joined(&world, &[0, 1]);
+    let before = world.now.0;
+    meanwhile(&mut world, &[Step::PlaneDown(0)]);
+    world.run_for(seconds(5));
+    let says = |pc| {
+        told(&world, pc, before).iter().any(|e| match e {
+            Event::Warning(t) => {
+                t.code == "control_unreachable" && t.message.contains("invite from any player")
+            }
+            _ => false,
+        })
+    };
+    assert!(says(0) && says(1));
+    world.apply(Step::Start(2));
+    world.run_for(seconds(4));
+    all_joined(&world, &[0, 1, 2]);
+    // And the server, back again, changes nothing.
+    world.apply(Step::PlaneUp(0));
+    world.run_for(seconds(60));
+    all_joined(&world, &[0, 1, 2]);
+    must_hold(&world);
+}
+
+#[test]
+fn who_was_carried_to_another_network_is_found_again_through_the_others() {
+    let mut world = serverless(&[0, 1, 2]);
+    start(&mut world);
+    world.run_for(seconds(2));
+    all_joined(&world, &[0, 1, 2]);
+    // Guest 1 moves and its new record reaches the host alone at first: nothing passes between the guests.
+    meanwhile(&mut world, &[Step::Cut(1, 2), Step::Roam(1, card(5, 77))]);
+    world.run_for(seconds(20));
+    world.apply(Step::Mend(1, 2));
+    world.run_for(seconds(75));
+    all_joined(&world, &[0, 1, 2]);
+    let path = sees(&world, 2, 1).and_then(|p| p.path).unwrap();
+    assert_eq!((path.kind, path.remote.ip()), (PathKind::Direct, address(5, 77)));
+    must_hold(&world);
+}
+
+/// A host that strangers reach, and two guests behind routers of their own; no server anywhere. How the guests reach each
+/// other at first, and how in the end.
+fn behind_routers(kinds: [Kind; 3]) -> [(PathKind, PathKind); 2] {
+    let mut world = nat_serverless(&kinds.map(Site::new), &[0, 1, 2]);
+    world.chaos.fair = false;
+    for pc in 0..3 {
+        world.apply(Step::Start(pc));
+        world.run_for(seconds(2));
+    }
+    let kind = |world: &World, a, b| sees(world, a, b).and_then(|p| p.path).map(|p| p.kind).unwrap();
+    assert_eq!((kind(&world, 0, 1), kind(&world, 0, 2)), (PathKind::Direct, PathKind::Direct), "{kinds:?}");
+    let first = (kind(&world, 1, 2), kind(&world, 2, 1));
+    world.run_for(seconds(20));
+    let last = (kind(&world, 1, 2), kind(&world, 2, 1));
+    must_hold(&world);
+    [first, last]
+}
+
+#[test]
+fn guests_behind_routers_learn_their_own_addresses_from_the_host_and_punch_to_each_other() {
+    let direct = (PathKind::Direct, PathKind::Direct);
+    for guest in [Kind::FullCone, Kind::RestrictedCone, Kind::PortRestricted] {
+        for other in [Kind::FullCone, Kind::PortRestricted] {
+            assert_eq!(behind_routers([Kind::Open, guest, other])[1], direct, "{guest:?} with {other:?}");
+        }
+    }
+}
+
+#[test]
+fn guests_that_cannot_punch_play_through_the_host_at_once() {
+    let relay = (PathKind::Relay, PathKind::Relay);
+    assert_eq!(behind_routers([Kind::Open, Kind::Symmetric, Kind::Symmetric]), [relay; 2]);
 }

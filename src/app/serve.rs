@@ -24,6 +24,7 @@ pub fn serve(config: ServeConfig) -> Result<(), Failure> {
     options.names = config.names;
     options.tls = config.tls;
     options.lobby = lobby;
+    options.relay = config.relay;
     threads::allow_many_files();
     threads::slow_runtime()?.block_on(async {
         let mut signals = Signals::new()?;
@@ -43,6 +44,13 @@ fn welcome(handle: &ServerHandle, out: &mut dyn Write, own: bool) {
     for address in handle.addresses() {
         let tls = if handle.pin().is_some() { format!(" and https://{address}") } else { String::new() };
         let _ = writeln!(out, "listening on http://{address}{tls}");
+    }
+    if let Some(relay) = handle.relay() {
+        let addresses: Vec<String> = relay.addresses().iter().map(SocketAddr::to_string).collect();
+        let _ = writeln!(out, "relaying at udp {}", addresses.join(", "));
+    }
+    for warning in handle.warnings() {
+        let _ = writeln!(out, "note: {warning}");
     }
     let ports = || handle.addresses().iter().map(SocketAddr::port);
     let port = ports().next().unwrap_or(server::PORT);

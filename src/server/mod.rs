@@ -231,7 +231,7 @@ pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
         stop.clone(),
     ));
     let gate = Arc::new(Gate::new(options.connections_per_address, options.connections));
-    let Beside { relay, thread: relay_thread, listeners: beside_listeners } = beside;
+    let Beside { relay, thread: relay_thread, warning: no_relay, listeners: beside_listeners } = beside;
     let router = pages::router(pages::Desk::new(hall, relay.clone(), &options));
     let rooms = gate::Rooms {
         router,
@@ -244,6 +244,7 @@ pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
         connections.spawn(gate::listen(listener, Arc::clone(&gate), rooms.clone()));
     }
     let mut warnings = opened.warnings;
+    warnings.extend(no_relay);
     warnings.extend(relay.iter().flat_map(|relay| relay.warnings().to_vec()));
     Ok(ServerHandle { addresses, warnings, pin, stop, connections, relay, relay_thread, hall: hall_task })
 }
@@ -252,16 +253,25 @@ pub async fn start(options: ServerOptions) -> anyhow::Result<ServerHandle> {
 struct Beside {
     relay: Option<RelayHandle>,
     thread: Option<std::thread::JoinHandle<anyhow::Result<()>>>,
+    warning: Option<String>,
     /// TCP at the relay's own port, where clients of other make expect it.
     listeners: Vec<tokio::net::TcpListener>,
 }
 
 impl Beside {
     fn start(options: &ServerOptions, seed: Seed) -> anyhow::Result<Self> {
-        let Some(wish) = &options.relay else {
-            return Ok(Self { relay: None, thread: None, listeners: Vec::new() });
+        let none = |warning| Ok(Self { relay: None, thread: None, warning, listeners: Vec::new() });
+        let Some(wish) = &options.relay else { return none(None) };
+        let (relay, thread) = match relay::start(wish, &options.data_dir, seed) {
+            Ok(started) => started,
+            // Nobody named an address, so it is no mistake of theirs that the usual one is taken.
+            Err(error) if wish.listen.is_empty() => {
+                let warning = format!("there is no relay here: {error:#}");
+                tracing::warn!("{warning}");
+                return none(Some(warning));
+            }
+            Err(error) => return Err(error),
         };
-        let (relay, thread) = relay::start(wish, &options.data_dir, seed)?;
         // The port above is there for UDP's sake only.
         let first: Vec<SocketAddr> = {
             let low = relay.addresses().iter().map(SocketAddr::port).min();
@@ -274,7 +284,7 @@ impl Beside {
                 None
             }
         });
-        Ok(Self { listeners: bound.collect(), thread: Some(thread), relay: Some(relay) })
+        Ok(Self { listeners: bound.collect(), warning: None, thread: Some(thread), relay: Some(relay) })
     }
 
     /// All ways to the relay, the best first. Every TCP listener of the server serves it too.

@@ -12,6 +12,9 @@ use std::ops::{Range, RangeInclusive};
 pub const HEADER: usize = 4;
 /// The numbers a channel may have (section 12).
 pub const CHANNELS: RangeInclusive<u16> = 0x4000..=0x4fff;
+/// The numbers that are read: clients of RFC 5766, such as coturn's, choose from all of these, and a relay that refused the
+/// upper ones would shut most of them out.
+pub const READABLE: RangeInclusive<u16> = 0x4000..=0x7fff;
 
 /// Bytes that follow `len` bytes to make a multiple of four.
 #[must_use]
@@ -26,7 +29,7 @@ pub fn write_header(room: &mut [u8], channel: u16, len: usize) -> bool {
     let (Some(header), Ok(len)) = (room.first_chunk_mut::<HEADER>(), u16::try_from(len)) else {
         return false;
     };
-    if !CHANNELS.contains(&channel) {
+    if !READABLE.contains(&channel) {
         return false;
     }
     let ([c0, c1], [l0, l1]) = (channel.to_be_bytes(), len.to_be_bytes());
@@ -41,7 +44,7 @@ pub fn read(bytes: &[u8], stream: bool) -> Option<(u16, Range<usize>)> {
     let &[c0, c1, l0, l1] = bytes.first_chunk::<HEADER>()?;
     let (channel, len) = (u16::from_be_bytes([c0, c1]), usize::from(u16::from_be_bytes([l0, l1])));
     let rest = bytes.len().checked_sub(HEADER + len)?;
-    (CHANNELS.contains(&channel) && (!stream || rest <= 3)).then_some((channel, HEADER..HEADER + len))
+    (READABLE.contains(&channel) && (!stream || rest <= 3)).then_some((channel, HEADER..HEADER + len))
 }
 
 /// What the beginning of a stream holds.
@@ -60,12 +63,12 @@ pub enum Split {
 pub fn frame_len(bytes: &[u8]) -> Split {
     let Some(&[b0, b1, l0, l1]) = bytes.first_chunk::<4>() else {
         return match bytes.first() {
-            Some(0x00..=0x4f) | None => Split::Need(4),
+            Some(0x00..=0x7f) | None => Split::Need(4),
             Some(_) => Split::Broken,
         };
     };
     let length = usize::from(u16::from_be_bytes([l0, l1]));
-    let total = if CHANNELS.contains(&u16::from_be_bytes([b0, b1])) {
+    let total = if READABLE.contains(&u16::from_be_bytes([b0, b1])) {
         (HEADER + length).next_multiple_of(4)
     } else if b0 & 0xc0 == 0 && length.is_multiple_of(4) {
         match bytes.get(4..8) {
@@ -100,10 +103,10 @@ mod tests {
     fn numbers_of_no_channel_are_refused() {
         let mut room = [0u8; 8];
         assert!(!write_header(&mut room, 0x3fff, 0));
-        assert!(!write_header(&mut room, 0x5000, 0));
+        assert!(!write_header(&mut room, 0x8000, 0));
         assert!(!write_header(&mut room, 0x4000, 65_536));
         assert!(!write_header(&mut room[..3], 0x4000, 0));
-        assert_eq!(read(&[0x50, 0, 0, 0], false), None);
+        assert_eq!(read(&[0x80, 0, 0, 0], false), None);
         assert_eq!(read(&[0x3f, 0xff, 0, 0], false), None);
     }
 
@@ -124,7 +127,7 @@ mod tests {
         assert_eq!(frame_len(&[0x80]), Split::Broken);
         assert_eq!(frame_len(&[0, 1, 0, 7]), Split::Broken, "a length that is no multiple of four");
         assert_eq!(frame_len(&[0, 1, 0, 8, 1, 2, 3, 4]), Split::Broken, "no cookie");
-        assert_eq!(frame_len(b"SSH-"), Split::Broken);
+        assert_eq!(frame_len(&[0x80, 0, 0, 0]), Split::Broken);
     }
 
     proptest! {

@@ -20,22 +20,24 @@ use crate::host::control::ControlChoice;
 use crate::model::addr::Subnet;
 use crate::model::limits;
 use crate::server::Tls;
+use crate::server::relay::RelayOptions;
 use crate::ui::cli::args::{GlobalArgs, RunArgs, ServerArgs};
 use crate::wire::invite::{ControlHint, Invite};
 pub(in crate::app) use file::read_text;
 use layers::{Layers, Variables};
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where a `lanrage server` listens when nobody says.
-const SERVER_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
+const SERVER_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
 /// The device's name when nobody says.
 const ADAPTER: &str = "lanrage0";
 /// Characters of a device's name (IFNAMSIZ on Linux, with its NUL).
 const ADAPTER_CHARS: usize = 15;
+/// Characters of a relay's secret at least; each of them is worth six bits at best.
+const RELAY_SECRET_CHARS: usize = 16;
 /// The file in which a node remembers its parties.
 const PARTY: &str = "party.json";
 
@@ -73,6 +75,8 @@ pub struct RunConfig {
     pub adapter: String,
     /// Be found in the same house, and find others there.
     pub beacon: bool,
+    /// Pass packets on for two others that find no direct way; when nobody says, only the host does.
+    pub friend_relay: Option<bool>,
     /// Let all ports in.
     pub open: bool,
     /// Events as JSON.
@@ -98,6 +102,8 @@ pub struct ServeConfig {
     pub data_dir: PathBuf,
     /// Encryption of the connections.
     pub tls: Tls,
+    /// The relay beside it.
+    pub relay: Option<RelayOptions>,
     /// The names under which players reach it; empty: any.
     pub names: Vec<String>,
     /// Between two sweeps of silent peers.
@@ -132,6 +138,7 @@ pub fn for_run(global: &GlobalArgs, run: &RunArgs, variables: &Variables) -> Res
         ("cards", run.cards.clone()),
         ("subnet", one(&run.subnet)),
         ("adapter", one(&run.adapter)),
+        ("friend_relay", one(&run.friend_relay)),
         ("open", switch(run.open)),
         ("json", switch(run.json)),
     ];
@@ -154,6 +161,10 @@ pub fn for_server(
         ("server.store", server.store.iter().cloned().collect()),
         ("server.tls_cert", path(&server.tls_cert)),
         ("server.tls_key", path(&server.tls_key)),
+        ("server.relay", server.relay.clone()),
+        ("server.public_ip", server.public_ip.clone()),
+        ("server.relay_secret", server.relay_secret.iter().cloned().collect()),
+        ("server.no_relay", if server.no_relay { vec!["true".to_owned()] } else { Vec::new() }),
         ("server.tls_self_signed", if server.tls_self_signed { vec!["true".to_owned()] } else { Vec::new() }),
     ];
     Layers::fold(global.config.as_deref(), variables, flags)
@@ -211,7 +222,8 @@ impl RunConfig {
             adapter: layers
                 .one("adapter", "such as lanrage0 or eth9", adapter)?
                 .unwrap_or_else(|| ADAPTER.into()),
-            beacon: layers.switch_or("beacon", true)?,
+            beacon: layers.maybe_switch("beacon")?.unwrap_or(true),
+            friend_relay: layers.maybe_switch("friend_relay")?,
             open: layers.switch("open")?,
             json: layers.switch("json")?,
             command: run.command.clone(),
@@ -242,10 +254,33 @@ impl ServeConfig {
             names: layers.each("server.names", "write a host name, such as play.example.org", plain)?,
             data_dir: data_dir(global, layers)?,
             tls: tls(layers)?,
+            relay: relay(layers)?,
             sweep: layers.seconds("timing.sweep")?.unwrap_or(limits::SWEEP),
             knobs: timing::knobs(layers)?,
         })
     }
+}
+
+/// The relay, unless nobody wants one.
+fn relay(layers: &Layers) -> Result<Option<RelayOptions>, Failure> {
+    let listen = layers.each("server.relay", "write IP:PORT, such as 0.0.0.0:3478", address)?;
+    let public =
+        layers.each("server.public_ip", "write an IP address without a port", str::parse::<IpAddr>)?;
+    if let Some(raw) = layers.raw("server.public_ip")
+        && let Some(wrong) = public.iter().find(|ip| ip.is_unspecified() || ip.is_multicast())
+    {
+        return Err(raw.wrong(format!("{wrong} is nobody's address"), "write the address that players reach"));
+    }
+    let long_enough = |text: &str| match text.len() {
+        RELAY_SECRET_CHARS.. => Ok(text.to_owned()),
+        short => Err(format!("a secret of {short} characters can be guessed")),
+    };
+    let hint = "write 16 characters or more, or leave it away: then one is drawn";
+    let secret = layers.one("server.relay_secret", hint, long_enough)?;
+    if layers.switch("server.no_relay")? {
+        return Ok(None);
+    }
+    Ok(Some(RelayOptions { listen, public, secret, ..RelayOptions::default() }))
 }
 
 /// Both files, or a certificate of one's own, or nothing.

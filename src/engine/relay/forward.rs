@@ -17,8 +17,8 @@ use crate::wire::stun::{Class, Message, Method};
 use std::net::SocketAddr;
 use std::ops::Range;
 
-/// First bytes of ChannelData (RFC 8656, section 12: 0x4000 to 0x4fff) and of STUN (RFC 7983).
-const CHANNELS: std::ops::RangeInclusive<u8> = 0x40..=0x4f;
+/// First bytes of ChannelData (`channel::READABLE`) and of STUN (RFC 7983).
+const CHANNELS: std::ops::RangeInclusive<u8> = 0x40..=0x7f;
 const STUN: std::ops::RangeInclusive<u8> = 0..=3;
 
 impl Relay {
@@ -71,6 +71,10 @@ impl Relay {
     ) {
         // A port that was just closed may still have had something to say.
         let Some(held) = self.get(port).map(|a| a.held) else { return };
+        // Clients of this relay come by `send`; what claims one of our addresses and came by a socket is none of them.
+        if self.is_own(from.ip()) && !self.config.allow_private_peers {
+            return self.tally.add(Tallied::Foreign);
+        }
         if self.pays(held, packet.len(), now) {
             self.deliver(port, from, buffer, packet, now, out);
         }

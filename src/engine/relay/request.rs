@@ -333,7 +333,7 @@ impl Relay {
     ) -> Result<Answer, Refused> {
         let port = self.own_allocation(client, proof, now)?;
         let (Some(number), Some(peer)) = (message.channel(), message.peer()) else { return Err(BAD) };
-        if !channel::CHANNELS.contains(&number) {
+        if !channel::READABLE.contains(&number) {
             return Err(BAD);
         }
         self.check_peer(port, peer.ip())?;

@@ -125,7 +125,7 @@ pub struct RunArgs {
     /// How the game's packets get in and out: `lan` makes a network device
     #[arg(long, value_name = "MODE", value_parser = ["auto", "lan", "proxy"], hide_possible_values = true)]
     pub mode: Option<String>,
-    /// How the peers find each other: auto, file:DIR or server:URL; repeatable
+    /// How the peers find each other: auto, direct, file:DIR or server:URL; repeatable
     #[arg(long, value_name = "WHERE")]
     pub control: Vec<String>,
     /// Address and UDP port of the tunnel; repeatable
@@ -140,6 +140,9 @@ pub struct RunArgs {
     /// Name of the network device
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
+    /// Pass packets on for two others that find no direct way: true or false; default: only the host does
+    #[arg(long, value_name = "YES")]
+    pub friend_relay: Option<String>,
     /// Let all ports in between peers, not only the game's
     #[arg(long)]
     pub open: bool,
@@ -176,6 +179,18 @@ pub struct ServerArgs {
     /// Speak TLS too, with a certificate of the server's own making; players get its fingerprint with the address
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub tls_self_signed: bool,
+    /// Address and UDP port of the relay (TURN and STUN); the port above serves too; repeatable [default: port 3478]
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "no_relay")]
+    pub relay: Vec<String>,
+    /// This server's address as players see it, when that is another than its own; two make better router tests; repeatable
+    #[arg(long, value_name = "IP")]
+    pub public_ip: Vec<String>,
+    /// Secret for the relay's credentials, shared with other relays [default: drawn and kept in the data folder]
+    #[arg(long, value_name = "TEXT")]
+    pub relay_secret: Option<String>,
+    /// No relay: peers that cannot reach each other directly will not meet
+    #[arg(long)]
+    pub no_relay: bool,
 }
 
 const SERVER_HELP: &str = "\

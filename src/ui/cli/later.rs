@@ -24,8 +24,6 @@ const LATER: &[(&str, &str, &str)] = &[
         "`--relay`",
         "peers need a direct path to each other: the same LAN, or one reachable UDP port",
     ),
-    ("--relay-secret", "`--relay-secret`", "leave it away: there are no relays yet"),
-    ("--public-ip", "`--public-ip`", "leave it away: it is for relays, which are not there yet"),
 ];
 
 /// Better words for an error about something that is still to come; any other error unchanged.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::dice::Seed;
+use crate::model::nat::{Filtering, Mapping, PortRule};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

@@ -149,6 +149,17 @@ fn the_server_itself_and_its_network_are_no_peers() {
 }
 
 #[test]
+fn what_claims_the_servers_address_and_comes_by_a_socket_is_no_client() {
+    let mut g = Ground::new(config());
+    let (_, b) = (g.allocate(&ANA).unwrap(), g.allocate(&BOB).unwrap());
+    g.bind(&ANA, 0x4001, b);
+    g.ears.clients.clear();
+    g.hear_peer(g.port(&ANA), b, b"bob's address, but not bob");
+    assert!(g.ears.clients.is_empty());
+    assert_eq!(g.number("relay_dropped_foreign_total"), 1);
+}
+
+#[test]
 fn private_peers_are_allowed_where_a_test_says_so() {
     let mut g = Ground::new(Config { allow_private_peers: true, ..config() });
     g.allocate(&ANA).unwrap();
@@ -169,7 +180,7 @@ fn channels_and_permissions_of_one_allocation_are_counted() {
     assert_eq!((g.permit(&ANA, peer(7)).code, g.permit(&ANA, peer(8)).code), (0, 508));
     assert_eq!(g.permit(&ANA, peer(1)).code, 0, "known ones can be renewed");
     assert_eq!(g.bind(&ANA, 0x4001, peer(2)).code, 400, "a number stands for one peer");
-    assert_eq!(g.bind(&ANA, 0x5000, peer(2)).code, 400, "no channel's number");
+    assert_eq!(g.bind(&ANA, 0x8000, peer(2)).code, 400, "no channel's number");
 }
 
 #[test]
