@@ -14,7 +14,7 @@ use lanrage::engine::effect::Knobs;
 use lanrage::host::control::ControlChoice;
 use lanrage::model::command::Command;
 use lanrage::model::status::{Event, Trouble};
-use lanrage::wire::invite::Invite;
+use lanrage::wire::invite::{ControlHint, Invite};
 use netns::ip;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -34,6 +34,8 @@ fn config(data: &Path, shared: &Path) -> RunConfig {
         cards: None,
         subnet: None,
         adapter: "lanrage0".into(),
+        beacon: true,
+        friend_relay: None,
         open: false,
         json: true,
         command: Vec::new(),
@@ -173,6 +175,65 @@ fn two_nodes_meet_and_the_second_evening_is_like_the_first() {
     });
 }
 
+/// Answers NAT-PMP in the namespace it is started in, and tells the port and the lifetime of each request.
+fn port_mapper(at: &str) -> std::sync::mpsc::Receiver<(u16, u32)> {
+    let socket = UdpSocket::bind((at, 5351)).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut room = [0; 100];
+        while let Ok((len, from)) = socket.recv_from(&mut room) {
+            let mut answer = vec![0, 128, 0, 0, 0, 0, 0, 9, 203, 0, 113, 5];
+            if let [0, 1, _, _, a, b, _, _, lifetime @ ..] = &room[..len] {
+                let seconds = u32::from_be_bytes(lifetime.try_into().unwrap());
+                let _ = tell.send((u16::from_be_bytes([*a, *b]), seconds));
+                answer = vec![0, 129, 0, 0, 0, 0, 0, 9, *a, *b, *a, *b, 0, 0, 0x0e, 0x10];
+            } else if len != 2 {
+                continue;
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    told
+}
+
+#[test]
+fn a_node_has_its_port_opened_and_gives_it_back() {
+    if !netns::possible() {
+        return;
+    }
+    netns::inside(|| {
+        let router = netns::Elsewhere::new();
+        router.cable("eth0", "lan0");
+        let requests = router.run(|| {
+            ip("addr add 192.168.7.1/24 dev lan0");
+            ip("link set lan0 up");
+            port_mapper("192.168.7.1")
+        });
+        ip("addr add 192.168.7.2/24 dev eth0");
+        ip("link set eth0 up");
+        ip("route add default via 192.168.7.1");
+        let (data, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut node = Node::start(config(data.path(), shared.path()));
+        let (port, lifetime) = requests.recv_timeout(PATIENCE).expect("a request at the start");
+        assert_eq!(lifetime, 3600);
+        node.ready();
+        node.wait(|e| matches!(e, Event::Nat { port_mapping, .. } if port_mapping == "nat-pmp"));
+        // Cards and addresses that come up with the device make it ask again.
+        while requests.recv_timeout(Duration::from_secs(2)).is_ok() {}
+        // Moved to another network with the very same address: asked again there.
+        let start = Instant::now();
+        ip("route replace default via 192.168.7.1 src 192.168.7.2 metric 5");
+        ip("addr add 192.168.7.3/24 dev eth0");
+        ip("route del default");
+        ip("route replace default via 192.168.7.1 src 192.168.7.3");
+        assert_eq!(requests.recv_timeout(PATIENCE).map(|r| r.1), Ok(3600));
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert_eq!(node.leave(), Ok(()));
+        let last = std::iter::from_fn(|| requests.recv_timeout(Duration::from_millis(200)).ok()).last();
+        assert_eq!(last, Some((port, 0)), "given back");
+    });
+}
+
 #[test]
 fn a_node_without_rights_says_how_to_get_them() {
     if !netns::possible() {
@@ -201,4 +262,76 @@ fn give_up_rights() {
         sets[1] &= !(1 << CAP_NET_ADMIN);
         assert_eq!(libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()), 0);
     }
+}
+
+/// Two nodes in two houses' worth of cables: the guest has an invite that names nobody's address.
+fn in_one_house(beacon: bool) -> (Duration, Vec<Event>) {
+    netns::inside(move || {
+        let dirs: [tempfile::TempDir; 3] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+        let direct = |dir: &Path, shared: &Path| {
+            let mut config = config(dir, shared);
+            config.control = vec![ControlChoice::Direct(Vec::new())];
+            config.beacon = beacon;
+            config
+        };
+        let other = netns::Elsewhere::new();
+        for (n, (here, there)) in [("vethA", "vethB"), ("vethC", "vethD")].into_iter().enumerate() {
+            other.cable(here, there);
+            ip(&format!("addr add 192.0.{n}.1/24 dev {here}"));
+            ip(&format!("link set {here} up"));
+            other.run(move || {
+                ip(&format!("addr add 192.0.{n}.2/24 dev {there}"));
+                ip(&format!("link set {there} up"));
+            });
+        }
+        let mut a = Node::start(direct(dirs[0].path(), dirs[2].path()));
+        let mut invite = Invite::parse(&a.ready().0).unwrap();
+        assert!(!addresses(&invite).is_empty(), "the invite itself names the cards");
+        invite.set_direct(Vec::new());
+        let mut config = direct(dirs[1].path(), dirs[2].path());
+        config.control.clear();
+        config.join = Some(invite);
+        let (took, events) = other.run(move || {
+            let began = Instant::now();
+            let mut b = Node::start(config);
+            let mut events = Vec::new();
+            while began.elapsed() < Duration::from_secs(6) {
+                match b.0.events.try_recv() {
+                    Ok(event) => events.push(event),
+                    Err(_) => std::thread::sleep(Duration::from_millis(5)),
+                }
+                if events.iter().any(|e| matches!(e, Event::Path { .. })) {
+                    break;
+                }
+            }
+            let took = began.elapsed();
+            assert_eq!(b.leave(), Ok(()));
+            (took, events)
+        });
+        if beacon {
+            a.wait(|e| matches!(e, Event::PeerLeft { .. }));
+        }
+        assert_eq!(a.leave(), Ok(()));
+        (took, events)
+    })
+}
+
+fn addresses(invite: &Invite) -> Vec<SocketAddr> {
+    let of = |hint: &ControlHint| match hint {
+        ControlHint::Direct(list) => list.clone(),
+        ControlHint::Server(_) | ControlHint::Folder(_) => Vec::new(),
+    };
+    invite.control.iter().flat_map(of).collect()
+}
+
+#[test]
+fn two_players_in_one_house_find_each_other_by_their_beacons_and_by_nothing_else() {
+    if !netns::possible() {
+        return;
+    }
+    let (took, events) = in_one_house(true);
+    assert!(events.iter().any(|e| matches!(e, Event::Path { .. })), "{events:#?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let (_, events) = in_one_house(false);
+    assert!(!events.iter().any(|e| matches!(e, Event::PeerJoined { .. })), "{events:#?}");
 }

@@ -11,9 +11,12 @@ use lanrage::engine::sink::Delivery;
 use lanrage::host::drive::Outside;
 use lanrage::model::command::Command;
 use lanrage::model::id::CardId;
+use lanrage::model::relay::{RelayOffer, RelayWay};
 use lanrage::model::status::Event;
+use lanrage::wire::invite::Invite;
 use lanrage::wire::packet::PacketView;
-use std::net::SocketAddr;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 use support::{Fault, Peer, Table, announcement, until};
 
@@ -68,6 +71,70 @@ fn who_leaves_is_said_to_have_left_and_the_loop_ends() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(a.port_is_gone(), "the LAN side was dropped");
     assert!(b.wait(|e| matches!(e, Event::PeerLeft { .. })).is_some());
+}
+
+#[test]
+fn without_a_control_plane_guests_meet_by_the_hosts_invite_and_go_on_without_him() {
+    let table = Table::new();
+    let began = Instant::now();
+    let mut a = Peer::direct(&table, "alice", None);
+    let Some(Event::Ready { invite, control, .. }) = a.wait(|e| matches!(e, Event::Ready { .. })) else {
+        panic!("ready");
+    };
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(control, "direct");
+    let of_a = Invite::parse(&invite).unwrap();
+    let mut b = Peer::direct(&table, "bob", Some(&of_a));
+    let mut c = Peer::direct(&table, "carol", Some(&of_a));
+    for peer in [&mut b, &mut c] {
+        for _ in 0..2 {
+            peer.wait(|e| matches!(e, Event::Path { .. })).expect("guests reach the host and each other");
+        }
+    }
+    let began = Instant::now();
+    assert!(a.leave().is_none());
+    b.wait(|e| matches!(e, Event::PeerLeft { .. })).expect("the host left");
+    assert!(began.elapsed() < Duration::from_secs(3));
+    // Whoever is left can invite others.
+    until(Duration::from_secs(3), || Invite::parse(&c.out.invite.borrow()).unwrap() != of_a);
+    let of_c = Invite::parse(&c.out.invite.borrow().clone()).unwrap();
+    let mut d = Peer::direct(&table, "dave", Some(&of_c));
+    for _ in 0..2 {
+        d.wait(|e| matches!(e, Event::Path { .. })).expect("the newcomer reaches both");
+    }
+    assert!(d.leave().is_none() && c.leave().is_none() && b.leave().is_none());
+}
+
+#[test]
+fn a_relay_by_tcp_is_connected_asked_and_connected_again_when_it_hangs_up() {
+    let relay = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut table = Table::new();
+    table.relays = vec![RelayOffer {
+        ways: vec![RelayWay::Tcp { addr: relay.local_addr().unwrap() }],
+        username: "u".into(),
+        password: "p".into(),
+        realm: String::new(),
+        expires: None,
+    }];
+    let began = Instant::now();
+    let mut a = table.host("alice");
+    let connected = || {
+        let (mut stream, _) = relay.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut header = [0; 20];
+        stream.read_exact(&mut header).unwrap();
+        assert_eq!(header[..2], [0, 3], "an Allocate request (RFC 8656)");
+        stream
+    };
+    let first = connected();
+    assert!(began.elapsed() < Duration::from_secs(1), "asked as soon as it is up: {:?}", began.elapsed());
+    let counters = a.status().counters;
+    assert_eq!(counters.get("stream.up"), Some(&1), "{counters:#?}");
+    drop(first);
+    let began = Instant::now();
+    let _second = connected();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(a.leave().is_none());
 }
 
 #[test]

@@ -40,7 +40,7 @@ const TABLE: &[Layer] = &[
     layer("rules", &["model", "wire"], &["serde", "toml", "annotate_snippets", "thiserror"]),
     layer("engine", &["model", "buf", "wire", "rules"], &["tracing", "serde", "postcard",
         "sha2", "thiserror", "boringtun"]),
-    layer("host", ENGINE_AND_BELOW, &["anyhow", "directories", "fs4", "futures_util", "getrandom", "libc",
+    layer("host", ENGINE_AND_BELOW, &["anyhow", "directories", "fs4", "futures_util", "getrandom", "libc", "mdns_sd",
         "pnet_datalink", "pnet_packet", "quinn_udp", "redb", "rtnetlink", "rustls", "rustls_native_certs", "serde", "serde_json",
         "sha2", "socket2", "thiserror", "tokio", "tokio_rustls", "tokio_tungstenite", "tokio_util", "tracing", "tun_rs"]),
     layer("server", &["model", "buf", "wire", "rules", "engine", "host"], &["anyhow", "axum", "dashmap",
@@ -67,7 +67,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 ];
 
 /// Parts of `host` that `server` may use: those that know nothing of a node.
-const HOST_FOR_SERVER: &[&str] = &["clock", "entropy", "threads", "udp", "store"];
+const HOST_FOR_SERVER: &[&str] = &["clock", "entropy", "threads", "tls", "udp", "store"];
 
 /// Words that have no business in a pure layer, tests excepted.
 const IMPURE_WORDS: &[(&str, &str)] = &[

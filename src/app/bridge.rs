@@ -1,62 +1,70 @@
 //! Runs a node: chooses the party, starts the data thread and everything slow around it, and hands out the ends that
 //! the command line and a running node's socket use.
 //!
-//! `party` decides which party is opened and with which network, `home` is the meeting place of a party that has no other;
-//! `tasks` are the slow tasks; `handle` is what comes out.
+//! `party` decides which party is opened and with which network; `tasks` are the slow tasks; `handle` is what comes out.
 //! Everything that can fail for reasons that people can change fails here, before anything was made, with words that
 //! say what to try. The device itself is made by the data thread; when that fails, `NodeHandle::stopped` says so.
 
 mod handle;
-mod home;
 mod party;
 mod tasks;
 
 pub use handle::{NodeHandle, Running};
 
 use crate::app::config::{ModeWish, RunConfig};
+use crate::engine::direct::DirectSetup;
 use crate::engine::effect::{LinkSetup, Setup};
 use crate::host::clock::{self, HostClock};
+use crate::host::control::beacon::Beacon;
 use crate::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
 use crate::host::drive::{self, Device, Outside, Parts};
 use crate::host::lan::{LanOptions, clean_leftovers};
+use crate::host::lease::{self, LeaseSetup};
 use crate::host::store::Store;
 use crate::host::udp::Bound;
 use crate::host::{cards, entropy, threads, udp};
 use crate::model::addr::Card;
-use crate::model::dice::Seed;
+use crate::model::dice::{Dice, Seed};
 use crate::model::id::{LinkId, PartyId, PeerId};
-use crate::model::key::NodeKeys;
+use crate::model::key::{NodeKeys, PartyKeys};
 use crate::model::status::{Event, Mode, NatStatus, Status, Trouble};
 use crate::rules::ruleset::Ruleset;
 use crate::rules::{compile, shipped};
 use handle::End;
-use home::Home;
 use party::{Opened, Wish};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use tasks::Keeper;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
+/// Open files of a node: extra sockets for several peers behind hard NATs, and everything else.
+const FILES: u16 = 4096;
 /// The last write to a slow disk may take this long before the program ends without it.
 const LAST_WRITE: Duration = Duration::from_secs(5);
+
+/// And its beacon's goodbye this long.
+const LAST_GOODBYE: Duration = Duration::from_secs(1);
 
 /// Starts a node and everything around it; returns as soon as it runs.
 ///
 /// # Errors
 /// Everything about the wishes, the files and the ports that people can change.
 pub fn start(config: RunConfig) -> Result<Running, Trouble> {
+    threads::allow_files(FILES);
     let slow = threads::slow_runtime()?;
     let runtime = slow.handle().clone();
     let _inside = runtime.enter();
     let seed = entropy::seed()?;
     let mut ground = Ground::prepare(&config, &seed)?;
-    let mut opened = ground.open_party(&config, &seed)?;
-    let home = ground.home(&config, &mut opened, &runtime)?;
-    let controls =
-        parse_controls(&home.as_ref().map_or_else(|| opened.kept.control.clone(), |h| vec![h.own()]))?;
+    let opened = ground.open_party(&config, &seed)?;
+    let (controls, direct) = split_direct(parse_controls(&opened.kept.control)?, opened.owned);
+    // The host's line is the party's anyway; guests are asked first.
+    let direct = DirectSetup { friend_relay: config.friend_relay.unwrap_or(opened.owned), ..direct };
     let bound = ground.bind(&config)?;
+    let shine = (config.beacon && direct.on).then(|| bound.port()).flatten();
     let memory = ground.store.memory(opened.kept.id())?;
     ground.warnings.extend(ground.store.take_warnings());
 
@@ -70,6 +78,7 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
         memory,
         invite: invite.to_text(),
         open: config.open,
+        direct,
         relays: Vec::new(),
         knobs: config.knobs.clone(),
     };
@@ -89,10 +98,12 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
         invite,
         doors,
     };
-    ground.finish(config.adapter, (&opened, home), parts, out).map(|(handle, events, mut end)| {
-        end.slow = Some(slow);
-        Running { handle, events, end }
-    })
+    ground.finish(&opened, (config.adapter, shine, seed.dice("beacon")), parts, out).map(
+        |(handle, events, mut end)| {
+            end.slow = Some(slow);
+            Running { handle, events, end }
+        },
+    )
 }
 
 /// What is there before the node is.
@@ -148,22 +159,6 @@ impl Ground {
         Ok(opened)
     }
 
-    /// A party of one's own with no control plane meets at this computer.
-    fn home(
-        &mut self,
-        config: &RunConfig,
-        opened: &mut Opened,
-        runtime: &tokio::runtime::Handle,
-    ) -> Result<Option<Home>, Trouble> {
-        if !opened.owned || !opened.kept.control.is_empty() {
-            return Ok(None);
-        }
-        let home = Home::start(&config.data_dir, runtime)?;
-        opened.kept.control = home.for_others(&self.cards);
-        self.warnings.push(home.notice(&opened.kept.control));
-        Ok(Some(home))
-    }
-
     fn bind(&mut self, config: &RunConfig) -> Result<Bound, Trouble> {
         let last = self.store.last_port()?;
         let bound = udp::bind(&config.listen, last)?;
@@ -176,8 +171,8 @@ impl Ground {
     /// Starts the threads and tasks.
     fn finish(
         self,
-        adapter: String,
-        (opened, home): (&Opened, Option<Home>),
+        opened: &Opened,
+        (adapter, shine, dice): (String, Option<u16>, Dice),
         parts: Parts<Device>,
         out: Outside,
     ) -> Result<(NodeHandle, mpsc::Receiver<Event>, End), Trouble> {
@@ -189,7 +184,16 @@ impl Ground {
         } = out;
         // Only the carriers hold this end now: when it closes, they have said their goodbyes.
         drop(control);
+        let local = parts.bound.v4();
+        let (seen, cards) = watch::channel(parts.cards.clone());
         let data = drive::spawn(parts)?;
+        let beacon = shine.and_then(|port| {
+            let setup = opened.setup();
+            let keys = PartyKeys::new(setup.id, setup.epoch, &setup.secret);
+            let started = Beacon::start(keys, port, &cards.borrow(), dice, facts.clone());
+            started.map_err(|trouble| drop(event_door.try_send(Event::Warning(trouble)))).ok()
+        });
+        let beacon = beacon.map(|b| tokio::spawn(tasks::shine(b, opened.kept.id(), cards, keep.clone())));
         let keeper = Keeper {
             store: self.store,
             parties: self.parties,
@@ -198,14 +202,26 @@ impl Ground {
             events: event_door.clone(),
         };
         let kept = tokio::spawn(keeper.run(keep));
-        let cards = tokio::spawn(tasks::watch_cards(adapter, facts, event_door, lease));
+        let stop = CancellationToken::new();
+        let leasing = local.map(|local| {
+            // The same on every evening, so that a port that a crash left behind is still ours (PCP).
+            let nonce = Seed(self.secret.0).dice("port mapping").bytes();
+            let (again, facts, stop) = (Arc::clone(&lease), facts.clone(), stop.clone());
+            lease::spawn(LeaseSetup { local, nonce, again, facts, stop })
+        });
+        let watch = tasks::watch_cards(adapter, facts, event_door, (lease, seen));
+        let cards = tokio::spawn(watch);
         let (tell, ended) = std_mpsc::channel();
         tokio::spawn(async move {
             let trouble = data.await.unwrap_or_else(|_| Some(lost()));
             cards.abort();
+            stop.cancel();
+            if let Some(leasing) = leasing {
+                let _ = leasing.await;
+            }
             let _ = tokio::time::timeout(LAST_WRITE, kept).await;
-            if let Some(home) = home {
-                home.close().await;
+            if let Some(beacon) = beacon {
+                let _ = tokio::time::timeout(LAST_GOODBYE, beacon).await;
             }
             let _ = tell.send(trouble);
         });
@@ -258,7 +274,7 @@ fn control_text(choice: &ControlChoice) -> String {
             let whole = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
             ControlChoice::Folder(whole).to_string()
         }
-        ControlChoice::Server(_) => choice.to_string(),
+        ControlChoice::Server(_) | ControlChoice::Direct(_) => choice.to_string(),
     }
 }
 
@@ -269,6 +285,21 @@ fn parse_controls(texts: &[String]) -> Result<Vec<ControlChoice>, Trouble> {
         })
     };
     texts.iter().take(usize::from(u8::MAX)).map(parse).collect()
+}
+
+/// What carriers are needed for, and what the engine does by itself. The owner is whom the others ask.
+fn split_direct(choices: Vec<ControlChoice>, owned: bool) -> (Vec<ControlChoice>, DirectSetup) {
+    let (mut carried, mut direct) = (Vec::new(), DirectSetup::default());
+    for choice in choices {
+        match choice {
+            ControlChoice::Direct(addresses) => {
+                direct.on = true;
+                direct.addresses.extend(addresses.into_iter().filter(|_| !owned));
+            }
+            ControlChoice::Folder(_) | ControlChoice::Server(_) => carried.push(choice),
+        }
+    }
+    (carried, direct)
 }
 
 fn carriers(

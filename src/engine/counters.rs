@@ -50,6 +50,14 @@ counted! {
         Resent => "resent",
         /// Times the primary path of a peer changed.
         PathChanges => "path_changes",
+        /// Questions asked without a control plane.
+        KnocksSent => "knocks_sent",
+        /// Questions of members answered.
+        KnocksAnswered => "knocks_answered",
+        /// Records of others passed on inside tunnels.
+        RecordsPassed => "records_passed",
+        /// Datagrams passed on for two others.
+        Forwarded => "forwarded",
     }
 }
 
@@ -102,6 +110,14 @@ counted! {
         BadRecord => "drop.bad_record",
         /// More handshakes than one second allows.
         Flood => "drop.flood",
+        /// A datagram for another member that this node does not pass on.
+        ForwardRefused => "drop.forward_refused",
+        /// More of them than the pace allows.
+        ForwardPace => "drop.forward_pace",
+        /// A knock of a stranger, or damaged.
+        BadKnock => "drop.bad_knock",
+        /// More knocks than one second allows.
+        KnockFlood => "drop.knock_flood",
     }
 }
 

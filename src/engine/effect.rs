@@ -1,5 +1,6 @@
 //! What a node wants from the world, and what the world reports.
 
+use super::direct::DirectSetup;
 use crate::model::addr::{Card, Seat, Subnet};
 use crate::model::id::{LinkId, PartyId};
 use crate::model::key::{NodeSecret, PartySecret};
@@ -35,6 +36,8 @@ pub struct Setup {
     pub invite: String,
     /// Let every port in, not only the games'.
     pub open: bool,
+    /// Meeting without a control plane.
+    pub direct: DirectSetup,
     /// Relays that the player named; those of control planes come by `Down::Relays`.
     pub relays: Vec<RelayOffer>,
     /// Every timeout, window and cap that a test may want to be extreme.
@@ -135,6 +138,8 @@ pub enum Effect {
         /// The new secret.
         secret: PartySecret,
     },
+    /// An invite through this node names these addresses from now on.
+    Invite(Vec<SocketAddr>),
     /// Open this many UDP sockets on free ports for a peer behind a hard NAT: `Via::Extra(first)` and the numbers after it.
     /// Sends to a socket that is not there (yet, or any more) are dropped.
     OpenSockets {
@@ -207,6 +212,8 @@ pub enum HostFact {
         /// What happened, for people.
         why: String,
     },
+    /// Members on this network, found by their beacons: addresses of their tunnels' sockets.
+    Beacon(Vec<SocketAddr>),
     /// The router forwards this outside address to the tunnel's socket, or (`None`) does not any more.
     Leased(Option<Lease>),
     /// What asking the router for a port came to, for people: one word per protocol, such as `refused`.

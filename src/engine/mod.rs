@@ -5,13 +5,20 @@
 //! until `None`), then look at `deadline`, then the next input. Packets come out through the sinks during `handle_*`.
 
 pub mod counters;
+pub mod direct;
 pub mod effect;
+pub mod friend;
+pub mod gossip;
+pub mod knock;
 pub mod lan;
 pub mod link;
 pub mod lobby;
+pub mod nat;
 pub mod node;
+pub mod parts;
 pub mod path;
 pub mod relay;
 pub mod roster;
 pub mod sink;
 pub mod tunnel;
+pub mod turn;

@@ -5,21 +5,27 @@
 //! (deadlines, paths, who is away) and `report` (status). Every door
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
+mod friends;
 mod inward;
+mod meeting;
 mod members;
+mod mtu;
 mod nat;
 mod outward;
 mod party;
 mod planes;
 mod punching;
+mod rekeying;
 mod relays;
 mod report;
-mod stub;
+mod roster;
 mod timers;
 mod wan;
 
 use super::counters::{Counters, DropReason};
 use super::effect::{Effect, HostFact, Knobs, LanConfig, Memory, Setup};
+use super::friend::Forwarder;
+use super::gossip::Gossip;
 use super::lan::firewall::Firewall;
 use super::lan::games::Games;
 use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
@@ -44,7 +50,9 @@ use crate::model::status::{Event, Status};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
+use meeting::Meeting;
 use nat::Nat;
+use rekeying::Rekeying;
 use relays::Relays;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -55,6 +63,9 @@ use std::time::Duration;
 const INITIATIONS: Pace = Pace { per_second: 200, burst: 200 };
 /// `ready` waits this long for the first word of a control plane, so that the address in it is settled.
 const READY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// And without any, for the first word of its router, so that the invite names what the router opened.
+const LEASE_PATIENCE: Duration = Duration::from_millis(1200);
 
 /// This node: who it is and what it says about itself.
 #[derive(Debug)]
@@ -102,12 +113,18 @@ struct World {
 }
 
 impl World {
+    /// For questions that friends have no part in.
     fn ground(&self) -> Ground<'_> {
+        self.ground_for(false)
+    }
+
+    /// As one peer's path finder is to see it: with or without the members that pass packets on.
+    fn ground_for(&self, lent: bool) -> Ground<'_> {
         Ground {
             cards: &self.cards,
             relays: &self.relays,
             relay_ips: &self.relay_ips,
-            friends: &self.friends,
+            friends: if lent { &self.friends } else { &[] },
         }
     }
 }
@@ -123,6 +140,8 @@ struct Lan {
     firewall: Firewall,
     games: Games,
     buckets: BTreeMap<RuleIx, Bucket>,
+    /// The device's MTU.
+    mtu: u16,
 }
 
 /// The other peers and how to find them fast.
@@ -144,6 +163,8 @@ struct Todo {
     greet: Option<Mono>,
     /// `ready` was not said yet; say it by then.
     ready_by: Option<Mono>,
+    /// The router said which port it forwards, or that it forwards none.
+    router_spoke: bool,
     /// Events that come after `ready`.
     held: Vec<Event>,
     /// When the firewall is swept next.
@@ -169,6 +190,10 @@ pub struct Node<S = Noise> {
     seed: Seed,
     dice: Dice,
     initiations: Bucket,
+    meeting: Meeting,
+    gossip: Gossip,
+    forwarder: Forwarder,
+    rekeying: Option<Rekeying<S>>,
     todo: Todo,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -185,6 +210,9 @@ impl<S: Session> Node<S> {
         let mut dice = seed.dice("node");
         let links = Self::links(&setup, &seed);
         let knobs = setup.knobs;
+        // With nothing but its own addresses a host waits only for what its router says of them.
+        let alone = setup.links.is_empty() && setup.direct.addresses.is_empty();
+        let patience = if alone { LEASE_PATIENCE } else { READY_PATIENCE };
         let mut node = Self {
             me: Me {
                 id,
@@ -217,6 +245,7 @@ impl<S: Session> Node<S> {
                 firewall: Firewall::new(setup.open),
                 games: Games::default(),
                 buckets: BTreeMap::new(),
+                mtu: limits::MTU,
             },
             peers: Peers { list: Vec::new(), by_index: BTreeMap::new(), by_seat: [None; 256] },
             links,
@@ -227,11 +256,16 @@ impl<S: Session> Node<S> {
             seed,
             dice,
             initiations: Bucket::new(INITIATIONS, now.mono),
+            forwarder: Forwarder::new(setup.direct.friend_relay, now.mono),
+            meeting: Meeting::new(setup.direct, seed.dice("meeting"), now.mono),
+            gossip: Gossip::new(seed.dice("gossip"), now.mono),
+            rekeying: None,
             todo: Todo {
                 publish: true,
                 remember: true,
                 greet: None,
-                ready_by: Some(now.mono + READY_PATIENCE),
+                ready_by: Some(now.mono + patience),
+                router_spoke: false,
                 held: Vec::new(),
                 sweep: now.mono,
                 stopped: false,
@@ -297,6 +331,7 @@ impl<S: Session> Node<S> {
         for wire in datagrams.iter() {
             self.datagram(from, wire, now, wan, lan);
         }
+        self.answer_relays(now, wan);
         self.settle(now);
     }
 
@@ -332,9 +367,15 @@ impl<S: Session> Node<S> {
             HostFact::StreamDown { stream, why } => self.relays.stream_down(stream, why, now.mono),
             HostFact::Leased(lease) => {
                 self.todo.publish |= self.nat.set_lease(lease);
+                // The invite is as good as it gets.
+                self.todo.router_spoke = true;
                 self.say_nat();
             }
-            HostFact::LeaseReport(report) => self.nat.set_lease_report(report),
+            HostFact::LeaseReport(report) => {
+                self.nat.set_lease_report(report);
+                self.todo.router_spoke = true;
+            }
+            HostFact::Beacon(addresses) => self.beacons(&addresses, now.mono),
             HostFact::Woke => self.world_shook(now),
         }
         self.settle(now);
@@ -380,7 +421,7 @@ impl<S: Session> Node<S> {
 
     fn configure_lan(&mut self) {
         let (v4, v6) = self.addresses();
-        let config = LanConfig { v4, subnet: self.party.subnet, v6, mtu: limits::MTU };
+        let config = LanConfig { v4, subnet: self.party.subnet, v6, mtu: self.lan.mtu };
         self.effects.push_back(Effect::ConfigureLan(config));
     }
 

@@ -4,6 +4,7 @@
 //! * `udp`: the tunnel's sockets: batches in, segmented batches out
 //! * `lan`: the games' side: tunnel device, capture and injection on the cards; `cards` lists and watches them
 //! * `stream`: TCP and TLS connections to relays
+//! * `lease`: a port on the router, by UPnP, NAT-PMP and PCP
 //! * `control`: carriers of the control planes
 //! * `dial`, `tls`: TCP connections to the first address that answers, and TLS on them
 //! * `drive`: the data loop around one `engine::node::Node`
@@ -17,6 +18,7 @@ pub mod dial;
 pub mod drive;
 pub mod entropy;
 pub mod lan;
+pub mod lease;
 pub mod store;
 pub mod stream;
 pub mod threads;

@@ -203,6 +203,8 @@ pub struct PartyKeys {
     epoch: u32,
     record: [u8; 32],
     psk: [u8; 32],
+    knock: [u8; 32],
+    beacon: [u8; 32],
     member: SigningKey,
 }
 
@@ -216,6 +218,8 @@ impl Drop for PartyKeys {
     fn drop(&mut self) {
         self.record.zeroize();
         self.psk.zeroize();
+        self.knock.zeroize();
+        self.beacon.zeroize();
     }
 }
 
@@ -231,6 +235,8 @@ impl PartyKeys {
             epoch,
             record: derive(SALT, &secret.0, &[&label(b"record")]),
             psk: derive(SALT, &secret.0, &[&label(b"psk")]),
+            knock: derive(SALT, &secret.0, &[&label(b"knock")]),
+            beacon: derive(SALT, &secret.0, &[&label(b"beacon")]),
             member: SigningKey::from_bytes(&derive(SALT, &secret.0, &[&label(b"member")])),
         }
     }
@@ -276,6 +282,25 @@ impl PartyKeys {
     #[must_use]
     pub fn open_record(&self, of: &PeerKey, sealed: &[u8]) -> Option<Vec<u8>> {
         open(&self.record, &self.record_aad(of), sealed)
+    }
+
+    /// Seals a knock (`wire::knock`); `head` is what stands before it in clear.
+    #[must_use]
+    pub fn seal_knock(&self, head: &[u8], nonce: [u8; 24], plain: &[u8]) -> Vec<u8> {
+        seal(&self.knock, nonce, head, plain)
+    }
+
+    /// Opens a knock; `None` when whoever made it does not know this epoch's secret.
+    #[must_use]
+    pub fn open_knock(&self, head: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        open(&self.knock, head, sealed)
+    }
+
+    /// By this a beacon is recognised by members and told from nothing by anybody else: it depends on `salt`, which is
+    /// fresh for every start of a program.
+    #[must_use]
+    pub fn beacon_tag(&self, salt: &[u8]) -> [u8; 10] {
+        derive(b"lanrage beacon v1", &self.beacon, &[salt])
     }
 
     fn record_aad(&self, of: &PeerKey) -> Vec<u8> {
@@ -326,6 +351,18 @@ mod tests {
         assert_eq!(party(5, 0).psk(&a, &b), party(5, 0).psk(&b, &a));
         assert_ne!(party(5, 0).psk(&a, &b), party(5, 0).psk(&a, &c));
         assert_ne!(party(5, 0).psk(&a, &b), party(5, 1).psk(&a, &b));
+    }
+
+    #[test]
+    fn a_knock_and_a_beacon_are_for_those_who_know_the_secret() {
+        let sealed = party(5, 0).seal_knock(b"head", [3; 24], b"it is me");
+        assert_eq!(party(5, 0).open_knock(b"head", &sealed).as_deref(), Some(&b"it is me"[..]));
+        assert!(party(5, 0).open_knock(b"other", &sealed).is_none());
+        assert!(party(6, 0).open_knock(b"head", &sealed).is_none());
+        assert!(party(5, 1).open_knock(b"head", &sealed).is_none());
+        assert_eq!(party(5, 0).beacon_tag(b"salt"), party(5, 0).beacon_tag(b"salt"));
+        assert_ne!(party(5, 0).beacon_tag(b"salt"), party(5, 0).beacon_tag(b"salz"));
+        assert_ne!(party(5, 0).beacon_tag(b"salt"), party(6, 0).beacon_tag(b"salt"));
     }
 
     #[test]

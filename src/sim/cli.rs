@@ -9,24 +9,32 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 const USAGE: &str = "\
-usage: lanrage sim [--seed N] [--seeds COUNT] [--trace] [--bytes]
+usage: lanrage sim [--seed N] [--seeds COUNT] [--nat] [--trace] [--bytes]
        lanrage sim --file FILE [--trace]
 
   --seed N        the first seed (0)
   --seeds COUNT   how many seeds (1)
+  --nat           in worlds with NATs and relays (other stories than without)
   --trace         print every event
   --bytes         print the bytes of the seed's story, as in tests/seeds/
   --file FILE     tell the story in this file
 ";
 
 /// What was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Asked {
     from: u64,
     count: u64,
     trace: bool,
+    nat: bool,
     bytes: bool,
     file: Option<String>,
+}
+
+impl Asked {
+    fn bytes_of(&self, seed: u64) -> Vec<u8> {
+        if self.nat { Scenario::nat_bytes_of(seed) } else { Scenario::bytes_of(seed) }
+    }
 }
 
 /// Runs `lanrage sim` with the arguments behind it. Fails when any story breaks a rule; 2 is wrong usage.
@@ -43,8 +51,8 @@ pub fn command(args: impl Iterator<Item = String>) -> ExitCode {
     };
     let result = match &asked.file {
         Some(file) => tell_file(file, asked.trace, &mut out),
-        None if asked.bytes => print_bytes(asked.from, &mut out),
-        None => run(asked.from, asked.count, asked.trace, &mut out),
+        None if asked.bytes => print_bytes(&asked.bytes_of(asked.from), &mut out),
+        None => run(&asked, &mut out),
     };
     match result {
         Ok(0) => ExitCode::SUCCESS,
@@ -59,14 +67,15 @@ pub fn command(args: impl Iterator<Item = String>) -> ExitCode {
 /// Runs `count` seeds from `from` on; with `trace`, prints every event of each. Fails when any seed breaks a rule.
 #[must_use]
 pub fn cli(from: u64, count: u64, trace: bool) -> ExitCode {
-    match run(from, count, trace, &mut io::stdout().lock()) {
+    let asked = Asked { from, count, trace, ..Asked::default() };
+    match run(&asked, &mut io::stdout().lock()) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) | Err(_) => ExitCode::FAILURE,
     }
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
-    let mut asked = Asked { from: 0, count: 1, trace: false, bytes: false, file: None };
+    let mut asked = Asked { count: 1, ..Asked::default() };
     let number = |flag: &str, value: Option<String>| {
         let value = value.ok_or_else(|| format!("{flag} wants a number"))?;
         value.parse::<u64>().map_err(|_| format!("{flag} wants a number, not `{value}`"))
@@ -76,6 +85,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
             "--seed" => asked.from = number(&flag, args.next())?,
             "--seeds" => asked.count = number(&flag, args.next())?,
             "--trace" => asked.trace = true,
+            "--nat" => asked.nat = true,
             "--bytes" => asked.bytes = true,
             "--file" => asked.file = Some(args.next().ok_or("--file wants a file")?),
             _ => return Err(format!("`{flag}` is not known here")),
@@ -84,8 +94,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
     Ok(asked)
 }
 
-fn print_bytes(seed: u64, out: &mut impl Write) -> io::Result<u64> {
-    for line in Scenario::bytes_of(seed).chunks(16) {
+fn print_bytes(bytes: &[u8], out: &mut impl Write) -> io::Result<u64> {
+    for line in bytes.chunks(16) {
         let hex: Vec<String> = line.iter().map(|b| format!("{b:02x}")).collect();
         writeln!(out, "{}", hex.join(" "))?;
     }
@@ -118,11 +128,12 @@ fn tell_file(file: &str, trace: bool, out: &mut impl Write) -> io::Result<u64> {
 }
 
 /// How many seeds failed.
-fn run(from: u64, count: u64, trace: bool, out: &mut impl Write) -> io::Result<u64> {
+fn run(asked: &Asked, out: &mut impl Write) -> io::Result<u64> {
+    let Asked { from, count, trace, .. } = *asked;
     let (mut failed, mut owed, mut copies, mut events) = (0, 0, 0, 0);
     let mut lasted = Duration::ZERO;
     for seed in from..from.saturating_add(count) {
-        let bytes = Scenario::bytes_of(seed);
+        let bytes = asked.bytes_of(seed);
         // A panic in a node is a finding like any other; the seeds after it are still worth a look.
         let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| tell(&bytes, trace))) else {
             failed += 1;
@@ -174,8 +185,8 @@ mod tests {
 
     #[test]
     fn arguments_are_read_or_refused_with_the_reason() {
-        let two = Asked { from: 7, count: 2, trace: true, bytes: false, file: None };
-        assert_eq!(asked("--seed 7 --trace --seeds 2"), Ok(two));
+        let two = Asked { from: 7, count: 2, trace: true, nat: true, ..Asked::default() };
+        assert_eq!(asked("--seed 7 --trace --nat --seeds 2"), Ok(two));
         assert_eq!(asked("--seed x").unwrap_err(), "--seed wants a number, not `x`");
         assert_eq!(asked("--seeds").unwrap_err(), "--seeds wants a number");
         assert_eq!(asked("--sed 7").unwrap_err(), "`--sed` is not known here");
@@ -184,7 +195,7 @@ mod tests {
     #[test]
     fn bytes_are_printed_and_read_back() {
         let mut text = Vec::new();
-        print_bytes(7, &mut text).unwrap();
+        print_bytes(&Scenario::bytes_of(7), &mut text).unwrap();
         assert_eq!(read_hex(std::str::from_utf8(&text).unwrap()), Ok(Scenario::bytes_of(7)));
         assert_eq!(read_hex("0g"), Err("`g` at character 2 is not hexadecimal".to_owned()));
         assert!(read_hex("012").unwrap_err().contains("odd"));

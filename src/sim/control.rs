@@ -85,6 +85,12 @@ impl Plane {
         Self { name: name.to_owned(), delay, up: true, kind: Kind::Folder(Folder::default()), knobs, seed }
     }
 
+    /// Whether it is a server; a folder has no relays to offer.
+    #[must_use]
+    pub const fn is_server(&self) -> bool {
+        matches!(self.kind, Kind::Server(_))
+    }
+
     /// Somebody connects.
     pub fn connect(&mut self, caller: Caller, now: Now) -> Vec<Outgoing> {
         match &mut self.kind {

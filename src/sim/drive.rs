@@ -1,9 +1,12 @@
 //! The way into a node and out of it, and the rules that every node keeps at every step: it is drained after each input,
 //! it leaves no more effects than the cap, it never wants to be woken twice for one reason at one moment.
 
+use super::control::Plane;
 use super::pc::{Run, SimNode};
 use super::sinks::{SimLan, SimWan};
+use super::streams::Openings;
 use super::world::{Event, World};
+use crate::engine::direct::DirectSetup;
 use crate::engine::effect::{Effect, HostFact, LinkSetup, PartySetup, Setup};
 use crate::model::id::PeerId;
 use crate::model::limits;
@@ -11,7 +14,7 @@ use crate::model::status::Event as Told;
 use crate::model::time::{Mono, Now};
 use crate::wire::control::Up;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// Wakes of one node at one moment before it counts as a busy loop.
@@ -21,9 +24,12 @@ impl World {
     /// Starts a computer's node: with what it remembers, and fresh dice.
     pub fn start(&mut self, pc: usize) {
         let rules = super::rules_for(&self.pcs[pc].titles);
+        // A folder has no relays to offer: the players name them.
+        let relays = if self.planes.iter().any(Plane::is_server) { Vec::new() } else { self.offers(pc) };
         let links = self.planes.iter().map(|p| LinkSetup { control: p.name.clone() }).collect();
         // Some clocks count from the program's start, some from the system's.
         let age = Duration::from_millis(u64::from(self.dice.below(900_000)));
+        let direct = self.direct(pc);
         let computer = &mut self.pcs[pc];
         if computer.run.is_some() || computer.out || computer.asleep || computer.rogue.is_some() {
             return;
@@ -45,14 +51,18 @@ impl World {
             memory: computer.disk.memory.clone(),
             invite: String::new(),
             open: false,
-            relays: Vec::new(),
+            direct,
+            relays,
             knobs: self.party.knobs.clone(),
         };
         let seed = self.seed.fork(&format!("node {pc} start {}", computer.starts));
         let mut now = computer.now(self.now);
         now.mono = Mono(age);
         let (start, cards) = (computer.starts, computer.cards.iter().map(|c| c.card.clone()).collect());
-        let socket = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), computer.port);
+        let mut sockets = vec![SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), computer.port)];
+        if computer.cards.iter().any(|c| c.card.nets.iter().any(|n| n.addr.is_ipv6())) {
+            sockets.push(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), computer.port));
+        }
         computer.run = Some(Run {
             node: SimNode::new(setup, seed, now),
             started: self.now,
@@ -61,6 +71,7 @@ impl World {
             woken: ("", Mono::ZERO, 0),
             lan: None,
             links: BTreeMap::new(),
+            open: Openings::default(),
             paths: BTreeMap::new(),
             events: Vec::new(),
             effects: Vec::new(),
@@ -68,8 +79,19 @@ impl World {
         self.trace.note(self.now, Some(pc), "start", &start.to_be_bytes(), || format!("run {start}"));
         self.oracle.unsettle(pc, self.now);
         self.drive(pc, |_, _, _, _| {});
-        self.drive(pc, |node, now, _, _| node.handle_fact(HostFact::Sockets(vec![socket]), now));
+        self.drive(pc, |node, now, _, _| node.handle_fact(HostFact::Sockets(sockets), now));
         self.drive(pc, |node, now, _, _| node.handle_fact(HostFact::Cards(cards), now));
+        self.ask_lease(pc);
+    }
+
+    /// Whose invite this computer follows, where parties meet without a control plane.
+    fn direct(&self, pc: usize) -> DirectSetup {
+        let friend_relay = pc == self.party.owner;
+        let Some(guide) = self.party.guide else {
+            return DirectSetup { friend_relay, ..DirectSetup::default() };
+        };
+        let addresses = if pc == self.party.owner { Vec::new() } else { self.pcs[guide].invite.clone() };
+        DirectSetup { on: true, addresses, friend_relay }
     }
 
     /// One input to a node, then everything out of it.
@@ -92,7 +114,7 @@ impl World {
             }
         }
         for (to, bytes) in std::mem::take(&mut sinks.0.out) {
-            self.send(pc, to.to, bytes);
+            self.send(pc, to, bytes);
         }
         for (how, packet) in std::mem::take(&mut sinks.1.out) {
             self.inject(pc, how, packet);
@@ -193,12 +215,17 @@ impl World {
                 self.pcs[pc].disk.epoch = epoch;
                 self.pcs[pc].disk.party = secret;
             }
-            Effect::OpenSockets { .. }
-            | Effect::CloseSockets { .. }
-            | Effect::OpenStream { .. }
-            | Effect::CloseStream(_)
-            | Effect::RefreshLease
-            | Effect::SetMtu(_) => {}
+            Effect::Invite(addresses) => self.pcs[pc].invite = addresses,
+            Effect::OpenSockets { first, count, v6 } => self.open_sockets(pc, first, count, v6),
+            Effect::CloseSockets { first, count, keep } => self.close_sockets(pc, first, count, keep),
+            Effect::OpenStream { stream, way } => self.open_stream(pc, stream, &way),
+            Effect::CloseStream(stream) => self.close_stream(pc, stream),
+            Effect::RefreshLease => self.ask_lease(pc),
+            Effect::SetMtu(mtu) => {
+                if let Some(lan) = self.pcs[pc].run.as_mut().and_then(|r| r.lan.as_mut()) {
+                    lan.mtu = mtu;
+                }
+            }
             Effect::Stop { trouble } => {
                 let text = || trouble.as_ref().map_or_else(String::new, |t| t.message.clone());
                 self.trace.note(now, Some(pc), "stop", &[], text);
@@ -221,6 +248,7 @@ impl World {
     /// The node's process is gone: so are its tunnel device and its connections.
     pub(super) fn unplug_node(&mut self, pc: usize) {
         self.oracle.unsettle(pc, self.now);
+        self.break_streams(pc, Duration::ZERO);
         let Some(run) = self.pcs[pc].run.take() else { return };
         for (link, number) in run.links {
             // What it said before it stopped still arrives.

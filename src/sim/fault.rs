@@ -11,7 +11,7 @@ use crate::buf::batch::Datagrams;
 use crate::engine::effect::HostFact;
 use crate::model::addr::Via;
 use crate::model::command::Command;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// One step. Numbers of computers must be those of the world.
@@ -63,6 +63,14 @@ pub enum Step {
     Replay(u32),
     /// The system reports its cards again, unchanged.
     Cards(usize),
+    /// A router forgets its mappings.
+    Flush(usize),
+    /// A router is switched off and on, and may have another address afterwards.
+    Reboot(usize, Option<Ipv4Addr>),
+    /// A relay's process is killed.
+    ServerDown(usize),
+    /// It is started again.
+    ServerUp(usize),
     /// A member begins to lie.
     Turn(usize),
     /// All that goes wrong ends.
@@ -71,6 +79,8 @@ pub enum Step {
 
 /// How long a TCP connection takes to notice that its computer moved.
 const NOTICED: Duration = Duration::from_millis(1500);
+/// How long a router is away that is switched off and on.
+const REBOOT: Duration = Duration::from_secs(1);
 
 impl World {
     /// Schedules a step.
@@ -108,6 +118,7 @@ impl World {
                 self.net.cut(a, b);
                 if a == b {
                     self.cut_links(a, NOTICED);
+                    self.break_streams(a, NOTICED);
                 }
             }
             Step::Mend(a, b) => self.net.mend(a, b),
@@ -132,8 +143,34 @@ impl World {
             Step::Garbage(pc, count) => (0..count).for_each(|_| self.garbage(pc)),
             Step::Replay(count) => (0..count).for_each(|_| self.replay()),
             Step::Cards(pc) => self.report_cards(pc),
+            Step::Flush(number) => {
+                if let Some(b) = self.net.boxes.get_mut(number) {
+                    b.flush();
+                    self.behind_broke(number);
+                }
+            }
+            Step::Reboot(number, public) => {
+                let back = self.now + REBOOT;
+                if let Some(b) = self.net.boxes.get_mut(number) {
+                    b.reboot(public, back);
+                    self.behind_broke(number);
+                }
+            }
+            Step::ServerDown(number) => self.server_down(number),
+            Step::ServerUp(number) => self.server_up(number),
             Step::Turn(pc) => self.turn(pc),
             Step::Heal => self.heal(),
+        }
+    }
+
+    /// Whoever is behind a router loses its TCP connections, and may lose what is under way.
+    fn behind_broke(&mut self, number: usize) {
+        for pc in 0..self.pcs.len() {
+            if self.net.row(self.pcs[pc].default_card().segment).any(|n| n == number) {
+                self.oracle.unsettle(pc, self.now);
+                self.cut_links(pc, NOTICED);
+                self.break_streams(pc, NOTICED);
+            }
         }
     }
 
@@ -184,8 +221,12 @@ impl World {
             run.wake = Some(self.now);
             self.after(Duration::ZERO, Event::Wake { pc, start });
         }
+        if self.pcs[pc].is_live() {
+            self.drive(pc, |node, now, _, _| node.handle_fact(HostFact::Woke, now));
+        }
         self.report_cards(pc);
         self.cut_links(pc, NOTICED);
+        self.break_streams(pc, NOTICED);
     }
 
     fn roam(&mut self, pc: usize, card: SimCard) {
@@ -193,7 +234,9 @@ impl World {
         self.pcs[pc].cards[0] = card;
         self.net.plug(pc, &self.pcs[pc].cards);
         self.cut_links(pc, NOTICED);
+        self.break_streams(pc, NOTICED);
         self.report_cards(pc);
+        self.ask_lease(pc);
     }
 
     fn report_cards(&mut self, pc: usize) {
@@ -242,6 +285,7 @@ impl World {
         for plane in &mut self.planes {
             plane.come_back(now);
         }
+        (0..self.servers.len()).for_each(|server| self.server_up(server));
         for pc in 0..self.pcs.len() {
             self.rise(pc);
             self.start(pc);

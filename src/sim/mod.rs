@@ -29,14 +29,21 @@ pub mod fault;
 pub mod game;
 pub mod lan;
 pub mod link;
+pub mod nat;
 pub mod net;
 pub mod oracle;
 pub mod pc;
+pub mod permits;
+pub mod plan;
 pub mod rogue;
+pub mod route;
 pub mod run;
 pub mod scenario;
+pub mod server;
 pub mod sinks;
+pub mod streams;
 pub mod trace;
+pub mod ways;
 mod wires;
 pub mod world;
 
@@ -71,6 +78,12 @@ fn compiled(titles: &[game::Title]) -> Ruleset {
 #[must_use]
 pub fn run_seed(seed: u64) -> Outcome {
     run::tell(&scenario::Scenario::bytes_of(seed), false)
+}
+
+/// Tells the story of a seed in a world with NATs and relays.
+#[must_use]
+pub fn run_nat_seed(seed: u64) -> Outcome {
+    run::tell(&scenario::Scenario::nat_bytes_of(seed), false)
 }
 
 /// Tells the story of some bytes; `keep` keeps the trace's lines.

@@ -1,16 +1,19 @@
-//! The network between the computers: LAN segments, their routers, and the internet.
+//! The network between the computers: LAN segments, their routers, servers, and the internet.
 //!
 //! A segment is one Ethernet or WLAN: who has a card in it hears the broadcasts of the others. A segment with a router
 //! reaches the internet; one without (the private network of a virtual machine, say) reaches nothing, and many computers
-//! may have one with the same addresses. Routers change no address today: `Router` is where address translation goes.
+//! may have one with the same addresses. An open router changes nothing; a `nat::NatBox` translates or filters, and `route`
+//! follows a datagram through such boxes.
 
 use super::link::{Link, Weather};
+use super::nat::NatBox;
 use crate::model::addr::{Card, Net as CardNet};
 use crate::model::dice::Seed;
 use crate::model::id::CardId;
 use crate::model::time::Mono;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 /// A LAN, by its number.
 pub type SegmentId = usize;
@@ -33,10 +36,35 @@ impl SimCard {
         Self { card, segment }
     }
 
-    /// Its address.
+    /// The same card with an IPv6 address too, in a /64.
+    #[must_use]
+    pub fn with_v6(mut self, addr: Ipv6Addr) -> Self {
+        self.card.nets.push(CardNet { addr: addr.into(), prefix: 64 });
+        self
+    }
+
+    /// Its first address.
     #[must_use]
     pub fn addr(&self) -> IpAddr {
         self.card.nets[0].addr
+    }
+
+    /// Its address of the family of another one.
+    #[must_use]
+    pub fn addr_for(&self, other: IpAddr) -> Option<IpAddr> {
+        self.card.nets.iter().map(|n| n.addr).find(|a| a.is_ipv4() == other.is_ipv4())
+    }
+
+    /// Whether this is one of its addresses.
+    #[must_use]
+    pub fn is_at(&self, addr: IpAddr) -> bool {
+        self.card.nets.iter().any(|n| n.addr == addr)
+    }
+
+    /// Whether another address is in its network.
+    #[must_use]
+    pub fn is_near(&self, addr: IpAddr) -> bool {
+        self.card.nets.iter().any(|n| n.contains(addr))
     }
 }
 
@@ -47,6 +75,8 @@ pub enum Router {
     None,
     /// Passes everything as it is.
     Open,
+    /// This one of the net's boxes.
+    Box(usize),
 }
 
 /// A packet's way through the network.
@@ -65,9 +95,17 @@ pub struct Route {
 /// All wires, and who is where.
 #[derive(Debug)]
 pub struct Net {
-    routers: Vec<Router>,
+    /// What stands between each segment and the internet.
+    pub routers: Vec<Router>,
+    /// Routers that translate, and firewalls.
+    pub boxes: Vec<NatBox>,
+    /// The addresses of servers on the internet, and whose they are.
+    pub servers: BTreeMap<IpAddr, usize>,
+    /// Networks whose way to the internet takes no larger IP packet than this; others take every one. By the number of
+    /// the segment, or of the box (`route::place_of`) where there is one.
+    pub mtus: BTreeMap<SegmentId, usize>,
     links: BTreeMap<(SegmentId, SegmentId), Link>,
-    owners: BTreeMap<(SegmentId, IpAddr), usize>,
+    pub(super) owners: BTreeMap<(SegmentId, IpAddr), usize>,
     cut: BTreeSet<(usize, usize)>,
     offline: BTreeSet<usize>,
     seed: Seed,
@@ -83,6 +121,9 @@ impl Net {
     pub fn new(routers: Vec<Router>, lan: Weather, wan: Weather, seed: Seed) -> Self {
         Self {
             routers,
+            boxes: Vec::new(),
+            servers: BTreeMap::new(),
+            mtus: BTreeMap::new(),
             links: BTreeMap::new(),
             owners: BTreeMap::new(),
             cut: BTreeSet::new(),
@@ -97,7 +138,9 @@ impl Net {
     pub fn plug(&mut self, pc: usize, cards: &[SimCard]) {
         self.owners.retain(|_, owner| *owner != pc);
         for card in cards {
-            self.owners.insert((card.segment, card.addr()), pc);
+            for net in &card.card.nets {
+                self.owners.insert((card.segment, net.addr), pc);
+            }
         }
     }
 
@@ -133,17 +176,17 @@ impl Net {
         self.offline.contains(&pc)
     }
 
-    fn passes(&self, a: usize, b: usize) -> bool {
+    pub(super) fn passes(&self, a: usize, b: usize) -> bool {
         a == b || !(self.is_offline(a) || self.is_offline(b) || self.cut.contains(&(a.min(b), a.max(b))))
     }
 
     /// Where a packet of `pc` from `port` to `to` goes; `None` when nobody is there or something stands between.
     #[must_use]
     pub fn route(&self, pc: usize, cards: &[SimCard], port: u16, to: IpAddr) -> Option<Route> {
-        let on_link = cards.iter().find(|c| c.card.nets[0].contains(to));
+        let on_link = cards.iter().find(|c| c.is_near(to));
         let out = on_link.or_else(|| cards.iter().find(|c| c.card.default_route))?;
-        let from = SocketAddr::new(out.addr(), port);
-        if let Some(here) = cards.iter().find(|c| c.addr() == to) {
+        let from = SocketAddr::new(out.addr_for(to)?, port);
+        if let Some(here) = cards.iter().find(|c| c.is_at(to)) {
             return Some(Route { from, out: here.segment, into: here.segment, pc });
         }
         let (into, owner) = if on_link.is_some() {
@@ -160,8 +203,38 @@ impl Net {
     /// The others that hear what `pc` broadcasts in a segment.
     #[must_use]
     pub fn hearers(&self, pc: usize, segment: SegmentId) -> Vec<usize> {
-        let there = self.owners.iter().filter(|((s, _), owner)| *s == segment && **owner != pc);
+        // Once each, by their IPv4 address.
+        let there = self.owners.iter().filter(|((s, a), o)| *s == segment && a.is_ipv4() && **o != pc);
         there.map(|(_, owner)| *owner).filter(|owner| self.passes(pc, *owner)).collect()
+    }
+
+    /// When a message of a stream between a computer and a server arrives: what is lost is sent again.
+    pub(super) fn streamed(
+        &mut self,
+        (pc, server): (usize, usize),
+        up: bool,
+        now: Mono,
+        again: Duration,
+    ) -> Mono {
+        // Places of their own, so that streams do not change what happens to datagrams.
+        let (pc, server) = (3000 + pc, 4000 + server);
+        let (out, into) = if up { (pc, server) } else { (server, pc) };
+        let mut sent = now;
+        for _ in 0..8 {
+            if let [Some(at), _] = self.carry(out, into, sent) {
+                return at;
+            }
+            sent = sent + self.wan.delay * 2 + again;
+        }
+        sent + self.wan.delay
+    }
+
+    /// Whether a datagram of this many bytes is small enough for a way.
+    #[must_use]
+    pub fn fits(&self, out: SegmentId, into: SegmentId, to: IpAddr, bytes: usize) -> bool {
+        // The headers of IP and UDP.
+        let packet = bytes + if to.is_ipv6() { 48 } else { 28 };
+        self.mtus.is_empty() || [out, into].iter().all(|p| self.mtus.get(p).is_none_or(|mtu| packet <= *mtu))
     }
 
     /// When a packet sent now from one segment to another arrives: never, once or twice.

@@ -121,6 +121,11 @@ impl Oracle {
         self.copies.values().flatten().filter(|c| c.place == place).count()
     }
 
+    /// The packets that a program heard since a moment.
+    pub fn copies_since(&self, place: Place, since: Duration) -> impl Iterator<Item = &Copy> {
+        self.copies.values().flatten().filter(move |c| c.place == place && c.at.0 >= since)
+    }
+
     /// When a program last said something.
     #[must_use]
     pub fn last_said(&self, by: Place) -> Option<Mono> {

@@ -3,6 +3,7 @@
 use super::game::{Program, Title};
 use super::net::SimCard;
 use super::rogue::Rogue;
+use super::streams::Openings;
 use crate::engine::effect::{Effect, LanConfig, Memory};
 use crate::engine::node::Node;
 use crate::engine::tunnel::plain::Plain;
@@ -11,7 +12,7 @@ use crate::model::key::{NodeKeys, NodeSecret, PartySecret};
 use crate::model::status::Event;
 use crate::model::time::{Mono, Now};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// The node as the simulator runs it.
@@ -39,6 +40,8 @@ pub struct Pc {
     pub programs: Vec<(Program, bool)>,
     /// What the node asked to be kept.
     pub disk: Disk,
+    /// The addresses that its invite names.
+    pub invite: Vec<SocketAddr>,
     /// The node, while it runs.
     pub run: Option<Run>,
     /// It lies instead of running a node.
@@ -55,8 +58,28 @@ pub struct Pc {
     pub out: bool,
     /// When its node stopped of itself last.
     pub left: Option<Mono>,
+    /// What its nodes sent.
+    pub sent: Sent,
     /// Every virtual address it ever had, and since when.
     pub addresses: Vec<(Mono, Ipv4Addr)>,
+}
+
+/// Datagrams and messages that were sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// To addresses of other computers.
+    pub straight: Tally,
+    /// To servers, by datagrams or streams.
+    pub servers: Tally,
+}
+
+/// How many, and how long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many.
+    pub packets: u64,
+    /// Their length together.
+    pub bytes: u64,
 }
 
 /// What survives a restart.
@@ -87,6 +110,8 @@ pub struct Run {
     pub lan: Option<LanConfig>,
     /// Its connections to control planes: the number of the present one, and whether it is open.
     pub links: BTreeMap<LinkId, u64>,
+    /// Sockets, streams and the lease.
+    pub open: Openings,
     /// To whom it has a path, and since when.
     pub paths: BTreeMap<PeerId, Mono>,
     /// What it told people.
@@ -108,6 +133,7 @@ impl Pc {
             titles: Vec::new(),
             programs: Vec::new(),
             disk,
+            invite: Vec::new(),
             run: None,
             rogue: None,
             starts: 0,
@@ -116,6 +142,7 @@ impl Pc {
             asleep: false,
             out: false,
             left: None,
+            sent: Sent::default(),
             addresses: Vec::new(),
         }
     }

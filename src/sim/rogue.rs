@@ -9,7 +9,7 @@ use super::oracle::Emission;
 use super::world::{Event, World};
 use crate::engine::tunnel::plain::Plain;
 use crate::engine::tunnel::session::{Open, Session, SessionSetup, receiver_index};
-use crate::model::addr::{Candidate, CandidateKind, Seat};
+use crate::model::addr::{Candidate, CandidateKind, Endpoint, Seat};
 use crate::model::dice::{Dice, Seed};
 use crate::model::key::{NodeKeys, PartyKeys, PartySecret, TunnelKey};
 use crate::model::nat::NatFacts;
@@ -111,7 +111,7 @@ impl World {
             Open::Nothing | Open::Refused => None,
         };
         if let Some(answer) = answer {
-            self.send(pc, from, answer);
+            self.send(pc, Endpoint::main(from), answer);
         }
     }
 
@@ -137,7 +137,7 @@ impl World {
         }
         self.pcs[pc].rogue = Some(rogue);
         for wire in out {
-            self.send(pc, to, wire);
+            self.send(pc, Endpoint::main(to), wire);
         }
     }
 
@@ -286,6 +286,7 @@ impl Rogue {
             nat: NatFacts::default(),
             games: vec!["minecraft-java".into(), "openarena".into()],
             incarnation: 1,
+            friend: false,
         };
         Envelope::seal(&record, &self.keys, &self.party, now.unix_ms(), [7; 24])
     }

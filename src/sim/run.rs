@@ -8,6 +8,7 @@ use super::game::Program;
 use super::oracle::Violation;
 use super::scenario::{Mood, Scenario};
 use super::trace::hash;
+use super::ways;
 use super::world::World;
 use crate::engine::counters::DropReason;
 use crate::model::dice::Seed;
@@ -19,6 +20,8 @@ use std::time::Duration;
 const SETTLE: Duration = Duration::from_secs(150);
 /// In a world where nothing goes wrong.
 const SETTLE_CALM: Duration = Duration::from_secs(12);
+/// In such a world with NATs: the hardest pairs take their time, and are held to it.
+const SETTLE_NATS: Duration = Duration::from_secs(45);
 /// The quiet stretch.
 const QUIET: Duration = Duration::from_secs(12);
 /// The last packets arrive.
@@ -87,7 +90,11 @@ pub fn tell(bytes: &[u8], keep: bool) -> Outcome {
     }
     world.run_for(Duration::from_secs(2));
     world.apply(Step::Heal);
-    world.run_for(if story.mood == Mood::Calm { SETTLE_CALM } else { SETTLE });
+    world.run_for(match (story.mood, &story.nats) {
+        (Mood::Calm, None) => SETTLE_CALM,
+        (Mood::Calm, Some(_)) => SETTLE_NATS,
+        (Mood::Lossy | Mood::Rough, _) => SETTLE,
+    });
     end(&mut world);
     let (violations, more) = world.oracle.verdict();
     Outcome {
@@ -108,6 +115,7 @@ pub fn tell(bytes: &[u8], keep: bool) -> Outcome {
 /// The quiet stretch and the last questions. Everything must have been mended and had its time.
 pub fn end(world: &mut World) {
     must_be_joined(world);
+    ways::must_be_best(world);
     world.chaos.fair = true;
     let pcs = world.pcs.len();
     for pc in 0..pcs {
@@ -131,12 +139,13 @@ pub fn end(world: &mut World) {
         }
     }
     world.run_for(LAST);
+    ways::must_be_best(world);
     must_agree(world);
     must_keep_counts(world);
     world.oracle.settle(LATE);
 }
 
-fn live(world: &World) -> Vec<usize> {
+pub(super) fn live(world: &World) -> Vec<usize> {
     (0..world.pcs.len()).filter(|pc| world.pcs[*pc].is_live() && !world.pcs[*pc].out).collect()
 }
 
@@ -165,7 +174,7 @@ fn must_be_joined(world: &mut World) {
     }
 }
 
-fn status(world: &World, pc: usize) -> Status {
+pub(super) fn status(world: &World, pc: usize) -> Status {
     let run = world.pcs[pc].run.as_ref().expect("only asked of live ones");
     run.node.status(world.pcs[pc].now(world.now))
 }

@@ -7,7 +7,9 @@
 //! ```text
 //!  0 .. 15   the world: mood, computers, homes, control planes, weather, knobs, owner, chaos
 //! 16 .. 63   six computers of eight bytes each, whether they exist or not
-//! 64 ..      up to thirty steps of four bytes: what, how long after the last, who, how
+//! 64 .. 183  up to thirty steps of four bytes: what, how long after the last, who, how
+//! 184 ..     only in worlds with NATs: how many relays (0: none of all this, every home is open), how many steps count,
+//!            and eight networks of four bytes each
 //! ```
 
 use super::control::Plane;
@@ -16,6 +18,8 @@ use super::game::{ARENA, How, Program, Title};
 use super::link::Weather;
 use super::net::{Net, Router, SimCard};
 use super::pc::{Disk, Pc};
+use super::plan::{self, Site};
+use super::server::Server;
 use super::world::{PartyFacts, World};
 use crate::engine::effect::{Knobs, Memory};
 use crate::engine::lobby::Knobs as LobbyKnobs;
@@ -31,6 +35,8 @@ const PCS: usize = 6;
 const PC_BYTES: (usize, usize) = (16, 8);
 /// Where the steps begin, how many bytes each has, and how many there are at most.
 const STEP_BYTES: (usize, usize, usize) = (64, 4, 30);
+/// Where the NATs begin: relays, steps, then each network's bytes.
+const NAT_BYTES: (usize, usize) = (184, 4);
 /// Networks that somebody may be carried to.
 const GUEST_NETWORKS: usize = 2;
 
@@ -55,6 +61,8 @@ pub struct Scenario {
     pub pcs: usize,
     /// Whether one more member lies.
     pub liar: bool,
+    /// What stands between each network and the internet, where that is not nothing; and how many relays there are.
+    pub nats: Option<(Vec<Site>, u8)>,
     /// Its steps, each with the wait before it.
     pub steps: Vec<(Duration, Step)>,
 }
@@ -69,19 +77,39 @@ impl Scenario {
         std::iter::repeat_with(|| dice.below(256) as u8).take(len).collect()
     }
 
+    /// The bytes of a seed's story in a world with NATs.
+    #[must_use]
+    pub fn nat_bytes_of(seed: u64) -> Vec<u8> {
+        let mut dice = Seed::from_u64(seed).dice("scenario with nats");
+        let len = NAT_BYTES.0 + 2 + (PCS + GUEST_NETWORKS) * NAT_BYTES.1;
+        let mut bytes: Vec<u8> = std::iter::repeat_with(|| dice.below(256) as u8).take(len).collect();
+        bytes[NAT_BYTES.0] |= 1;
+        bytes
+    }
+
     /// Reads a story.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Self {
-        let mut story =
-            Self { bytes: bytes.to_vec(), mood: Mood::Calm, pcs: 2, liar: false, steps: Vec::new() };
+        let mut story = Self {
+            bytes: bytes.to_vec(),
+            mood: Mood::Calm,
+            pcs: 2,
+            liar: false,
+            nats: None,
+            steps: Vec::new(),
+        };
         story.mood = match story.byte(0) % 8 {
             0..=2 => Mood::Calm,
             3 | 4 => Mood::Lossy,
             _ => Mood::Rough,
         };
         story.pcs = 2 + usize::from(story.byte(1)) % (PCS - 1);
-        story.liar = story.mood == Mood::Rough && story.byte(13) & 6 == 6;
+        story.nats = story.networks();
+        // What a liar does is about sessions; how it gets through NATs is not.
+        story.liar = story.mood == Mood::Rough && story.byte(13) & 6 == 6 && story.nats.is_none();
         let (start, len, most) = STEP_BYTES;
+        let most =
+            if story.nats.is_some() { usize::from(story.byte(NAT_BYTES.0 + 1)) % (most + 1) } else { most };
         let count = (bytes.len().saturating_sub(start) / len).min(most);
         story.steps = (0..count).map(|i| story.step(start + i * len)).collect();
         story
@@ -89,6 +117,14 @@ impl Scenario {
 
     fn byte(&self, at: usize) -> u8 {
         self.bytes.get(at).copied().unwrap_or(0)
+    }
+
+    fn networks(&self) -> Option<(Vec<Site>, u8)> {
+        let (start, len) = NAT_BYTES;
+        let relays = self.byte(start);
+        let site = |n: usize| Site::decode([0, 1, 2, 3].map(|i| self.byte(start + 2 + n * len + i)));
+        let sites = (0..self.pcs + GUEST_NETWORKS).map(site).collect();
+        (relays > 0).then_some((sites, 1 + (relays >> 1 & 1)))
     }
 
     fn of_pc(&self, pc: usize, at: usize) -> u8 {
@@ -138,12 +174,12 @@ impl Scenario {
 
     fn cards(&self, pc: usize, private: usize) -> Vec<SimCard> {
         let home = self.home(pc);
-        let mut cards = vec![SimCard::new(0, address(home, 10 + pc), 24, home)];
+        let mut cards = vec![self.card(home, 10 + pc)];
         match self.of_pc(pc, 1) % 8 {
             // The private network of a virtual machine: everybody's looks the same and leads nowhere.
             5 => cards.push(SimCard::new(1, IpAddr::V4(Ipv4Addr::new(192, 168, 56, 1)), 24, private)),
             // A second cable into somebody's home.
-            6 => {
+            6 if self.nats.is_none() => {
                 let other = self.home((pc + 1) % self.pcs);
                 if other != home {
                     cards.push(SimCard::new(1, address(other, 50 + pc), 24, other));
@@ -152,6 +188,13 @@ impl Scenario {
             _ => {}
         }
         cards
+    }
+
+    fn card(&self, segment: usize, number: usize) -> SimCard {
+        match &self.nats {
+            Some((sites, _)) => plan::card(sites, segment, number),
+            None => SimCard::new(0, address(segment, number), 24, segment),
+        }
     }
 
     fn weather(&self) -> (Weather, Weather) {
@@ -205,7 +248,10 @@ impl Scenario {
         let homes = self.pcs + GUEST_NETWORKS;
         let private = |pc| homes + pc;
         let routers = (0..homes + self.pcs).map(|s| if s < homes { Router::Open } else { Router::None });
-        let net = Net::new(routers.collect(), lan, wan, seed.fork("net"));
+        let mut net = Net::new(routers.collect(), lan, wan, seed.fork("net"));
+        if let Some((sites, _)) = &self.nats {
+            plan::lay(&mut net, sites, seed.fork("boxes"));
+        }
         let owner = usize::from(self.byte(11)) % self.pcs;
         let secret = World::secret(seed, owner);
         let disk =
@@ -227,10 +273,15 @@ impl Scenario {
             id: World::party_of(&secret),
             owner,
             subnet: Subnet([10, 83, 7]),
+            guide: None,
             grants: None,
             knobs: self.knobs(),
         };
         let mut world = World::new(net, pcs.collect(), self.planes(seed), party, seed, keep);
+        if let Some((_, relays)) = &self.nats {
+            (0..*relays).for_each(|n| world.add_server(Server::new(n, seed)));
+            world.note_network();
+        }
         for pc in 0..self.pcs {
             let marks = [world.oracle.mark(), world.oracle.mark()];
             world.pcs[pc].programs = self.programs(pc, marks);
@@ -255,7 +306,12 @@ impl Scenario {
         let millis = if wait < 200 { u64::from(wait) * 30 } else { u64::from(wait - 199) * 500 };
         let pc = usize::from(who) % self.pcs;
         let other = (pc + 1 + usize::from(how) % (self.pcs - 1)) % self.pcs;
-        let kinds = if self.mood == Mood::Rough { 24 } else { 10 };
+        let kinds = match (self.mood, &self.nats) {
+            (Mood::Calm | Mood::Lossy, _) => 10,
+            (Mood::Rough, None) => 24,
+            (Mood::Rough, Some(_)) => 32,
+        };
+        let number = usize::from(how >> 1);
         let place = (pc, usize::from(how) % 6);
         let step = match what % kinds {
             0 | 1 => Step::Ask((pc, 3)),
@@ -280,8 +336,16 @@ impl Scenario {
             20 => Step::Free(pc),
             21 => Step::Garbage(pc, u32::from(how)),
             22 => Step::Replay(u32::from(how)),
-            _ if who >= 230 => Step::Kick(pc),
-            _ => Step::Start(pc),
+            23 if who >= 230 => Step::Kick(pc),
+            23 => Step::Start(pc),
+            24 | 25 => Step::Flush(number % 10),
+            26 | 27 => {
+                let box_number = number % 10;
+                let new = how & 1 != 0;
+                Step::Reboot(box_number, new.then(|| plan::another_address(box_number, how)))
+            }
+            28 | 29 => Step::ServerDown(number % 2),
+            _ => Step::ServerUp(number % 2),
         };
         (Duration::from_millis(millis), step)
     }
@@ -291,7 +355,7 @@ impl Scenario {
         let place = usize::from(how) % (GUEST_NETWORKS + 2);
         let segment = if place < GUEST_NETWORKS { self.pcs + place } else { self.home(pc) };
         let number = if place == GUEST_NETWORKS { 10 + pc } else { 60 + pc * 20 + usize::from(how) / 13 };
-        SimCard::new(0, address(segment, number), 24, segment)
+        self.card(segment, number)
     }
 }
 

@@ -1,9 +1,10 @@
 //! What travels: datagrams of the tunnels, captured packets, and the messages of control planes.
 
 use super::control::Caller;
+use super::route::{Departure, Flight, Landing};
 use super::world::{Event, World};
 use crate::buf::batch::{Datagrams, Source};
-use crate::model::addr::Via;
+use crate::model::addr::{Endpoint, Via};
 use crate::model::id::LinkId;
 use crate::model::limits;
 use crate::wire::control::{Down, Up};
@@ -15,27 +16,92 @@ const SEEN: usize = 64;
 
 impl World {
     /// Puts a datagram on the wire.
-    pub(super) fn send(&mut self, pc: usize, to: SocketAddr, mut bytes: Vec<u8>) {
-        let (cards, port) = (&self.pcs[pc].cards, self.pcs[pc].port);
+    pub(super) fn send(&mut self, pc: usize, end: Endpoint, mut bytes: Vec<u8>) {
+        let to = end.to;
+        let port = match end.via {
+            Via::Main => self.pcs[pc].port,
+            Via::Stream(stream) => return self.send_stream(pc, stream, bytes),
+            Via::Extra(number) => {
+                let open = self.pcs[pc].run.as_ref().and_then(|r| r.open.extra.get(&number));
+                let Some((port, _)) = open.filter(|(_, v6)| *v6 == to.is_ipv6()) else { return };
+                *port
+            }
+        };
         if matches!(to.ip(), IpAddr::V4(a) if self.party.subnet.contains(a)) {
             self.oracle.violate(self.now, format!("pc{pc} sends the tunnel into the tunnel: to {to}"));
             return;
         }
-        let route = self.net.route(pc, cards, port, to.ip());
-        let text = || format!("{} bytes to {to}, {route:?}", bytes.len());
+        let way = self.net.depart(pc, &self.pcs[pc].cards, port, to, self.now);
+        let text = || match &way {
+            Some(Departure::Straight(route)) => format!("{} bytes to {to}, {route:?}", bytes.len()),
+            Some(Departure::Flies(flight)) => format!("{} bytes to {to} as {}", bytes.len(), flight.from),
+            None => format!("{} bytes to {to}, which leads nowhere", bytes.len()),
+        };
         self.trace.note(self.now, Some(pc), "send", &bytes, text);
-        let Some(route) = route else { return };
+        self.count(pc, end, bytes.len());
+        let Some(way) = way else { return };
         if self.chaos.tamper > 0 && self.dice.chance(self.chaos.tamper) {
             let at = self.dice.below(u32::try_from(bytes.len()).unwrap_or(1)) as usize;
             bytes[at] ^= 1 << self.dice.below(8);
         }
-        if self.chaos.seen.len() >= SEEN {
-            self.chaos.seen.pop_front();
+        let route = match way {
+            Departure::Flies(flight) => return self.fly(&flight, bytes),
+            Departure::Straight(route) => route,
+        };
+        if !self.net.fits(route.out, route.into, to.ip(), bytes.len()) {
+            return;
         }
-        self.chaos.seen.push_back((route.pc, to, route.from, bytes.clone()));
+        self.overhear(route.pc, to, route.from, &bytes);
         for at in self.net.carry(route.out, route.into, self.now).into_iter().flatten() {
             self.at(at, Event::Datagram { pc: route.pc, to, from: route.from, bytes: bytes.clone() });
         }
+    }
+
+    /// Somebody on the wire keeps a datagram, to send it again later.
+    fn overhear(&mut self, pc: usize, to: SocketAddr, from: SocketAddr, bytes: &[u8]) {
+        if self.chaos.seen.len() >= SEEN {
+            self.chaos.seen.pop_front();
+        }
+        self.chaos.seen.push_back((pc, to, from, bytes.to_vec()));
+    }
+
+    /// A datagram is under way, through routers or to and from a server.
+    pub(super) fn fly(&mut self, flight: &Flight, bytes: Vec<u8>) {
+        if !self.net.fits(flight.out, flight.into, flight.to.ip(), bytes.len()) {
+            return;
+        }
+        let [first, twice] = self.net.carry(flight.out, flight.into, self.now);
+        if let Some(at) = twice {
+            self.at(at, Event::Flight { flight: *flight, bytes: bytes.clone() });
+        }
+        if let Some(at) = first {
+            self.at(at, Event::Flight { flight: *flight, bytes });
+        }
+    }
+
+    /// A datagram comes down at the other end.
+    pub(super) fn land(&mut self, flight: &Flight, bytes: Vec<u8>) {
+        match self.net.land(flight, self.now) {
+            Some(Landing::Server(server)) => self.server_hears(server, flight, &bytes),
+            Some(Landing::Pc(pc, to)) => {
+                self.overhear(pc, to, flight.from, &bytes);
+                // Those that arrive together are handed over together.
+                self.at(self.now, Event::Datagram { pc, to, from: flight.from, bytes });
+            }
+            None => {
+                let text = || format!("{} bytes from {} to {}", bytes.len(), flight.from, flight.to);
+                self.trace.note(self.now, None, "shut out", &bytes, text);
+            }
+        }
+    }
+
+    /// Counts what a computer sends: by way of servers, or straight to others.
+    fn count(&mut self, pc: usize, end: Endpoint, len: usize) {
+        let server = matches!(end.via, Via::Stream(_)) || self.is_server(end.to.ip());
+        let sent = &mut self.pcs[pc].sent;
+        let tally = if server { &mut sent.servers } else { &mut sent.straight };
+        tally.packets += 1;
+        tally.bytes += len as u64;
     }
 
     /// A datagram arrives; with GRO, equal ones that arrive with it come along in one buffer.
@@ -57,14 +123,39 @@ impl World {
             return;
         }
         let computer = &self.pcs[pc];
-        let here = computer.is_live() && computer.port == to.port();
-        if !here || self.net.is_offline(pc) || computer.cards.iter().all(|c| c.addr() != to.ip()) {
+        let Some(run) = computer.run.as_ref().filter(|_| computer.is_live()) else { return };
+        let via = if computer.port == to.port() {
+            Via::Main
+        } else {
+            let Some(number) = run.open.by_port.get(&to.port()) else { return };
+            Via::Extra(*number)
+        };
+        if self.net.is_offline(pc) || computer.cards.iter().all(|c| !c.is_at(to.ip())) {
             return;
         }
         self.trace
             .note(self.now, Some(pc), "datagram", &bytes, || format!("{} bytes from {from}", bytes.len()));
         self.drive(pc, |node, now, wan, lan| {
-            node.handle_wan(Datagrams { via: Via::Main, from, bytes: &mut bytes, stride }, now, wan, lan);
+            node.handle_wan(Datagrams { via, from, bytes: &mut bytes, stride }, now, wan, lan);
+        });
+    }
+
+    /// A message of a stream arrives.
+    pub(super) fn stream_heard(&mut self, pc: usize, stream: u8, number: u64, mut bytes: Vec<u8>) {
+        let computer = &self.pcs[pc];
+        let open = computer.run.as_ref().and_then(|r| r.open.streams.get(&stream));
+        let live = computer.is_live() && !self.net.is_offline(pc);
+        if !live || open.is_none_or(|s| s.number != number) {
+            return;
+        }
+        let server = open.map_or(0, |s| s.server);
+        let from = SocketAddr::new(self.servers[server].addresses[0], super::server::PORTS[0]);
+        let text = || format!("{} bytes by stream {stream}", bytes.len());
+        self.trace.note(self.now, Some(pc), "stream in", &bytes, text);
+        let stride = bytes.len().max(1);
+        self.drive(pc, |node, now, wan, lan| {
+            let via = Via::Stream(stream);
+            node.handle_wan(Datagrams { via, from, bytes: &mut bytes, stride }, now, wan, lan);
         });
     }
 
@@ -120,8 +211,25 @@ impl World {
         let link = LinkId(u8::try_from(plane).expect("a handful of control planes"));
         for (caller, message) in out {
             let wait = self.planes[plane].delay;
+            let welcome = matches!(message, Down::Welcome { .. });
             self.after(wait, Event::Down(caller, link, Box::new(message)));
+            // A server knows who is a member, and has relays for those.
+            if welcome && !self.servers.is_empty() && self.planes[plane].is_server() {
+                self.offer(caller, link);
+            }
         }
+    }
+
+    /// Offers the relays to a member that is signed in, and again before the credentials run out.
+    pub(super) fn offer(&mut self, caller: Caller, link: LinkId) {
+        let run = self.pcs[caller.0].run.as_ref();
+        let plane = &self.planes[usize::from(link.0)];
+        if !plane.up || run.is_none_or(|r| r.links.get(&link) != Some(&caller.1)) {
+            return;
+        }
+        let (wait, offers) = (plane.delay, self.offers(caller.0));
+        self.after(wait, Event::Down(caller, link, Box::new(Down::Relays { offers })));
+        self.after(self.relay_life * 3 / 4, Event::Offer(caller, link));
     }
 
     pub(super) fn down(&mut self, caller: Caller, link: LinkId, message: Down) {

@@ -10,6 +10,8 @@ use super::game::Saying;
 use super::net::Net;
 use super::oracle::{Oracle, Place};
 use super::pc::{EPOCH, Pc};
+use super::route::Flight;
+use super::server::Server;
 use super::sinks::{SimLan, SimWan};
 use super::trace::Trace;
 use crate::buf::batch::{Batch, Source};
@@ -46,6 +48,69 @@ pub enum Event {
         /// What it holds.
         bytes: Vec<u8>,
     },
+    /// A datagram arrives at the routers of its destination, or at a server.
+    Flight {
+        /// Where it comes from and goes to.
+        flight: Flight,
+        /// What it holds.
+        bytes: Vec<u8>,
+    },
+    /// A node's stream is open.
+    StreamUp {
+        /// Whose.
+        pc: usize,
+        /// Its number there.
+        stream: u8,
+        /// Its own number.
+        number: u64,
+        /// The address that was connected to.
+        to: SocketAddr,
+    },
+    /// A node learns that a stream is gone.
+    StreamDown {
+        /// Whose.
+        pc: usize,
+        /// Its number there.
+        stream: u8,
+        /// Its own number.
+        number: u64,
+    },
+    /// A message of a stream reaches a server.
+    StreamData {
+        /// Which.
+        server: usize,
+        /// The stream.
+        number: u64,
+        /// What it holds.
+        bytes: Vec<u8>,
+    },
+    /// A message of a stream reaches a node.
+    StreamHeard {
+        /// Whose.
+        pc: usize,
+        /// Its number there.
+        stream: u8,
+        /// Its own number.
+        number: u64,
+        /// What it holds.
+        bytes: Vec<u8>,
+    },
+    /// A server learns that a stream is gone.
+    StreamEnd {
+        /// Which.
+        server: usize,
+        /// The stream.
+        number: u64,
+    },
+    /// A server looks for what is due.
+    Server(usize),
+    /// A router answers a host that asked for a port.
+    Lease {
+        /// The host.
+        pc: usize,
+        /// Which run of its node.
+        start: u64,
+    },
     /// A packet of a game arrives by a wire.
     Frame {
         /// Where.
@@ -77,6 +142,8 @@ pub enum Event {
     Connect(Caller, LinkId),
     /// A message reaches a control plane.
     Up(Caller, LinkId, Box<Up>),
+    /// A control plane offers the relays again.
+    Offer(Caller, LinkId),
     /// A message of a control plane reaches a node.
     Down(Caller, LinkId, Box<Down>),
     /// A node hung up, after what it had said before.
@@ -118,6 +185,8 @@ pub struct PartyFacts {
     pub owner: usize,
     /// Its network.
     pub subnet: Subnet,
+    /// Where parties meet without a control plane: whose invite those who start follow.
+    pub guide: Option<usize>,
     /// Who was to stay when it was re-keyed last, beside the owner.
     pub grants: Option<Vec<PeerId>>,
     /// The nodes' settings.
@@ -156,6 +225,10 @@ pub struct World {
     pub net: Net,
     /// The control planes.
     pub planes: Vec<Plane>,
+    /// The relays.
+    pub servers: Vec<Server>,
+    /// How long credentials for them are good.
+    pub relay_life: Duration,
     /// The party.
     pub party: PartyFacts,
     /// What must happen.
@@ -173,6 +246,8 @@ pub struct World {
     pub(super) batch: Option<Box<Batch>>,
 }
 
+/// How long relay credentials are good, if nobody says otherwise.
+const RELAY_LIFE: Duration = Duration::from_secs(12 * 3600);
 /// A control plane's clock has no finer steps.
 const PLANE_STEP: Duration = Duration::from_millis(50);
 
@@ -192,6 +267,8 @@ impl World {
             pcs,
             net,
             planes,
+            servers: Vec::new(),
+            relay_life: RELAY_LIFE,
             party,
             oracle: Oracle::default(),
             trace: Trace::new(keep),
@@ -251,6 +328,14 @@ impl World {
         match event {
             Event::Wake { pc, start } => self.wake(pc, start),
             Event::Datagram { pc, to, from, bytes } => self.datagram(pc, to, from, bytes),
+            Event::Flight { flight, bytes } => self.land(&flight, bytes),
+            Event::StreamUp { pc, stream, number, to } => self.stream_up(pc, stream, number, to),
+            Event::StreamDown { pc, stream, number } => self.stream_down(pc, stream, number),
+            Event::StreamData { server, number, bytes } => self.stream_data(server, number, &bytes),
+            Event::StreamHeard { pc, stream, number, bytes } => self.stream_heard(pc, stream, number, bytes),
+            Event::StreamEnd { server, number } => self.stream_end(server, number),
+            Event::Server(number) => self.server_ticks(number),
+            Event::Lease { pc, start } => self.lease(pc, start),
             Event::Frame { pc, segment, packet } => self.frame(pc, segment, &packet),
             Event::Echo { pc, packet } => {
                 let card = self.pcs[pc].default_card().card.id;
@@ -261,6 +346,7 @@ impl World {
             Event::Answer { place, to, saying } => self.answer(place, to, saying),
             Event::Connect(caller, link) => self.connect(caller, link),
             Event::Up(caller, link, message) => self.up(caller, link, *message),
+            Event::Offer(caller, link) => self.offer(caller, link),
             Event::Down(caller, link, message) => self.down(caller, link, *message),
             Event::Plane(plane) => {
                 let now = self.honest_now();

@@ -228,6 +228,17 @@ pub enum PeerMessage {
         /// Its profile.
         game: ProfileId,
     },
+    /// The newest records of other members.
+    Roster(Vec<Envelope>),
+    /// Whose records the sender holds, and their numbers: what is missing or older is to be sent.
+    Known {
+        /// At most as many as a party has peers.
+        held: Vec<(PeerId, u64)>,
+        /// The receiver is to say the same, if it lacks something.
+        ask: bool,
+    },
+    /// A sum over what the sender holds (`engine::gossip`): who comes to another one says what it holds.
+    Sum(u64),
 }
 
 #[cfg(test)]

@@ -25,6 +25,10 @@ pub enum FrameKind {
     Pong,
     /// A message between peers (`control::PeerMessage`) follows.
     Message,
+    /// A part of one that is too long for a frame; `number` names the message (`engine::parts`).
+    Part,
+    /// A datagram for another member, to be passed on (`forward`).
+    Forward,
 }
 
 /// How a discovery packet was addressed on the sender's side, so that the receiver can say the same in its own terms.
@@ -77,6 +81,8 @@ impl Frame {
             FrameKind::Ping => 2,
             FrameKind::Pong => 3,
             FrameKind::Message => 4,
+            FrameKind::Part => 5,
+            FrameKind::Forward => 6,
         };
         header[2..4].copy_from_slice(&total.to_be_bytes());
         header[4] = self.origin;
@@ -105,6 +111,8 @@ impl Frame {
             2 => FrameKind::Ping,
             3 => FrameKind::Pong,
             4 => FrameKind::Message,
+            5 => FrameKind::Part,
+            6 => FrameKind::Forward,
             _ => return None,
         };
         let class = match header[6] {
@@ -130,7 +138,8 @@ mod tests {
 
     #[test]
     fn frames_of_every_kind_read_back() {
-        for kind in [FrameKind::Lan, FrameKind::Ping, FrameKind::Pong, FrameKind::Message] {
+        use FrameKind::{Forward, Lan, Message, Part, Ping, Pong};
+        for kind in [Lan, Ping, Pong, Message, Part, Forward] {
             for class in [Class::Unicast, Class::Limited, Class::Directed, Class::Multicast] {
                 let f = Frame { kind, origin: 7, hops: 0, class, number: u64::MAX - 3, run: 77 };
                 let mut bytes = [9u8; HEADER + 5];

@@ -11,7 +11,7 @@ use crate::model::addr::Subnet;
 use crate::model::id::{PartyId, PeerId};
 use crate::model::key::PartySecret;
 use crate::model::pin::{self, Pin};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 pub use mistake::InviteError;
 
@@ -21,6 +21,8 @@ pub const HINTS: usize = 4;
 pub const HINT_BYTES: usize = 160;
 /// Bytes of all of them, so that the groups can be counted in seven bits.
 const HINTS_BYTES: usize = 250;
+/// Addresses of members that one invite can name; each costs whoever joins a question.
+pub const DIRECT: usize = 6;
 /// What a link begins with.
 pub const LINK: &str = "lanrage://join/";
 
@@ -31,6 +33,8 @@ pub enum ControlHint {
     Server(String),
     /// A shared folder.
     Folder(String),
+    /// Members' own tunnels: knock at these addresses.
+    Direct(Vec<SocketAddr>),
 }
 
 /// What an invite carries.
@@ -82,6 +86,13 @@ impl Invite {
         self.control.iter().filter(|h| !kept.contains(h)).collect()
     }
 
+    /// From now on the invite leads to these addresses of members, and to no others.
+    pub fn set_direct(&mut self, addresses: Vec<SocketAddr>) {
+        self.control.retain(|hint| !matches!(hint, ControlHint::Direct(_)));
+        // First: it is the last that may be left out.
+        self.control.insert(0, ControlHint::Direct(addresses));
+    }
+
     /// Reads an invite as people paste, type or scan it.
     ///
     /// # Errors
@@ -128,7 +139,7 @@ impl Invite {
         let subnet = format!("{a}.{b}.{c}.0/24").parse().ok()?;
         let mut control = Vec::new();
         while let Some(kind) = reader.byte().filter(|kind| *kind != END) {
-            control.extend(reader.hint(kind)?);
+            join(&mut control, reader.hint(kind)?);
             if control.len() > HINTS {
                 return None;
             }
@@ -137,10 +148,21 @@ impl Invite {
     }
 }
 
+/// The two lists of addresses are one hint.
+fn join(control: &mut Vec<ControlHint>, hint: Option<ControlHint>) {
+    let mut known = control.iter_mut();
+    match (hint, known.find(|h| matches!(h, ControlHint::Direct(_)))) {
+        (Some(ControlHint::Direct(more)), Some(ControlHint::Direct(have))) => have.extend(more),
+        (hint, _) => control.extend(hint),
+    }
+}
+
 // Kinds of hints. None is counted: the padding behind the last one reads as `END`. From `TEXTS` on, a length byte follows, so that an older program can step over newer kinds.
 const END: u8 = 0;
 const HTTP_V4: u8 = 1;
 const HTTPS_V4: u8 = 2;
+const DIRECT_V4: u8 = 3;
+const DIRECT_V6: u8 = 4;
 const TEXTS: u8 = 16;
 const FOLDER: u8 = 16;
 const HTTP: u8 = 17;
@@ -156,6 +178,7 @@ fn hint_bytes(hint: &ControlHint) -> Option<Vec<u8>> {
     let (kind, text) = match hint {
         ControlHint::Folder(path) => (FOLDER, path.as_str()),
         ControlHint::Server(url) => split_scheme(url),
+        ControlHint::Direct(addresses) => return Some(direct_bytes(addresses)),
     };
     if let Some(short) = pinned_server(kind, text).or_else(|| short_server(kind, text)) {
         return Some(short);
@@ -166,6 +189,27 @@ fn hint_bytes(hint: &ControlHint) -> Option<Vec<u8>> {
     let mut out = vec![kind, u8::try_from(text.len()).ok()?];
     out.extend_from_slice(text.as_bytes());
     Some(out)
+}
+
+/// Up to `DIRECT` addresses: those of IPv4, then those of IPv6. The first list is there even when it is empty, as the word
+/// that the party meets in this way.
+fn direct_bytes(addresses: &[SocketAddr]) -> Vec<u8> {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for addr in addresses.iter().take(DIRECT) {
+        let (list, ip) = match addr {
+            SocketAddr::V4(a) => (&mut v4, a.ip().octets().to_vec()),
+            SocketAddr::V6(a) => (&mut v6, a.ip().octets().to_vec()),
+        };
+        list.push([&ip[..], &addr.port().to_be_bytes()].concat());
+    }
+    let list = |kind: u8, list: Vec<Vec<u8>>| {
+        [&[kind, u8::try_from(list.len()).unwrap_or(0)][..], &list.concat()].concat()
+    };
+    let mut out = list(DIRECT_V4, v4);
+    if !v6.is_empty() {
+        out.extend(list(DIRECT_V6, v6));
+    }
+    out
 }
 
 fn split_scheme(url: &str) -> (u8, &str) {
@@ -237,8 +281,28 @@ impl<'a> Reader<'a> {
         Some(head)
     }
 
+    fn addresses(&mut self, v6: bool) -> Option<Vec<SocketAddr>> {
+        let count = usize::from(self.byte()?);
+        if count > DIRECT {
+            return None;
+        }
+        let mut list = Vec::new();
+        for _ in 0..count {
+            let ip = if v6 {
+                Ipv6Addr::from(self.array::<16>()?).into()
+            } else {
+                Ipv4Addr::from(self.array::<4>()?).into()
+            };
+            list.push(SocketAddr::new(ip, u16::from_be_bytes(self.array()?)));
+        }
+        Some(list)
+    }
+
     /// A hint; `Some(None)` for a kind that a later program writes.
     fn hint(&mut self, kind: u8) -> Option<Option<ControlHint>> {
+        if matches!(kind, DIRECT_V4 | DIRECT_V6) {
+            return self.addresses(kind == DIRECT_V6).map(|list| Some(ControlHint::Direct(list)));
+        }
         if kind < TEXTS {
             let scheme = match kind {
                 HTTP_V4 => "http",

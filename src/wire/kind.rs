@@ -9,6 +9,8 @@ pub enum Kind {
     Stun,
     /// TURN ChannelData (RFC 8656, section 12.4): 0x40 to 0x4f.
     Channel,
+    /// A knock (`wire::knock`): 0xb5 and three letters, in the range that RFC 7983 leaves to RTP, which never comes here.
+    Knock,
     /// Anything else: dropped and counted.
     Unknown,
 }
@@ -21,6 +23,7 @@ impl Kind {
             [1..=4, 0, 0, 0, ..] => Self::WireGuard,
             [0..=3, _, _, _, 0x21, 0x12, 0xa4, 0x42, ..] if datagram.len() >= 20 => Self::Stun,
             [0x40..=0x4f, _, _, _, ..] => Self::Channel,
+            [0xb5, b'l', b'r', b'k', ..] => Self::Knock,
             _ => Self::Unknown,
         }
     }
@@ -41,6 +44,8 @@ mod tests {
         assert_eq!(Kind::of(&stun), Kind::Stun);
         assert_eq!(Kind::of(&stun[..19]), Kind::Unknown);
         assert_eq!(Kind::of(&[0x40, 0, 0, 0]), Kind::Channel);
+        assert_eq!(Kind::of(b"\xb5lrk"), Kind::Knock);
+        assert_eq!(Kind::of(b"\xb5lrx"), Kind::Unknown);
         assert_eq!(Kind::of(&[]), Kind::Unknown);
     }
 }

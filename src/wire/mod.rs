@@ -3,6 +3,7 @@
 //! * `packet`: IPv4 and IPv6 with UDP and TCP: views, changes, checksums
 //! * `frame`: what travels inside a tunnel beside plain IP packets
 //! * `kind`: what a datagram on the tunnel's socket is, by its first bytes
+//! * `knock`: how two members meet who do not know each other's keys
 //! * `control`: what a node and a control plane say to each other
 //! * `credential`: the time-limited credentials of a relay
 //! * `stun`: STUN and TURN messages, read in place
@@ -15,5 +16,6 @@ pub mod credential;
 pub mod frame;
 pub mod invite;
 pub mod kind;
+pub mod knock;
 pub mod packet;
 pub mod stun;

@@ -1,6 +1,7 @@
 //! Peers for tests: everything real but the LAN side, which is made of channels.
 
 use lanrage::buf::batch::{Batch, Source};
+use lanrage::engine::direct::DirectSetup;
 use lanrage::engine::effect::{Knobs, LanConfig, LinkSetup, Memory, PartySetup, Setup};
 use lanrage::engine::sink::{Delivery, LanSink};
 use lanrage::host::clock::HostClock;
@@ -11,6 +12,7 @@ use lanrage::model::addr::{Card, Net, Subnet};
 use lanrage::model::command::Command;
 use lanrage::model::id::{CardId, LinkId};
 use lanrage::model::key::{NodeKeys, NodeSecret, PartySecret};
+use lanrage::model::relay::RelayOffer;
 use lanrage::model::status::{Event, Mode, NatStatus, Status, Trouble};
 use lanrage::rules::ruleset::Ruleset;
 use lanrage::rules::{compile, shipped};
@@ -131,12 +133,19 @@ pub(crate) struct Table {
     folder: tempfile::TempDir,
     host: NodeSecret,
     slow: Runtime,
+    /// What everybody's player named with `--relay`.
+    pub(crate) relays: Vec<RelayOffer>,
 }
 
 impl Table {
     pub(crate) fn new() -> Self {
         let host = NodeSecret(entropy::seed().unwrap().0);
-        Self { folder: tempfile::tempdir().unwrap(), host, slow: threads::slow_runtime().unwrap() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            host,
+            slow: threads::slow_runtime().unwrap(),
+            relays: Vec::new(),
+        }
     }
 
     pub(crate) fn host(&self, name: &str) -> Peer {
@@ -190,11 +199,37 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn start(table: &Table, name: &str, owner: bool, fault: Fault, memory: Memory) -> Self {
+        Self::begin(table, name, owner, (fault, memory), None)
+    }
+
+    /// Without a control plane: the host of a party, or who follows this invite.
+    pub(crate) fn direct(table: &Table, name: &str, invite: Option<&Invite>) -> Self {
+        let of = |hint: &ControlHint| match hint {
+            ControlHint::Direct(addresses) => addresses.clone(),
+            ControlHint::Folder(_) | ControlHint::Server(_) => Vec::new(),
+        };
+        let addresses = invite.iter().flat_map(|i| &i.control).flat_map(of).collect();
+        let direct = DirectSetup { on: true, addresses, friend_relay: false };
+        Self::begin(table, name, invite.is_none(), (Fault::None, Memory::default()), Some(direct))
+    }
+
+    fn begin(
+        table: &Table,
+        name: &str,
+        owner: bool,
+        (fault, memory): (Fault, Memory),
+        direct: Option<DirectSetup>,
+    ) -> Self {
         let secret = if owner { table.host.clone() } else { NodeSecret(entropy::seed().unwrap().0) };
-        let invite = table.invite();
+        let mut invite = table.invite();
         let me = NodeKeys::new(&secret).id();
         let choice = ControlChoice::Folder(table.folder.path().to_path_buf());
-        let links = vec![LinkSetup { control: choice.to_string() }];
+        let mut links = vec![LinkSetup { control: choice.to_string() }];
+        if direct.is_some() {
+            links.clear();
+            invite.control.clear();
+        }
+        let carried = direct.is_none();
         let rules = compile::compile(&[shipped::find("minecraft").unwrap()]).unwrap();
         let setup = Setup {
             secret,
@@ -211,18 +246,19 @@ impl Peer {
             memory,
             invite: invite.to_text(),
             open: false,
-            relays: Vec::new(),
+            direct: direct.unwrap_or_default(),
+            relays: table.relays.clone(),
             knobs: Knobs::default(),
         };
         let (mut doors, mut out) = drive::doors(first_status(&setup, me), invite.to_text());
         let party = invite.party();
-        let carrier = {
+        if carried {
             let _inside = table.slow.enter();
-            control::spawn(CarrierSetup { link: LinkId(0), choice, party, me }, out.control.clone())
-        };
+            let setup = CarrierSetup { link: LinkId(0), choice, party, me };
+            doors.links.push(control::spawn(setup, out.control.clone()));
+        }
         // Only carriers hold the way in, so that the loop sees when they are done.
         out.control = mpsc::channel(1).0;
-        doors.links.push(carrier);
         let (sent, sent_out) = mpsc::channel(256);
         let (heard_in, heard) = std_mpsc::channel();
         let (config, alive) = (Arc::default(), Arc::new(()));

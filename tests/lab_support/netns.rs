@@ -81,8 +81,12 @@ impl Elsewhere {
     /// Joins the calling thread's namespace and this one by a cable: `here` on our side, `there` on the other.
     pub(crate) fn cable(&self, here: &str, there: &str) {
         ip(&format!("link add {here} type veth peer name {there}"));
-        let namespace = format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd());
-        ip(&format!("link set {there} netns {namespace}"));
+        ip(&format!("link set {there} netns {}", self.path()));
+    }
+
+    /// The namespace as `ip` takes it.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd())
     }
 
     /// Does something there and waits for it.

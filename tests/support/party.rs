@@ -138,6 +138,7 @@ impl<S: Session> Party<S> {
             memory,
             invite: "invite".into(),
             open: false,
+            direct: Default::default(),
             relays: Vec::new(),
             knobs: Knobs::default(),
         };
@@ -173,6 +174,7 @@ impl<S: Session> Party<S> {
                 Effect::CloseLink(_)
                 | Effect::ConfigureLan(_)
                 | Effect::Rekeyed { .. }
+                | Effect::Invite(_)
                 | Effect::OpenSockets { .. }
                 | Effect::CloseSockets { .. }
                 | Effect::OpenStream { .. }

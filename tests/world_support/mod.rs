@@ -1,5 +1,7 @@
 //! Small worlds for stories told by hand.
 
+pub mod nat;
+
 use lanrage::engine::effect::{Knobs, Memory};
 use lanrage::engine::lobby::Knobs as LobbyKnobs;
 use lanrage::model::addr::Subnet;
@@ -36,7 +38,19 @@ pub fn card(home: usize, number: u8) -> SimCard {
 
 /// A party at these homes: the n-th computer lives in home `homes[n]`; eight homes exist. Nobody has started yet.
 pub fn party(homes: &[usize]) -> World {
-    let seed = Seed::from_u64(homes.iter().fold(7, |acc, h| acc * 31 + *h as u64));
+    party_with(homes, true)
+}
+
+/// The same without any control plane: who starts follows the invite of `world.party.guide`.
+#[allow(dead_code, reason = "not every story needs it")]
+pub fn serverless(homes: &[usize]) -> World {
+    let mut world = party_with(homes, false);
+    world.party.guide = Some(0);
+    world
+}
+
+fn party_with(homes: &[usize], server: bool) -> World {
+    let seed = Seed::from_u64(homes.iter().fold(7u64, |acc, h| acc.wrapping_mul(31) + *h as u64));
     let lan = Weather { delay: Duration::from_micros(400), ..Weather::default() };
     let wan =
         Weather { delay: Duration::from_millis(30), jitter: Duration::from_millis(8), ..Weather::default() };
@@ -52,11 +66,13 @@ pub fn party(homes: &[usize]) -> World {
         id: World::party_of(&World::secret(seed, 0)),
         owner: 0,
         subnet: Subnet([10, 83, 7]),
+        guide: None,
         grants: None,
         knobs: Knobs::default(),
     };
     let plane = Plane::server("server:http://sim", Duration::from_millis(20), LobbyKnobs::default(), seed);
-    let mut world = World::new(net, pcs.collect(), vec![plane], facts, seed, false);
+    let planes = if server { vec![plane] } else { Vec::new() };
+    let mut world = World::new(net, pcs.collect(), planes, facts, seed, false);
     world.chaos.fair = true;
     world
 }

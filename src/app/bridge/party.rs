@@ -5,6 +5,7 @@
 //! warning that old invites have grown stale; somebody else's party cannot move, so joining it is refused.
 
 use crate::engine::effect::PartySetup;
+use crate::host::control::ControlChoice;
 use crate::host::store::{Kept, KeptSecret, Parties};
 use crate::model::addr::{Card, Net, Subnet};
 use crate::model::dice::Dice;
@@ -113,7 +114,7 @@ fn join(parties: &mut Parties, invite: &Invite, wish: &Wish<'_>) -> Result<Opene
         return Err(Trouble::new(
             "no_control",
             "the invite does not say where the party is to be found",
-            "ask the host which --control it uses (file:DIR or server:URL) and give the same",
+            "ask the host which --control it uses (file:DIR, server:URL or direct:IP:PORT) and give the same",
         ));
     }
     let kept = Kept {
@@ -146,7 +147,7 @@ fn host(
     };
     kept.subnet = choose(&kept, wish, &mut warnings)?;
     let kept_control = std::mem::take(&mut kept.control);
-    kept.control = first_given([wish.control.clone(), kept_control]);
+    kept.control = first_given([wish.control.clone(), kept_control, vec!["direct".to_owned()]]);
     kept.used = wish.unix;
     parties.own = Some(kept.clone());
     Ok(Opened { kept, owned: true, warnings })
@@ -236,10 +237,14 @@ fn text_of(hint: &ControlHint) -> String {
     match hint {
         ControlHint::Server(url) => format!("server:{url}"),
         ControlHint::Folder(dir) => format!("file:{dir}"),
+        ControlHint::Direct(addresses) => ControlChoice::Direct(addresses.clone()).to_string(),
     }
 }
 
 fn hint_of(control: &str) -> Option<ControlHint> {
+    if let Ok(ControlChoice::Direct(addresses)) = control.parse() {
+        return Some(ControlHint::Direct(addresses));
+    }
     let server = control.strip_prefix("server:").map(|url| ControlHint::Server(url.to_owned()));
     server.or_else(|| control.strip_prefix("file:").map(|dir| ControlHint::Folder(dir.to_owned())))
 }
@@ -283,7 +288,8 @@ mod tests {
     fn an_own_party_needs_no_control_plane() {
         let opened =
             open(&mut Parties::default(), Wish { control: vec![], ..wish(&[]) }, &mut dice()).unwrap();
-        assert!(opened.owned && opened.kept.control.is_empty() && opened.warnings.is_empty());
+        assert!(opened.owned && opened.kept.control == ["direct"] && opened.warnings.is_empty());
+        assert_eq!(opened.invite().control, [ControlHint::Direct(vec![])]);
     }
 
     #[test]

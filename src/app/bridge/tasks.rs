@@ -1,11 +1,12 @@
 //! The slow tasks around a node: keeping what it remembers and watching the cards.
 
 use crate::host::cards::{self, CardWatch};
+use crate::host::control::beacon::Beacon;
 use crate::host::drive::ToKeep;
 use crate::host::store::{KeptSecret, Parties, Store};
 use crate::model::addr::Card;
 use crate::model::id::PartyId;
-use crate::model::key::PartySecret;
+use crate::model::key::{PartyKeys, PartySecret};
 use crate::model::status::{Event, Trouble};
 use crate::{engine::effect::HostFact, engine::effect::Memory};
 use std::sync::Arc;
@@ -69,13 +70,40 @@ impl Keeper {
     }
 }
 
+/// Keeps the beacon on the right cards and with the party's present secret until the node is gone.
+pub(super) async fn shine(
+    mut beacon: Beacon,
+    party: PartyId,
+    mut cards: watch::Receiver<Vec<Card>>,
+    mut keep: watch::Receiver<ToKeep>,
+) {
+    let mut epoch = None;
+    loop {
+        tokio::select! {
+            Ok(()) = cards.changed() => beacon.follow(&cards.borrow_and_update()),
+            kept = keep.changed() => {
+                let rekeyed = keep.borrow_and_update().rekeyed.clone();
+                if let Some((new, secret)) = rekeyed.filter(|(new, _)| epoch != Some(*new)) {
+                    epoch = Some(new);
+                    beacon.rekeyed(PartyKeys::new(party, new, &secret));
+                }
+                if kept.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    // Its goodbye waits for the beacon's own thread.
+    let _ = tokio::task::spawn_blocking(move || drop(beacon)).await;
+}
+
 /// Tells the node about its cards whenever something about them changes, and wakes `moved` when the way to the internet
 /// is another one. The same addresses behind another router are as good as a sleep: nothing that was proven holds.
 pub(super) async fn watch_cards(
     adapter: String,
     facts: mpsc::Sender<HostFact>,
     events: mpsc::Sender<Event>,
-    moved: Arc<Notify>,
+    (moved, seen): (Arc<Notify>, watch::Sender<Vec<Card>>),
 ) {
     let mut watch = match CardWatch::new() {
         Ok(watch) => watch,
@@ -97,6 +125,7 @@ pub(super) async fn watch_cards(
             moved.notify_one();
         }
         let same = last.replace(cards.clone()).is_some_and(|last| last == cards);
+        seen.send_if_modified(|seen| std::mem::replace(seen, cards.clone()) != cards);
         // Even when they are the same: somebody may have deleted the adapter or a route of ours.
         if facts.send(HostFact::Cards(cards)).await.is_err() {
             return;

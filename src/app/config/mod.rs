@@ -73,6 +73,10 @@ pub struct RunConfig {
     pub subnet: Option<Subnet>,
     /// Name of the device.
     pub adapter: String,
+    /// Be found in the same house, and find others there.
+    pub beacon: bool,
+    /// Pass packets on for two others that find no direct way; when nobody says, only the host does.
+    pub friend_relay: Option<bool>,
     /// Let all ports in.
     pub open: bool,
     /// Events as JSON.
@@ -134,6 +138,7 @@ pub fn for_run(global: &GlobalArgs, run: &RunArgs, variables: &Variables) -> Res
         ("cards", run.cards.clone()),
         ("subnet", one(&run.subnet)),
         ("adapter", one(&run.adapter)),
+        ("friend_relay", one(&run.friend_relay)),
         ("open", switch(run.open)),
         ("json", switch(run.json)),
     ];
@@ -217,6 +222,8 @@ impl RunConfig {
             adapter: layers
                 .one("adapter", "such as lanrage0 or eth9", adapter)?
                 .unwrap_or_else(|| ADAPTER.into()),
+            beacon: layers.maybe_switch("beacon")?.unwrap_or(true),
+            friend_relay: layers.maybe_switch("friend_relay")?,
             open: layers.switch("open")?,
             json: layers.switch("json")?,
             command: run.command.clone(),
@@ -315,25 +322,30 @@ fn invite(layers: &Layers) -> Result<Option<Invite>, Failure> {
 /// Flags and variables decide; else an invite's own control planes; else the config file's. None at all is right only when a
 /// party of an earlier evening is known, because its control planes are remembered with it.
 fn control(layers: &Layers, join: Option<&Invite>, remembers: bool) -> Result<Vec<ControlChoice>, Failure> {
-    let hint = "write file:DIR, or server:http://HOST:8667 for a `lanrage server`";
+    let hint = "write auto, direct, file:DIR, or server:http://HOST:8667 for a `lanrage server`";
     let read = |text: &str| match text {
         "auto" => Ok(None),
-        "direct" => Err("`direct` is not in this version of lanrage".to_owned()),
         other => other.parse::<ControlChoice>().map_err(|e| e.to_string()).and_then(whole_path).map(Some),
     };
-    let given: Vec<_> = layers.each("control", hint, read)?.into_iter().flatten().collect();
+    let read = layers.each("control", hint, read)?;
+    let auto = read.contains(&None);
+    let mut given: Vec<_> = read.into_iter().flatten().collect();
+    // `auto` beside others: those, and what is always possible.
+    if auto && !given.is_empty() && !given.iter().any(|c| matches!(c, ControlChoice::Direct(_))) {
+        given.push(ControlChoice::Direct(Vec::new()));
+    }
     let of_now = layers.raw("control").is_some_and(layers::Raw::is_of_now);
     let invited = match join {
         Some(invite) if given.is_empty() || !of_now => of_invite(invite)?,
         Some(_) | None => Vec::new(),
     };
     let chosen = if invited.is_empty() { given } else { invited };
-    // A party of one's own meets at its host when no other place is named.
+    // A party of one's own meets directly when no other place is named.
     if !chosen.is_empty() || remembers || join.is_none() {
         return Ok(chosen);
     }
     let what = "the invite does not say how the peers of its party find each other";
-    let hint = "--control server:http://HOST:8667 (somebody runs `lanrage server` there) or --control file:DIR (a shared folder)";
+    let hint = "--control server:http://HOST:8667 (somebody runs `lanrage server` there), --control file:DIR (a shared folder), or --control direct:IP:PORT (a player's address)";
     Err(Failure::usage("no_control", what, hint))
 }
 
@@ -344,7 +356,7 @@ fn whole_path(choice: ControlChoice) -> Result<ControlChoice, String> {
             Ok(whole) => Ok(ControlChoice::Folder(whole)),
             Err(e) => Err(format!("file:{}: {e}", dir.display())),
         },
-        ControlChoice::Server(url) => Ok(ControlChoice::Server(url)),
+        ControlChoice::Server(_) | ControlChoice::Direct(_) => Ok(choice),
     }
 }
 
@@ -352,6 +364,7 @@ fn of_invite(invite: &Invite) -> Result<Vec<ControlChoice>, Failure> {
     let read = |hint: &ControlHint| match hint {
         ControlHint::Folder(dir) => Ok(ControlChoice::Folder(PathBuf::from(dir))),
         ControlHint::Server(url) => format!("server:{url}").parse::<ControlChoice>(),
+        ControlHint::Direct(addresses) => Ok(ControlChoice::Direct(addresses.clone())),
     };
     let (good, bad): (Vec<_>, Vec<_>) = invite.control.iter().map(read).partition(Result::is_ok);
     match bad.into_iter().find_map(Result::err) {

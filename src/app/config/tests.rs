@@ -81,6 +81,12 @@ fn an_invite_brings_its_control_planes_unless_others_are_asked_for() {
     assert_eq!(other.control, [folder("/x")]);
     let auto = checked(&format!("--game a --control auto --join {text}"), &[]).unwrap();
     assert_eq!(auto.control, joined.control);
+    let both = checked(&format!("--game a --control auto --control file:/x --join {text}"), &[]).unwrap();
+    assert_eq!(both.control, [folder("/x"), ControlChoice::Direct(vec![])]);
+    let addresses = vec!["203.0.113.5:4000".parse().unwrap(), "[2001:db8::1]:4000".parse().unwrap()];
+    let direct = invite(vec![ControlHint::Direct(addresses.clone())]);
+    let direct = checked(&format!("--game a --join {direct}"), &[]).unwrap();
+    assert_eq!(direct.control, [ControlChoice::Direct(addresses)]);
 
     let (exit, words) = wrong(&format!("--game a --join {}", invite(Vec::new())));
     assert_eq!(exit, 2);
@@ -112,7 +118,7 @@ fn each_mistake_names_its_option_and_the_right_exit_code() {
     let long = "x".repeat(33);
     for (line, exit, part) in [
         ("--game a --control nonsense", 2, "--control: "),
-        ("--game a --control direct", 2, "--control: `direct` is not in this version"),
+        ("--game a --control direct:here", 2, "--control: \"here\" is no address of a player"),
         ("--game a --control file:/x --listen here", 2, "--listen: `here` is no address with a port"),
         ("--game a --control file:/x --subnet 10.0.0.0/16", 2, "--subnet: `10.0.0.0/16` is not a network"),
         ("--game a --control file:/x --adapter a/b", 2, "--adapter: `a/b` is no name"),

@@ -7,7 +7,6 @@ use crate::engine::lan::pace::Bucket;
 use crate::engine::sink::{Delivery, LanSink};
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::Seat;
-use crate::model::limits;
 use crate::model::status::Event;
 use crate::model::time::Now;
 use crate::rules::ruleset::{ProfileIx, RewriteTo, RuleFacts, RuleIx, RuleKind, Side, Transport};
@@ -46,7 +45,7 @@ impl<S: Session> Node<S> {
         self.counters.add(Count::LanOut);
         if view.proto == proto::TCP {
             let whole = view.bytes.len();
-            clamp_mss(room.get_mut(..whole)?, limits::MTU);
+            clamp_mss(room.get_mut(..whole)?, self.mtu_of(at));
             return Some(whole);
         }
         let whole = view.bytes.len();

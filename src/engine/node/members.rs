@@ -1,6 +1,8 @@
 //! Messages between peers, goodbyes, and re-keying: how somebody is removed for good.
 
 use super::Node;
+use super::rekeying::{Late, Rekeying};
+use super::roster::RosterMessage;
 use crate::engine::counters::DropReason;
 use crate::engine::effect::Effect;
 use crate::engine::lan::pace::Bucket;
@@ -13,7 +15,6 @@ use crate::model::status::{Event, Trouble};
 use crate::model::time::Now;
 use crate::rules::ruleset::Pace;
 use crate::wire::control::PeerMessage;
-use crate::wire::frame::FrameKind;
 
 /// Messages of one peer that are looked at.
 const MESSAGES: Pace = Pace { per_second: 10, burst: 40 };
@@ -29,26 +30,16 @@ impl<S: Session> Node<S> {
         }
         match message {
             PeerMessage::Record(envelope) => {
-                self.learn(envelope, true, now);
-                self.check_seat(now);
+                self.roster_message(at, RosterMessage::Records(vec![envelope]), now)
             }
             PeerMessage::Rotation(rotation) => self.rotated(&rotation, now),
             PeerMessage::Bye => self.peer_is_gone(at, "said goodbye", true, now),
             PeerMessage::GameClosed { .. } => {}
             PeerMessage::Punch(signal) => self.punch_signal(at, signal, now),
+            PeerMessage::Roster(list) => self.roster_message(at, RosterMessage::Records(list), now),
+            PeerMessage::Known { held, ask } => self.roster_message(at, RosterMessage::Known(held, ask), now),
+            PeerMessage::Sum(sum) => self.roster_message(at, RosterMessage::Sum(sum), now),
         }
-    }
-
-    pub(super) fn send_message(
-        &mut self,
-        at: usize,
-        message: &PeerMessage,
-        now: Now,
-        wan: &mut impl WanSink,
-    ) -> bool {
-        let Ok(body) = postcard::to_allocvec(message) else { return false };
-        let frame = self.own_frame(FrameKind::Message, 0);
-        self.send_frame(at, None, frame, &body, now, wan)
     }
 
     pub(super) fn leave(&mut self, now: Now, wan: &mut impl WanSink) {
@@ -136,13 +127,17 @@ impl<S: Session> Node<S> {
             }
             self.forget_peer(id);
         }
+        let mut late = Vec::new();
         for at in 0..self.peers.list.len() {
             let Some((key, tunnel)) = self.peers.list.get(at).map(|p| (p.key, p.tunnel)) else { continue };
             let setup = self.session_setup(&key, tunnel);
             if let Some(peer) = self.peers.list.get_mut(at) {
-                peer.renew(setup, now);
+                let route = peer.agent.primary().filter(|_| peer.outbound.up);
+                let session = peer.renew(setup, now);
+                late.extend(route.map(|route| Late { id: peer.id, session, route }));
             }
         }
+        self.rekeying = Rekeying::new(rotation.clone(), late, self.party.owned_slot.is_some(), now.mono);
         self.reindex();
         self.effects.push_back(Effect::Rekeyed { epoch: rotation.epoch, secret });
         self.todo.publish = true;

@@ -110,7 +110,7 @@ impl<S: Session> Node<S> {
                 self.note_own_game(rule, facts, &view, now);
             }
         } else if view.proto == proto::TCP {
-            clamp_mss(slot.packet_mut(), limits::MTU);
+            clamp_mss(slot.packet_mut(), self.mtu_of(at));
         }
         slot.set_len(len);
         self.send_or_wait(at, slot.packet(), now, wan);

@@ -8,7 +8,7 @@ use crate::engine::roster::{News, RosterError};
 use crate::engine::tunnel::peer::{Peer, Presence};
 use crate::engine::tunnel::session::{Session, SessionSetup};
 use crate::model::addr::{Candidate, CandidateKind, Card, Seat};
-use crate::model::id::PeerId;
+use crate::model::id::{PartyId, PeerId};
 use crate::model::key::{PeerKey, TunnelKey};
 use crate::model::limits;
 use crate::model::record::{Envelope, PeerRecord};
@@ -16,12 +16,16 @@ use crate::model::status::{Event, Trouble};
 use crate::model::time::Now;
 use std::net::{IpAddr, SocketAddr};
 
+/// News of oneself wait this long before they go to the others: they mostly come several at a time.
+const GREET_AFTER: std::time::Duration = std::time::Duration::from_millis(2);
+
 impl<S: Session> Node<S> {
-    /// A record came. `live` when a control plane or the peer itself says it now (not our memory).
-    pub(super) fn learn(&mut self, envelope: Envelope, live: bool, now: Now) {
+    /// A record came; what it meant, if it was taken. `live` when a control plane or a peer says it now: then people are
+    /// shown whose it is. Else (a knock, which may be a recording) a handshake has to prove it first.
+    pub(super) fn learn(&mut self, envelope: Envelope, live: bool, now: Now) -> Option<(PeerId, News)> {
         self.catch_up(&envelope);
         let mut outcome = self.party.roster.learn(envelope.clone(), &self.party.keys);
-        if live && outcome == Err(RosterError::Full) && self.forget_longest_gone() {
+        if outcome == Err(RosterError::Full) && self.forget_longest_gone() {
             outcome = self.party.roster.learn(envelope, &self.party.keys);
         }
         match outcome {
@@ -33,12 +37,14 @@ impl<S: Session> Node<S> {
                 if live {
                     self.show(id, news, now);
                 }
+                Some((id, news))
             }
             // Our own record comes back from every control plane.
-            Err(RosterError::Own) => {}
+            Err(RosterError::Own) => None,
             Err(error) => {
                 tracing::debug!(%error, "a record was not taken");
                 self.dropped(DropReason::BadRecord);
+                None
             }
         }
     }
@@ -82,7 +88,10 @@ impl<S: Session> Node<S> {
             let eager = self.me.id < id;
             let agent = Agent::new(eager, self.knobs.keepalive, self.dice.u64() >> 1, now.mono);
             let punch = Punch::new(eager, self.seed.dice(&format!("punch {}", setup.index)));
-            self.peers.list.push(Peer::new(&member, setup, (agent, punch), now));
+            let mut peer = Peer::new(&member, setup, (agent, punch), now);
+            // A party's name is its owner's and a slot's; only the owner knows the slot for sure.
+            peer.owner = (0..=u8::MAX).any(|slot| PartyId::of(id, slot) == self.party.id);
+            self.peers.list.push(peer);
             self.peers.list.len() - 1
         });
         let moved = self.peers.list.get(at).is_some_and(|p| p.tunnel != member.record.tunnel);
@@ -92,9 +101,10 @@ impl<S: Session> Node<S> {
                 peer.renew(setup, now);
             }
             peer.nat = member.record.nat;
-            peer.agent.set_candidates(&candidates, self.world.ground(), now.mono);
+            peer.agent.set_candidates(&candidates, self.world.ground_for(peer.lent), now.mono);
         }
         self.relays.permit(&candidates, now.mono);
+        self.meeting.stale = true;
         self.reindex();
     }
 
@@ -124,9 +134,14 @@ impl<S: Session> Node<S> {
     }
 
     /// Addresses of a record that may be tried: nothing inside the party's own network, nothing that is no host.
-    fn usable(&self, candidates: &[Candidate]) -> Vec<Candidate> {
-        let ok = |c: &Candidate| match c.addr.ip() {
-            _ if c.addr.port() == 0 => false,
+    pub(super) fn usable(&self, candidates: &[Candidate]) -> Vec<Candidate> {
+        candidates.iter().filter(|c| self.may_be_tried(&c.addr)).copied().collect()
+    }
+
+    /// Nothing inside the party's own network, nothing that is no host.
+    pub(super) fn may_be_tried(&self, to: &SocketAddr) -> bool {
+        match to.ip() {
+            _ if to.port() == 0 => false,
             IpAddr::V4(a) => {
                 !(a.is_unspecified() || a.is_broadcast() || a.is_multicast() || self.party.subnet.contains(a))
             }
@@ -134,8 +149,7 @@ impl<S: Session> Node<S> {
                 let seat = self.party.subnet.seat_of_v6(self.party.id, a);
                 !(a.is_unspecified() || a.is_multicast() || a.is_unicast_link_local() || seat.is_some())
             }
-        };
-        candidates.iter().filter(|c| ok(c)).copied().collect()
+        }
     }
 
     pub(super) fn session_setup(&mut self, key: &PeerKey, tunnel: TunnelKey) -> SessionSetup {
@@ -211,7 +225,7 @@ impl<S: Session> Node<S> {
         self.world_shook(now);
     }
 
-    fn candidates(&self) -> Vec<Candidate> {
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
         let mut list = Vec::new();
         let mut add = |addr: SocketAddr| {
             let candidate = Candidate { addr, kind: CandidateKind::Host };
@@ -241,8 +255,10 @@ impl<S: Session> Node<S> {
 
     pub(super) fn publish(&mut self, now: Now) {
         self.todo.publish = false;
+        self.meeting.stale = true;
         self.todo.remember = true;
-        self.me.seq = (self.me.seq + 1).max(now.unix_ms());
+        // Two on: the number between is that of the shorter record in knocks.
+        self.me.seq = (self.me.seq + 2).max(now.unix_ms());
         let envelope = self.seal_record();
         for (link, _) in &mut self.links {
             link.publish(&envelope);
@@ -250,7 +266,7 @@ impl<S: Session> Node<S> {
         self.me.envelope = Some(envelope);
         for peer in self.peers.list.iter_mut().filter(|p| p.outbound.up) {
             peer.outbound.greeted = false;
-            self.todo.greet = Some(now.mono);
+            self.todo.greet = Some(now.mono + GREET_AFTER);
         }
     }
 
@@ -261,7 +277,20 @@ impl<S: Session> Node<S> {
     }
 
     fn seal_record(&mut self) -> Envelope {
-        let record = PeerRecord {
+        let record = self.record();
+        Envelope::seal(&record, &self.me.keys, &self.party.keys, self.me.seq, self.dice.bytes())
+    }
+
+    /// A shorter record, for a knock, with the number below that of the whole one.
+    pub(super) fn seal_lean(&mut self, candidates: usize) -> Envelope {
+        let mut record = self.record();
+        record.candidates.truncate(candidates);
+        record.games.clear();
+        Envelope::seal(&record, &self.me.keys, &self.party.keys, self.me.seq - 1, self.dice.bytes())
+    }
+
+    fn record(&self) -> PeerRecord {
+        PeerRecord {
             name: self.me.name.clone(),
             tunnel: self.me.keys.tunnel_key(),
             seat: self.me.seat,
@@ -270,7 +299,7 @@ impl<S: Session> Node<S> {
             nat: self.nat.facts(),
             games: self.lan.rules.profiles().iter().take(limits::GAMES).cloned().collect(),
             incarnation: self.me.incarnation,
-        };
-        Envelope::seal(&record, &self.me.keys, &self.party.keys, self.me.seq, self.dice.bytes())
+            friend: self.forwarder.is_on(),
+        }
     }
 }

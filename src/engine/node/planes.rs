@@ -31,7 +31,7 @@ impl<S: Session> Node<S> {
                 self.learn(envelope, true, now);
                 self.check_seat(now);
             }
-            Down::Relays { offers } => self.relays_offered(link, offers, now),
+            Down::Relays { offers } => self.relays_offered(offers, now),
             Down::Gone { peer, left } => self.said_gone(peer, left, now),
             Down::Rotated { rotation } => self.rotated(&rotation, now),
             Down::Notice { code, message } => {
@@ -95,6 +95,8 @@ impl<S: Session> Node<S> {
         let others = self.links.iter().enumerate().any(|(n, (link, _))| n != at && link.is_online());
         let goes_on = if others {
             "the other control planes still work"
+        } else if self.meeting.is_on() {
+            "the party goes on, and new players still find it by an invite from any player who is there"
         } else {
             "the party goes on with the players already known; new ones cannot find it until this works again"
         };
@@ -117,7 +119,9 @@ impl<S: Session> Node<S> {
             return;
         }
         let (v4, _) = self.addresses();
-        let control = self.links.iter().map(|(_, c)| c.as_str()).collect::<Vec<_>>().join(" ");
+        let direct = self.meeting.is_on().then_some("direct");
+        let control: Vec<&str> = self.links.iter().map(|(_, c)| c.as_str()).chain(direct).collect();
+        let control = control.join(" ");
         let event = Event::Ready {
             party: self.party.id,
             invite: self.party.invite.clone(),
@@ -141,6 +145,10 @@ impl<S: Session> Node<S> {
         }
         if self.todo.publish {
             self.publish(now);
+        }
+        self.update_meeting(now);
+        if std::mem::take(&mut self.todo.router_spoke) && self.links.is_empty() && !self.meeting.is_guest() {
+            self.say_ready();
         }
         self.drain_links(now);
         if self.todo.remember {

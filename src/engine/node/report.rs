@@ -18,7 +18,12 @@ impl<S: Session> Node<S> {
             mode: Mode::Lan,
             nat: NatStatus::default(),
             playing: self.lan.rules.profiles().to_vec(),
-            control: self.links.iter().map(|(link, control)| link_status(link.state(), control)).collect(),
+            control: self
+                .links
+                .iter()
+                .map(|(link, control)| link_status(link.state(), control))
+                .chain(self.direct_status())
+                .collect(),
             peers: self.peer_statuses(),
             games: self.game_statuses(),
             counters: self.counters.by_name(),

@@ -1,6 +1,7 @@
 //! Deadlines: sessions, paths, who is away, what fell silent. Also what happens when a path comes up.
 
 use super::Node;
+use super::rekeying::Rekeying;
 use super::wan::DEAF;
 use crate::engine::counters::Count;
 use crate::engine::effect::Knobs;
@@ -35,6 +36,9 @@ impl<S: Session> Node<S> {
             self.run_agent(at, now, wan);
             self.check_presence(at, now);
         }
+        self.run_meeting(now, wan);
+        self.run_gossip(now, wan);
+        self.run_rekeying(now, wan);
         for (key, game) in self.lan.games.expired(now.mono) {
             self.say_lost(key, game, "no sign of life from it any more");
         }
@@ -63,7 +67,7 @@ impl<S: Session> Node<S> {
             let message = room.get(..len).unwrap_or(&[]);
             match peer.agent.primary().filter(|_| established) {
                 Some(to) => {
-                    self.send_raw(to, message, now, wan);
+                    self.send_to(at, to, message, now, wan);
                 }
                 None => self.send_everywhere(at, message, now, wan),
             }
@@ -74,7 +78,7 @@ impl<S: Session> Node<S> {
         let Some(peer) = self.peers.list.get(at) else { return };
         let all: Vec<Route> = peer.agent.routes().collect();
         for to in all {
-            self.send_raw(to, message, now, wan);
+            self.send_to(at, to, message, now, wan);
         }
     }
 
@@ -96,6 +100,7 @@ impl<S: Session> Node<S> {
             }
         }
         self.run_punch(at, now, wan);
+        self.run_mtu(at, now, wan);
         self.greet(at, now, wan);
     }
 
@@ -121,12 +126,14 @@ impl<S: Session> Node<S> {
         if replay {
             self.replay_to(at, now, wan);
         }
+        self.compare(at, now);
     }
 
     fn path_changed(&mut self, at: usize, report: Report, now: Now) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         let id = peer.id;
         self.counters.add(Count::PathChanges);
+        self.meeting.stale = true;
         if peer.presence != Presence::Here {
             self.peer_is_here(at, now);
         }
@@ -146,6 +153,7 @@ impl<S: Session> Node<S> {
             return self.peer_is_gone(at, "left the party", true, now);
         }
         peer.outbound.replayed = false;
+        self.meeting.stale = true;
         let id = peer.id;
         let name = self.name_of(id);
         self.event(Event::Warning(Trouble::new(
@@ -163,6 +171,7 @@ impl<S: Session> Node<S> {
 
     pub(super) fn peer_is_here(&mut self, at: usize, now: Now) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
+        self.meeting.stale = true;
         let was = std::mem::replace(&mut peer.presence, Presence::Here);
         peer.written_off = false;
         peer.since = now.mono;
@@ -179,6 +188,7 @@ impl<S: Session> Node<S> {
         let setup = self.session_setup(&key, tunnel);
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         let shown = peer.is_shown();
+        self.meeting.stale = true;
         peer.presence = Presence::Dormant;
         peer.written_off = true;
         peer.renew(setup, now);
@@ -237,6 +247,9 @@ impl<S: Session> Node<S> {
         first = Deadline::earlier(first, ready);
         first = Deadline::earlier(first, self.todo.greet.map(|at| Deadline::new(at, "greet")));
         first = Deadline::earlier(first, Some(Deadline::new(self.todo.sweep, "sweep")));
+        first = Deadline::earlier(first, Some(self.gossip.deadline()));
+        first = Deadline::earlier(first, self.meeting.deadline());
+        first = Deadline::earlier(first, self.rekeying.as_ref().map(Rekeying::deadline));
         for (link, _) in &self.links {
             first = Deadline::earlier(first, link.deadline());
         }
@@ -263,5 +276,5 @@ fn peer_deadline<S: Session>(peer: &Peer<S>, knobs: &Knobs) -> Option<Deadline> 
             Some(Deadline::new(last_sign(peer) + knobs.gone_after, "gone"))
         }
     };
-    [peer.punch.deadline(), presence].into_iter().fold(machines, Deadline::earlier)
+    [peer.punch.deadline(), peer.mtu.deadline(), presence].into_iter().fold(machines, Deadline::earlier)
 }

@@ -296,7 +296,7 @@ impl Agent {
         }
         if self.pairs.get(Some(route)).is_none() {
             self.news = true;
-            self.pairs.add_heard(route, ground, self.primary, now);
+            self.pairs.add(route, ground, self.primary, now).heard = Some(now);
             if route.kind(&[], ground) != PathKind::Relay {
                 self.suspect(now);
             }
@@ -311,6 +311,15 @@ impl Agent {
         if self.primary.is_none() {
             self.news = true;
             self.take(route, "the first way that answered".to_owned(), now);
+        }
+    }
+
+    /// Something that the peer made came from this address, but maybe not now: worth a try, and proof of nothing.
+    pub fn found(&mut self, from: SocketAddr, ground: Ground<'_>, now: Mono) {
+        let route = Route::main(from);
+        if self.pairs.get(Some(route)).is_none() {
+            self.news = true;
+            self.pairs.add(route, ground, self.primary, now);
         }
     }
 
@@ -404,6 +413,12 @@ impl Agent {
         let keepalive = self.keepalive;
         if let Some(pair) = self.pairs.get_mut(Some(route)).filter(|p| p.proven.is_some()) {
             pair.next = now + keepalive;
+        }
+        if self.pairs.get(Some(route)).is_some_and(|p| p.kind == PathKind::Relay) {
+            // Something works again: so may what was given up while nothing did.
+            for pair in self.pairs.iter_mut().filter(|p| p.rests() && p.kind != PathKind::Relay) {
+                pair.doubt(now);
+            }
         }
     }
 

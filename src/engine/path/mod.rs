@@ -4,6 +4,7 @@
 //! that work; `plan` says what a pair of NATs needs, `punch` does it for the hard ones.
 
 pub mod agent;
+pub mod mtu;
 pub mod pair;
 mod pairs;
 pub mod plan;

@@ -96,12 +96,16 @@ impl Pairs {
         routes
     }
 
-    /// The peer was heard by a way that is not known.
-    pub(super) fn add_heard(&mut self, route: Route, ground: Ground<'_>, primary: Option<Route>, now: Mono) {
+    /// A way that does not follow from the record and is not known yet.
+    pub(super) fn add(
+        &mut self,
+        route: Route,
+        ground: Ground<'_>,
+        primary: Option<Route>,
+        now: Mono,
+    ) -> &mut Pair {
         self.make_room(PAIRS - 1, primary);
-        let mut pair = Pair::new(route, route.kind(&self.candidates, ground), false, now);
-        pair.heard = Some(now);
-        self.list.push(pair);
+        self.list.push_mut(Pair::new(route, route.kind(&self.candidates, ground), false, now))
     }
 
     pub(super) fn forget_unnamed(&mut self) {

@@ -4,7 +4,9 @@ use super::sent::SentRing;
 use super::session::{Session, SessionSetup};
 use crate::engine::lan::guard::SeqWindow;
 use crate::engine::lan::pace::Bucket;
+use crate::engine::parts::Gather;
 use crate::engine::path::agent::Agent;
+use crate::engine::path::mtu::PathMtu;
 use crate::engine::path::punch::Punch;
 use crate::engine::roster::Member;
 use crate::model::addr::Seat;
@@ -51,6 +53,12 @@ pub struct Peer<S> {
     pub key: PeerKey,
     /// Its tunnel key.
     pub tunnel: TunnelKey,
+    /// Whether its path finder knows the members that pass packets on.
+    pub lent: bool,
+    /// Whether it made the party.
+    pub owner: bool,
+    /// It found the party through this node then: its news are passed on.
+    pub guided: Option<Mono>,
     /// The seat that its packets must come from; `None` while another peer's older claim holds it.
     pub seat: Option<Seat>,
     /// The session.
@@ -59,6 +67,8 @@ pub struct Peer<S> {
     pub agent: Agent,
     /// Opening the way when both routers are hard.
     pub punch: Punch,
+    /// How large packets to it may be.
+    pub mtu: PathMtu,
     /// What its router is like, as its record says.
     pub nat: NatFacts,
     /// Our receiver index of the session.
@@ -84,6 +94,8 @@ pub struct Inbound {
     pub window: SeqWindow,
     /// Pace of its messages.
     pub messages: Option<Bucket>,
+    /// A long message of its, on the way.
+    pub parts: Gather,
     /// Pace per rule.
     pub buckets: BTreeMap<RuleIx, Bucket>,
 }
@@ -97,6 +109,8 @@ pub struct Outbound {
     pub waiting: VecDeque<Vec<u8>>,
     /// Whether this session saw our record yet.
     pub greeted: bool,
+    /// Whether both ends of this session compared what they know of the others.
+    pub compared: bool,
     /// Whether the path that is up had our running games yet.
     pub replayed: bool,
     /// Whether the session was up when we last looked.
@@ -111,11 +125,15 @@ impl<S: Session> Peer<S> {
             id: member.key.id(),
             key: member.key,
             tunnel: member.record.tunnel,
+            lent: false,
+            owner: false,
+            guided: None,
             seat: None,
             index: setup.index,
             session: S::new(setup, now),
             agent,
             punch,
+            mtu: PathMtu::default(),
             nat: member.record.nat,
             presence: Presence::Dormant,
             since: now.mono,
@@ -126,17 +144,19 @@ impl<S: Session> Peer<S> {
         }
     }
 
-    /// Starts over with a new session (the party was re-keyed, or the peer's tunnel key changed).
-    pub fn renew(&mut self, setup: SessionSetup, now: Now) {
+    /// Starts over with a new session (the party was re-keyed, or the peer's tunnel key changed); the old one comes out.
+    pub fn renew(&mut self, setup: SessionSetup, now: Now) -> S {
         self.index = setup.index;
         self.tunnel = setup.peer;
-        self.session = S::new(setup, now);
+        let old = std::mem::replace(&mut self.session, S::new(setup, now));
         self.outbound.greeted = false;
+        self.outbound.compared = false;
         self.outbound.replayed = false;
         self.outbound.up = false;
         self.outbound.sent.clear();
         self.punch.stop();
         self.agent.session(false, now.mono);
+        old
     }
 
     /// Puts a packet into the waiting room; true when the oldest had to leave.

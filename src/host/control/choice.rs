@@ -1,6 +1,8 @@
-//! Which control plane, as people write it: `file:DIR` or `server:URL`.
+//! Which control plane, as people write it: `file:DIR`, `server:URL` or `direct`.
 
 use crate::model::pin::{self, Pin};
+use crate::wire::invite::DIRECT;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use tokio_tungstenite::tungstenite::http::Uri;
@@ -18,17 +20,22 @@ pub enum ControlChoice {
     Folder(PathBuf),
     /// A `lanrage server`, by its URL as given; `ServerAddress` reads it.
     Server(String),
+    /// The members' own tunnels; with the addresses to knock at, where one joins and knows any.
+    Direct(Vec<SocketAddr>),
 }
 
 /// Why a control plane's text was not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadChoice {
-    /// Neither `file:` nor `server:`.
-    #[error("\"{0}\" names no control plane; write file:DIR or server:http://HOST:PORT")]
+    /// None of the kinds.
+    #[error("\"{0}\" names no control plane; write file:DIR, server:http://HOST:PORT or direct")]
     Kind(String),
     /// `file:` without a folder.
     #[error("file: needs a folder after it, such as file:/srv/lan-party")]
     NoFolder,
+    /// `direct:` with something else than addresses.
+    #[error("\"{0}\" is no address of a player; write direct:IP:PORT, several with commas between")]
+    NotAnAddress(String),
     /// A URL that cannot be read.
     #[error("\"{0}\" is not an address of a server; write server:http://HOST:PORT")]
     NotAUrl(String),
@@ -70,6 +77,11 @@ impl std::fmt::Display for ControlChoice {
         match self {
             Self::Folder(dir) => write!(f, "file:{}", dir.display()),
             Self::Server(url) => write!(f, "server:{url}"),
+            Self::Direct(addresses) if addresses.is_empty() => f.write_str("direct"),
+            Self::Direct(addresses) => {
+                let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                write!(f, "direct:{}", list.join(","))
+            }
         }
     }
 }
@@ -88,6 +100,16 @@ impl FromStr for ControlChoice {
         if let Some(url) = text.strip_prefix("server:") {
             url.parse::<ServerAddress>()?;
             return Ok(Self::Server(url.to_owned()));
+        }
+        if text == "direct" {
+            return Ok(Self::Direct(Vec::new()));
+        }
+        if let Some(list) = text.strip_prefix("direct:") {
+            let read = |a: &str| {
+                let addr: Option<SocketAddr> = a.trim().parse().ok().filter(|a: &SocketAddr| a.port() != 0);
+                addr.ok_or_else(|| BadChoice::NotAnAddress(a.to_owned()))
+            };
+            return list.split(',').take(DIRECT).map(read).collect::<Result<_, _>>().map(Self::Direct);
         }
         Err(BadChoice::Kind(text.to_owned()))
     }
@@ -183,6 +205,8 @@ mod tests {
             "file:C:\\party",
             "server:http://example.org:8667",
             "server:http://[::1]:80/x",
+            "direct",
+            "direct:203.0.113.5:4000,[2001:db8::1]:4000",
             "server:https://example.org",
             "server:https://10.0.0.1:8443#sha256=000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
         ] {
@@ -210,6 +234,9 @@ mod tests {
         let why = |text: &str| text.parse::<ControlChoice>().unwrap_err();
         assert!(matches!(why("folder:/x"), BadChoice::Kind(_)));
         assert_eq!(why("file:"), BadChoice::NoFolder);
+        for bad in ["direct:", "direct:example.org:1", "direct:10.0.0.1:0", "direct:10.0.0.1"] {
+            assert!(matches!(why(bad), BadChoice::NotAnAddress(_)), "{bad}");
+        }
         assert!(matches!(why("server:https://a#sha256=00"), BadChoice::Pin { .. }));
         assert!(matches!(why("server:https://a#x"), BadChoice::Fragment(_)));
         let pin = Pin([7; 32]);

@@ -9,6 +9,7 @@
 //! a `Closed` may be on its way already), what was sent before it is still delivered, and an `Open` starts anew.
 //! Dropping the sender is a `Close`.
 
+pub mod beacon;
 pub mod choice;
 pub mod file;
 pub mod server;
@@ -85,6 +86,8 @@ pub fn spawn_tuned(
         ControlChoice::Server(url) => {
             tokio::spawn(server::run(url, tuning.server, rx, out));
         }
+        // The engine knocks by itself; there is nothing to carry.
+        ControlChoice::Direct(_) => drop(rx),
     }
     tx
 }

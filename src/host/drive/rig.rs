@@ -265,6 +265,7 @@ impl<M: LanMaker> Rig<M> {
             }
             HostFact::Sockets(_)
             | HostFact::Unreachable(_)
+            | HostFact::Beacon(_)
             | HostFact::StreamUp(_)
             | HostFact::StreamDown { .. }
             | HostFact::Leased(_)
@@ -313,6 +314,7 @@ impl<M: LanMaker> Rig<M> {
                 self.doors.keep.send_modify(|keep| keep.memory = Some(Arc::new(memory)));
             }
             Effect::Rekeyed { epoch, secret } => self.rekeyed(epoch, secret),
+            Effect::Invite(addresses) => self.name_addresses(addresses),
             Effect::OpenSockets { first, count, v6 } => {
                 if let Some(trouble) = self.wan.open(first, count, v6) {
                     self.events.tell(Event::Warning(trouble));
@@ -375,6 +377,12 @@ impl<M: LanMaker> Rig<M> {
         }
         self.events.tell(event);
         self.show.changed = true;
+    }
+
+    /// An invite through this node leads to these addresses now.
+    fn name_addresses(&mut self, addresses: Vec<SocketAddr>) {
+        self.invite.set_direct(addresses);
+        self.doors.invite.send_replace(self.invite.to_text());
     }
 
     fn rekeyed(&mut self, epoch: u32, secret: PartySecret) {

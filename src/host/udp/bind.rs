@@ -21,6 +21,13 @@ impl Bound {
         Some(socket.local_addr().ok()?.as_socket()?.port())
     }
 
+    /// Where the IPv4 socket is bound, if there is one: what routers are asked to forward a port to.
+    #[must_use]
+    pub fn v4(&self) -> Option<SocketAddr> {
+        let mut locals = self.sockets().filter_map(|s| s.local_addr().ok()?.as_socket());
+        locals.find(SocketAddr::is_ipv4)
+    }
+
     /// The sockets, to set further options.
     pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
         self.sockets.iter().map(|(socket, _)| socket)

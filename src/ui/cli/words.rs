@@ -137,6 +137,10 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
     ("wan_in", "datagrams received"),
     ("wan_out", "datagrams sent"),
     ("captured", "searches and announcements of your games heard"),
+    ("knocks_sent", "knocks at members' addresses"),
+    ("knocks_answered", "knocks of members answered"),
+    ("forwarded", "packets passed on between two others"),
+    ("records_passed", "records of players told to others"),
     ("discovery_sent", "of them passed on (once for each peer)"),
     ("discovery_injected", "searches and announcements of others shown to your games"),
     ("replayed", "announcements repeated for peers that came late"),
@@ -166,6 +170,10 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
     ("drop.heard_natively", "announcements that the peer hears on its own network"),
     ("drop.rewrite_failed", "announcements in a form that the game's profile does not know"),
     ("drop.bad_record", "claims of peers that were not believed"),
+    ("drop.forward_refused", "packets for others that this computer does not pass on"),
+    ("drop.forward_pace", "packets for others beyond what is passed on"),
+    ("drop.bad_knock", "knocks of strangers"),
+    ("drop.knock_flood", "knocks beyond what one second allows"),
     ("drop.flood", "connection attempts beyond what one second allows"),
 ];
 
