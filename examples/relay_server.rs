@@ -5,7 +5,7 @@
 use lanrage::engine::relay::{Limits, Rate};
 use lanrage::server::relay::RelayOptions;
 use lanrage::server::{ServerOptions, start};
-use tokio::io::AsyncReadExt;
+use std::io::Read;
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -28,11 +28,10 @@ fn main() -> anyhow::Result<()> {
     lanrage::host::threads::slow_runtime().map_err(|t| anyhow::anyhow!(t.message))?.block_on(async {
         let server = start(options).await?;
         println!("ready");
-        let _ = tokio::io::stdin().read(&mut [0]).await;
-        if let Some(numbers) = match server.relay() {
-            Some(relay) => relay.numbers().await,
-            None => None,
-        } {
+        let ended = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
+        let _ = ended.await?;
+        if let Some(relay) = server.relay() {
+            let numbers = relay.numbers().await.unwrap_or_default();
             numbers.iter().for_each(|(name, value)| println!("{name} {value}"));
         }
         server.shutdown().await
