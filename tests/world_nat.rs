@@ -404,7 +404,8 @@ fn datagrams_larger_than_a_link_takes_are_lost_and_the_party_lives_with_it() {
 
 #[test]
 fn zz_debug() {
-    let kinds: Vec<String> = std::env::var("KINDS").unwrap_or_default().split(',').map(str::to_owned).collect();
+    let kinds: Vec<String> =
+        std::env::var("KINDS").unwrap_or_default().split(',').map(str::to_owned).collect();
     if kinds.len() < 2 {
         return;
     }

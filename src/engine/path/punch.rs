@@ -13,7 +13,7 @@
 //! proves itself and becomes a way to be asked like any other. Three attempts, each of at most 2,048 probes; then nothing until
 //! a network changes. Inputs: the two ends' facts, messages, answers of servers; outputs: `poll`.
 
-use super::plan::{Strategy, plan};
+use super::plan::{Strategy, may_be_enough, plan};
 use crate::model::addr::Via;
 use crate::model::dice::Dice;
 use crate::model::nat::{NatFacts, PortRule};
@@ -33,6 +33,10 @@ const FORETOLD: u16 = 20;
 pub const PORTS: usize = 64;
 /// Plain pings get this long, from the moment both ends' addresses are known.
 const PLAIN_FIRST: Duration = Duration::from_millis(400);
+/// And this long where they should do.
+const PLAIN_ENOUGH: Duration = Duration::from_millis(1500);
+/// A way that broke is not punched anew sooner than this after it worked.
+const AFTER_SUCCESS: Duration = Duration::from_secs(1);
 /// Probes leave in small groups: 1,000 a second for guesses, all sockets within 50 ms.
 const TICK: Duration = Duration::from_millis(5);
 const GUESSES_A_TICK: u32 = 5;
@@ -188,7 +192,14 @@ impl Punch {
             self.next = None;
             return false;
         };
-        *self.next.get_or_insert_with(|| self.not_before.max(since + PLAIN_FIRST)) <= now
+        let plain = if may_be_enough(facts.mine, facts.theirs) { PLAIN_ENOUGH } else { PLAIN_FIRST };
+        *self.next.get_or_insert_with(|| self.not_before.max(since + plain)) <= now
+    }
+
+    /// There is a direct way. Should it break, all attempts are open again.
+    pub fn succeeded(&mut self, now: Mono) {
+        self.stop();
+        (self.attempts, self.not_before) = (0, now + AFTER_SUCCESS);
     }
 
     /// No sockets to spare: later.
