@@ -103,6 +103,8 @@ pub(super) struct Relays {
     parting: Vec<(Endpoint, Vec<u8>)>,
     /// The set of allocations changed.
     changed: bool,
+    /// There are other offers.
+    news: bool,
     /// Clients may have something to say.
     talks: bool,
     waiting: Vec<RelayOffer>,
@@ -120,6 +122,7 @@ impl Relays {
             effects: VecDeque::new(),
             parting: Vec::new(),
             changed: false,
+            news: false,
             talks: false,
             waiting: own,
         }
@@ -142,6 +145,7 @@ impl Relays {
                 self.servers.push(Server { offer, since: now, wide, aside: false });
             }
         }
+        self.news = true;
         self.open_lines(now);
     }
 
@@ -547,7 +551,6 @@ impl<S: Session> Node<S> {
     /// A control plane offers relays.
     pub(super) fn relays_offered(&mut self, offers: Vec<RelayOffer>, now: Now) {
         self.relays.offered(offers, now.mono);
-        self.nat.set_servers(&self.relays.stun_servers(), now.mono);
         self.relays_settle(now);
     }
 
@@ -571,6 +574,9 @@ impl<S: Session> Node<S> {
 
     /// What follows from news about relays and the router.
     pub(super) fn relays_settle(&mut self, now: Now) {
+        if std::mem::take(&mut self.relays.news) {
+            self.nat.set_servers(&self.relays.stun_servers(), now.mono);
+        }
         while let Some(effect) = self.relays.poll_effect() {
             self.effects.push_back(effect);
         }
