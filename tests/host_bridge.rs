@@ -35,6 +35,7 @@ fn config(data: &Path, shared: &Path) -> RunConfig {
         subnet: None,
         adapter: "lanrage0".into(),
         beacon: true,
+        friend_relay: None,
         open: false,
         json: true,
         command: Vec::new(),
@@ -171,6 +172,65 @@ fn two_nodes_meet_and_the_second_evening_is_like_the_first() {
         // Dropping it is rude, but leaves nothing either.
         drop(a);
         assert!(!has_device(), "{:?}", devices());
+    });
+}
+
+/// Answers NAT-PMP in the namespace it is started in, and tells the port and the lifetime of each request.
+fn port_mapper(at: &str) -> std::sync::mpsc::Receiver<(u16, u32)> {
+    let socket = UdpSocket::bind((at, 5351)).unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut room = [0; 100];
+        while let Ok((len, from)) = socket.recv_from(&mut room) {
+            let mut answer = vec![0, 128, 0, 0, 0, 0, 0, 9, 203, 0, 113, 5];
+            if let [0, 1, _, _, a, b, _, _, lifetime @ ..] = &room[..len] {
+                let seconds = u32::from_be_bytes(lifetime.try_into().unwrap());
+                let _ = tell.send((u16::from_be_bytes([*a, *b]), seconds));
+                answer = vec![0, 129, 0, 0, 0, 0, 0, 9, *a, *b, *a, *b, 0, 0, 0x0e, 0x10];
+            } else if len != 2 {
+                continue;
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    told
+}
+
+#[test]
+fn a_node_has_its_port_opened_and_gives_it_back() {
+    if !netns::possible() {
+        return;
+    }
+    netns::inside(|| {
+        let router = netns::Elsewhere::new();
+        router.cable("eth0", "lan0");
+        let requests = router.run(|| {
+            ip("addr add 192.168.7.1/24 dev lan0");
+            ip("link set lan0 up");
+            port_mapper("192.168.7.1")
+        });
+        ip("addr add 192.168.7.2/24 dev eth0");
+        ip("link set eth0 up");
+        ip("route add default via 192.168.7.1");
+        let (data, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut node = Node::start(config(data.path(), shared.path()));
+        let (port, lifetime) = requests.recv_timeout(PATIENCE).expect("a request at the start");
+        assert_eq!(lifetime, 3600);
+        node.ready();
+        node.wait(|e| matches!(e, Event::Nat { port_mapping, .. } if port_mapping == "nat-pmp"));
+        // Cards and addresses that come up with the device make it ask again.
+        while requests.recv_timeout(Duration::from_secs(2)).is_ok() {}
+        // Moved to another network with the very same address: asked again there.
+        let start = Instant::now();
+        ip("route replace default via 192.168.7.1 src 192.168.7.2 metric 5");
+        ip("addr add 192.168.7.3/24 dev eth0");
+        ip("route del default");
+        ip("route replace default via 192.168.7.1 src 192.168.7.3");
+        assert_eq!(requests.recv_timeout(PATIENCE).map(|r| r.1), Ok(3600));
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert_eq!(node.leave(), Ok(()));
+        let last = std::iter::from_fn(|| requests.recv_timeout(Duration::from_millis(200)).ok()).last();
+        assert_eq!(last, Some((port, 0)), "given back");
     });
 }
 

@@ -1,6 +1,14 @@
 //! The relay on real sockets, proved with the clients of another maker: coturn's `turnutils_*` (Debian package `coturn`).
 //! Where they are missing a test says so and passes, unless `LANRAGE_LAB=must`.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "tests talk to real sockets")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "tests look for one message among many")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test may panic: that is how it fails"
+)]
 
 #[path = "host_relay/abuse.rs"]
 mod abuse;
@@ -8,6 +16,7 @@ mod abuse;
 mod client;
 #[path = "host_relay/coturn.rs"]
 mod coturn;
+mod host_support;
 #[path = "host_relay/offers.rs"]
 mod offers;
 

@@ -23,8 +23,10 @@ use lanrage::model::id::{LinkId, PartyId};
 use lanrage::model::key::{NodeKeys, PartyKeys, PartySecret, TunnelKey};
 use lanrage::model::nat::NatFacts;
 use lanrage::model::record::{Envelope, PeerRecord};
+use lanrage::model::status::Event;
 use lanrage::wire::control::Down;
 use lanrage::wire::frame::{Class, Frame, FrameKind, HEADER};
+use lanrage::wire::knock::{Knock, QUESTION, What};
 use std::net::SocketAddr;
 use std::time::Duration;
 use support::{Party, SUBNET, secret, udp};
@@ -55,6 +57,7 @@ impl Hostile {
             nat: NatFacts::default(),
             games: vec!["openttd".into()],
             incarnation: 1,
+            friend: false,
         };
         Envelope::seal(&record, keys, &epoch_keys(), 1_900_000_000_000, [3; 24])
     }
@@ -214,4 +217,85 @@ fn a_party_full_of_people_long_gone_takes_a_new_one() {
     meet(&mut party, 200);
     assert_eq!(party.seats[0].node.status(party.now).peers.len(), 1);
     assert!(party.seats[0].memory.peers.len() < 64);
+}
+
+/// A knock as the hostile member would make it, or anybody would record it.
+fn question(token: u8) -> Vec<u8> {
+    let keys = NodeKeys::new(&secret(NUMBER));
+    let envelope = Hostile::record(&keys, keys.tunnel_key());
+    Knock { what: What::Question, token: [token; 8], envelope }.seal(&epoch_keys(), [token; 24]).unwrap()
+}
+
+#[test]
+fn a_recorded_knock_gets_one_answer_no_longer_than_itself_and_shows_nobody() {
+    let mut party = ready("openttd");
+    let from: SocketAddr = "203.0.113.66:6".parse().unwrap();
+    let before = party.seats[0].events.len();
+    let answers = Hostile::throw(&mut party, from, &question(1));
+    let [answer] = &answers[..] else { panic!("{} answers", answers.len()) };
+    assert!(answer.len() <= QUESTION);
+    let answer = Knock::open(answer, &epoch_keys()).unwrap();
+    assert_eq!((answer.what, answer.token), (What::Answer, [1; 8]));
+    assert_eq!(answer.envelope.key, NodeKeys::new(&secret(0)).key());
+    // The same and others at once: too many for one address.
+    assert!(Hostile::throw(&mut party, from, &question(1)).is_empty());
+    assert!(Hostile::throw(&mut party, from, &question(2)).is_empty());
+    assert_eq!(party.seats[0].node.counters().dropped(DropReason::KnockFlood), 2);
+    let mut to_source = 0;
+    for _ in 0..20 {
+        party.run(SECOND / 2);
+        to_source += party.wire.sent[..party.wire.used].iter().filter(|(to, _)| *to == from).count();
+    }
+    assert_eq!(to_source, 0, "nothing is sent to where a knock says that it comes from");
+    let shown = &party.seats[0].events[before..];
+    assert!(!shown.iter().any(|e| matches!(e, Event::PeerJoined { .. })), "{shown:?}");
+    assert!(party.seats[0].node.status(party.now).peers.is_empty());
+}
+
+#[test]
+fn answers_that_nobody_asked_for_and_strangers_knocks_are_nothing() {
+    let mut party = ready("openttd");
+    let from: SocketAddr = "203.0.113.66:6".parse().unwrap();
+    let keys = NodeKeys::new(&secret(NUMBER));
+    let envelope = Hostile::record(&keys, keys.tunnel_key());
+    let answer = Knock { what: What::Answer, token: [9; 8], envelope: envelope.clone() };
+    assert!(Hostile::throw(&mut party, from, &answer.seal(&epoch_keys(), [1; 24]).unwrap()).is_empty());
+    let stranger = PartyKeys::new(epoch_keys().party(), 0, &PartySecret([8; 16]));
+    let knock = Knock { what: What::Question, token: [9; 8], envelope: envelope.clone() };
+    assert!(Hostile::throw(&mut party, from, &knock.seal(&stranger, [1; 24]).unwrap()).is_empty());
+    // A member passes on another's record with a number of its own: the signature does not fit.
+    let forged = Knock { envelope: Envelope { seq: envelope.seq + 1, ..envelope }, ..knock };
+    assert!(Hostile::throw(&mut party, from, &forged.seal(&epoch_keys(), [1; 24]).unwrap()).is_empty());
+    assert_eq!(party.seats[0].node.counters().dropped(DropReason::BadKnock), 3);
+    assert!(party.seats[0].node.status(party.now).peers.is_empty());
+}
+
+#[test]
+fn a_node_that_passes_nothing_on_passes_nothing_on() {
+    let mut party = Party::<Noise>::new(2, &["openttd"]);
+    party.run(SECOND * 3);
+    let mut mallory = Hostile::known_to(&mut party);
+    mallory.join(&mut party);
+    let to = u64::from(party.address(1).octets()[3]);
+    let inner = [4u8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    let mut send = |party: &mut Party<Noise>, origin: u8, hops: u8, number: u64, inner: &[u8]| {
+        let frame = Frame { kind: FrameKind::Forward, origin, hops, class: Class::Unicast, number, run: 9 };
+        let mut plain = vec![0; HEADER + inner.len()];
+        assert!(frame.write(&mut plain, inner.len()));
+        plain[HEADER..].copy_from_slice(inner);
+        let wire = mallory.sealed(party, &plain);
+        Hostile::throw(party, mallory.address, &wire);
+        let drops = party.seats[0].node.counters();
+        [DropReason::ForwardRefused, DropReason::HopLimit, DropReason::NoSuchPeer].map(|d| drops.dropped(d))
+    };
+    assert_eq!(send(&mut party, SEAT.0, 1, to, &inner), [1, 0, 0], "it does not want to");
+    assert_eq!(send(&mut party, SEAT.0, 2, to, &inner), [1, 1, 0], "more than once");
+    assert_eq!(send(&mut party, 7, 1, to, &inner), [1, 2, 0], "in another's name");
+    assert_eq!(send(&mut party, SEAT.0, 1, 99, &inner), [1, 2, 1], "to nobody");
+    assert_eq!(send(&mut party, SEAT.0, 1, u64::MAX, &inner), [1, 2, 2], "to no seat at all");
+    assert_eq!(send(&mut party, SEAT.0, 1, to, b"GET / HTTP/1.1"), [2, 2, 2], "what is no tunnel's");
+    // What claims to be passed on to us, and is nobody's: refused like any stranger's datagram.
+    let before = party.seats[0].node.counters().dropped(DropReason::UnknownDatagram);
+    send(&mut party, SEAT.0, 0, to, &inner);
+    assert_eq!(party.seats[0].node.counters().dropped(DropReason::UnknownDatagram), before + 1);
 }

@@ -43,6 +43,15 @@ fn any_hint() -> impl Strategy<Value = ControlHint> {
     ]
 }
 
+/// Addresses of members: those of IPv4 first, as they are written.
+fn any_direct() -> impl Strategy<Value = Option<ControlHint>> {
+    let v4 =
+        prop::collection::vec((any::<[u8; 4]>(), any::<u16>()).prop_map(std::net::SocketAddr::from), 0..4);
+    let v6 =
+        prop::collection::vec((any::<[u8; 16]>(), any::<u16>()).prop_map(std::net::SocketAddr::from), 0..3);
+    prop::option::of((v4, v6).prop_map(|(v4, v6)| ControlHint::Direct([v4, v6].concat())))
+}
+
 prop_compose! {
     fn any_invite()(
         owner in any::<[u8; 10]>(),
@@ -50,8 +59,10 @@ prop_compose! {
         epoch in prop_oneof![0u32..300, any::<u32>()],
         secret in any::<[u8; 16]>(),
         net in (1u8..127, any::<u8>(), any::<u8>()),
-        control in prop::collection::vec(any_hint(), 0..4),
+        direct in any_direct(),
+        texts in prop::collection::vec(any_hint(), 0..3),
     ) -> Invite {
+        let control = direct.into_iter().chain(texts).collect();
         Invite {
             owner: PeerId(owner), slot, epoch, secret: PartySecret(secret),
             subnet: Subnet([net.0, net.1, net.2]), control,
@@ -310,4 +321,21 @@ fn errors_read_well() {
         wrong(&damaged.join(" ")).to_string(),
         "group 4, `7ku2m`, is mistyped: invites never contain `u`"
     );
+}
+
+#[test]
+fn an_invite_that_leads_to_members_stays_short_and_drops_none_of_them_first() {
+    let addresses = ["203.0.113.9:40123", "192.168.1.17:41641", "[2001:db8:1234:5678::17]:41641"];
+    let addresses: Vec<_> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+    let mut invite = Invite { control: vec![], ..typical() };
+    invite.set_direct(addresses.clone());
+    assert!(invite.to_text().split('-').count() <= 28, "{}", invite.to_text());
+    // Control planes with long names leave before the addresses do.
+    invite.control.extend((0..3).map(|n| ControlHint::Folder(format!("/{n}/{}", "x".repeat(100)))));
+    assert!(!invite.left_out().is_empty());
+    let read = Invite::parse(&invite.to_text()).unwrap();
+    assert_eq!(read.control[0], ControlHint::Direct(addresses));
+    invite.set_direct(vec![]);
+    let read = Invite::parse(&invite.to_text()).unwrap();
+    assert_eq!(read.control[0], ControlHint::Direct(vec![]), "directly, by whatever finds the way");
 }

@@ -67,7 +67,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 ];
 
 /// Parts of `host` that `server` may use: those that know nothing of a node.
-const HOST_FOR_SERVER: &[&str] = &["clock", "entropy", "threads", "udp", "store"];
+const HOST_FOR_SERVER: &[&str] = &["clock", "entropy", "threads", "tls", "udp", "store"];
 
 /// Words that have no business in a pure layer, tests excepted.
 const IMPURE_WORDS: &[(&str, &str)] = &[

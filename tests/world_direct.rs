@@ -13,7 +13,7 @@
 mod world_support;
 
 use lanrage::engine::counters::{Count, DropReason};
-use lanrage::model::status::Event;
+use lanrage::model::status::{Event, PathKind};
 use lanrage::sim::fault::Step;
 use lanrage::sim::world::World;
 use std::time::Duration;
@@ -119,8 +119,8 @@ fn quiet_evenings_cost_little() {
     let after: u64 = (0..4).map(|pc| count(&world, pc, Count::RecordsPassed)).sum();
     let all: u64 = (0..4).map(|pc| count(&world, pc, Count::WanOut)).sum();
     assert_eq!(after, before, "all agree and tell each other nothing");
-    // Of twelve directions each: a ping and a pong in 15 s, sometimes a handshake, a sum in 30 s.
-    assert!(all - sent <= 1500, "{} datagrams in five minutes", all - sent);
+    // Of twelve directions each: a ping and a pong in 15 s, sometimes a handshake, a sum in 30 s, and probes of the path.
+    assert!(all - sent <= 1700, "{} datagrams in five minutes", all - sent);
     assert_eq!(dropped(&world, 0, DropReason::Flood), 0);
     must_end_well(&mut world);
 }
@@ -186,4 +186,53 @@ fn a_removal_reaches_a_large_party_by_tunnels_alone() {
     }
     world.run_for(seconds(10));
     all_joined(&world, &others);
+}
+
+#[test]
+fn two_guests_that_nothing_connects_play_through_the_host_until_a_way_opens() {
+    let mut world = serverless(&[0, 1, 2]);
+    world.chaos.fair = false;
+    world.apply(Step::Cut(1, 2));
+    for pc in 0..3 {
+        world.apply(Step::Start(pc));
+        world.run_for(seconds(2));
+    }
+    let kind = |world: &World, a, b| sees(world, a, b).and_then(|p| p.path).map(|p| p.kind);
+    assert_eq!((kind(&world, 1, 2), kind(&world, 2, 1)), (Some(PathKind::Relay), Some(PathKind::Relay)));
+    assert_eq!(kind(&world, 1, 0), Some(PathKind::Direct));
+    assert!(count(&world, 0, Count::Forwarded) > 0);
+    open_world(&mut world, 1);
+    world.run_for(seconds(30));
+    let heard = world.oracle.heard_by((2, LIST));
+    assert!((19..=21).contains(&heard), "{heard} announcements in thirty seconds, through the host");
+    world.apply(Step::Mend(1, 2));
+    world.run_for(seconds(60));
+    assert_eq!((kind(&world, 1, 2), kind(&world, 2, 1)), (Some(PathKind::Direct), Some(PathKind::Direct)));
+    let forwarded = count(&world, 0, Count::Forwarded);
+    world.run_for(seconds(120));
+    assert!(count(&world, 0, Count::Forwarded) - forwarded <= 4, "nobody asks the host any more");
+    // And back: the path that was found breaks.
+    world.apply(Step::Cut(1, 2));
+    world.run_for(seconds(12));
+    assert_eq!((kind(&world, 1, 2), kind(&world, 2, 1)), (Some(PathKind::Relay), Some(PathKind::Relay)));
+    must_hold(&world);
+}
+
+#[test]
+fn a_host_that_goes_takes_the_way_through_it_along_and_says_so() {
+    let mut world = serverless(&[0, 1, 2]);
+    world.chaos.fair = false;
+    world.apply(Step::Cut(1, 2));
+    for pc in 0..3 {
+        world.apply(Step::Start(pc));
+        world.run_for(seconds(2));
+    }
+    world.apply(Step::Leave(0));
+    world.run_for(seconds(10));
+    let lost =
+        told(&world, 1, seconds(4)).iter().any(|e| matches!(e, Event::Warning(t) if t.code == "path_lost"));
+    assert!(lost && sees(&world, 1, 2).unwrap().path.is_none());
+    world.apply(Step::Mend(1, 2));
+    world.run_for(seconds(35));
+    all_joined(&world, &[1, 2]);
 }

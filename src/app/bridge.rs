@@ -58,6 +58,8 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
     let mut ground = Ground::prepare(&config, &seed)?;
     let opened = ground.open_party(&config, &seed)?;
     let (controls, direct) = split_direct(parse_controls(&opened.kept.control)?, opened.owned);
+    // The host's line is the party's anyway; guests are asked first.
+    let direct = DirectSetup { friend_relay: config.friend_relay.unwrap_or(opened.owned), ..direct };
     let bound = ground.bind(&config)?;
     let shine = (config.beacon && direct.on).then(|| bound.port()).flatten();
     let memory = ground.store.memory(opened.kept.id())?;

@@ -56,6 +56,8 @@ counted! {
         KnocksAnswered => "knocks_answered",
         /// Records of others passed on inside tunnels.
         RecordsPassed => "records_passed",
+        /// Datagrams passed on for two others.
+        Forwarded => "forwarded",
     }
 }
 
@@ -108,6 +110,10 @@ counted! {
         BadRecord => "drop.bad_record",
         /// More handshakes than one second allows.
         Flood => "drop.flood",
+        /// A datagram for another member that this node does not pass on.
+        ForwardRefused => "drop.forward_refused",
+        /// More of them than the pace allows.
+        ForwardPace => "drop.forward_pace",
         /// A knock of a stranger, or damaged.
         BadKnock => "drop.bad_knock",
         /// More knocks than one second allows.

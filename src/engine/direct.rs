@@ -19,6 +19,8 @@ pub struct DirectSetup {
     pub on: bool,
     /// What the invite named, to be knocked at; empty at a host.
     pub addresses: Vec<SocketAddr>,
+    /// Pass packets on for two others that find no direct way.
+    pub friend_relay: bool,
 }
 
 /// The addresses that an invite through this node names: where the whole world reaches it first, then where its own

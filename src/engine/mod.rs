@@ -7,6 +7,7 @@
 pub mod counters;
 pub mod direct;
 pub mod effect;
+pub mod friend;
 pub mod gossip;
 pub mod knock;
 pub mod lan;

@@ -5,6 +5,7 @@
 //! (deadlines, paths, who is away) and `report` (status). Every door
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
+mod friends;
 mod inward;
 mod meeting;
 mod members;
@@ -18,12 +19,12 @@ mod rekeying;
 mod relays;
 mod report;
 mod roster;
-mod stub;
 mod timers;
 mod wan;
 
 use super::counters::{Counters, DropReason};
 use super::effect::{Effect, HostFact, Knobs, LanConfig, Memory, Setup};
+use super::friend::Forwarder;
 use super::gossip::Gossip;
 use super::lan::firewall::Firewall;
 use super::lan::games::Games;
@@ -112,12 +113,18 @@ struct World {
 }
 
 impl World {
+    /// For questions that friends have no part in.
     fn ground(&self) -> Ground<'_> {
+        self.ground_for(false)
+    }
+
+    /// As one peer's path finder is to see it: with or without the members that pass packets on.
+    fn ground_for(&self, lent: bool) -> Ground<'_> {
         Ground {
             cards: &self.cards,
             relays: &self.relays,
             relay_ips: &self.relay_ips,
-            friends: &self.friends,
+            friends: if lent { &self.friends } else { &[] },
         }
     }
 }
@@ -185,6 +192,7 @@ pub struct Node<S = Noise> {
     initiations: Bucket,
     meeting: Meeting,
     gossip: Gossip,
+    forwarder: Forwarder,
     rekeying: Option<Rekeying<S>>,
     todo: Todo,
     effects: VecDeque<Effect>,
@@ -248,6 +256,7 @@ impl<S: Session> Node<S> {
             seed,
             dice,
             initiations: Bucket::new(INITIATIONS, now.mono),
+            forwarder: Forwarder::new(setup.direct.friend_relay, now.mono),
             meeting: Meeting::new(setup.direct, seed.dice("meeting"), now.mono),
             gossip: Gossip::new(seed.dice("gossip"), now.mono),
             rekeying: None,
@@ -322,6 +331,7 @@ impl<S: Session> Node<S> {
         for wire in datagrams.iter() {
             self.datagram(from, wire, now, wan, lan);
         }
+        self.answer_relays(now, wan);
         self.settle(now);
     }
 

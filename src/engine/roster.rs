@@ -176,6 +176,7 @@ mod tests {
             nat: NatFacts::default(),
             games: vec![],
             incarnation: 1,
+            friend: false,
         };
         Envelope::seal(&record, &keys(n), &party(), seq, [n; 24])
     }

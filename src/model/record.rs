@@ -30,9 +30,11 @@ pub struct PeerRecord {
     pub games: Vec<ProfileId>,
     /// Grows with every start of the program, so that a restart is told from a repeat.
     pub incarnation: u64,
+    /// Whether it passes packets on for two others that find no direct way.
+    pub friend: bool,
 }
 
-/// The format of what an envelope seals. 2: with what is known about the peer's router.
+/// The format of what an envelope seals. 2: with what is known about the peer's router, and whether it passes packets on.
 pub const VERSION: u8 = 2;
 
 /// A sealed and signed record, as control planes carry it.
@@ -263,6 +265,7 @@ mod tests {
             nat: NatFacts::default(),
             games: vec!["minecraft-java".into()],
             incarnation: 1,
+            friend: false,
         }
     }
 

@@ -131,3 +131,58 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
         Pin::new(&mut self.rest).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tls::{Line, Trust, wrap};
+    use crate::server::{Tls, tls};
+    use tokio::net::TcpListener;
+
+    /// What a caller is taken for, and what is then read of it.
+    async fn heard(said: &'static [u8], by_tls: bool) -> Result<(&'static str, Vec<u8>), String> {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = tls::load(&Tls::SelfSigned, dir.path()).unwrap().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let call = async {
+            let stream = TcpStream::connect(at).await.unwrap();
+            let trust = Trust::Pinned(identity.pin);
+            let mut line =
+                if by_tls { wrap(stream, trust, "h", "h", &[]).await.unwrap() } else { Line::Plain(stream) };
+            line.write_all(said).await.unwrap();
+            line.shutdown().await.unwrap();
+            line
+        };
+        let listen = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (what, mut stream) = match meet(stream, Some(&identity.acceptor)).await? {
+                Caller::Http(stream) => ("http", stream),
+                Caller::Turn(stream) => ("turn", stream),
+            };
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.unwrap();
+            Ok((what, bytes))
+        };
+        let (_line, heard) = tokio::join!(call, listen);
+        heard
+    }
+
+    #[tokio::test]
+    async fn the_first_byte_decides_and_is_not_lost() {
+        for by_tls in [false, true] {
+            for (said, what) in [
+                (&b"GET / HTTP/1.1\r\n"[..], "http"),
+                (b"OPTIONS *", "http"),
+                (b"\x00\x01\x00\x00\x21\x12\xa4\x42", "turn"),
+                (b"\x00", "turn"),
+            ] {
+                assert_eq!(heard(said, by_tls).await, Ok((what, said.to_vec())), "TLS: {by_tls}");
+            }
+            for said in [&b"\x05\x01\x00"[..], b"\x80abc", b" GET"] {
+                assert!(heard(said, by_tls).await.is_err(), "{said:?}");
+            }
+        }
+        assert!(heard(b"\x16\x03\x01\x00\x01\x01", true).await.is_err(), "TLS in TLS");
+    }
+}

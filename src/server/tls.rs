@@ -54,14 +54,15 @@ pub(super) fn load(tls: &Tls, data_dir: &Path) -> anyhow::Result<Option<Identity
 
 fn of_files(cert: &Path, key: &Path) -> anyhow::Result<Identity> {
     let (chain, secret) = (read_chain(cert)?, read_key(key)?);
-    identity(chain, secret).map_err(|why| match why {
-        rustls::Error::InconsistentKeys(_) => anyhow!(
-            "the key in {} does not belong to the first certificate in {}; name the pair that was made together \
-             (with Let's Encrypt: fullchain.pem and privkey.pem of one folder)",
-            key.display(),
-            cert.display()
-        ),
-        other => anyhow!("the certificate {} and the key {} cannot be used: {other}", cert.display(), key.display()),
+    identity(chain, secret).map_err(|why| {
+        let (cert, key) = (cert.display(), key.display());
+        if matches!(why, rustls::Error::InconsistentKeys(_)) {
+            return anyhow!(
+                "the key in {key} does not belong to the first certificate in {cert}; name the pair that was made \
+                 together (with Let's Encrypt: fullchain.pem and privkey.pem of one folder)"
+            );
+        }
+        anyhow!("the certificate {cert} and the key {key} cannot be used: {why}")
     })
 }
 
@@ -106,11 +107,13 @@ fn has(text: &[u8], what: &str) -> bool {
 }
 
 fn said(error: &pem::Error) -> String {
-    match error {
-        pem::Error::Base64Decode(_) => "it is not base 64 between its BEGIN and END lines".to_owned(),
-        pem::Error::MissingSectionEnd { .. } => "an END line is missing; was it cut off?".to_owned(),
-        other => other.to_string(),
+    if matches!(error, pem::Error::Base64Decode(_)) {
+        return "it is not base 64 between its BEGIN and END lines".to_owned();
     }
+    if matches!(error, pem::Error::MissingSectionEnd { .. }) {
+        return "an END line is missing; was it cut off?".to_owned();
+    }
+    error.to_string()
 }
 
 fn read(path: &Path, what: &str, option: &str) -> anyhow::Result<Vec<u8>> {
@@ -118,12 +121,12 @@ fn read(path: &Path, what: &str, option: &str) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
     let read = File::open(path).and_then(|f| f.take(FILE_BYTES + 1).read_to_end(&mut text));
     if let Err(e) = read {
-        let hint = match e.kind() {
-            ErrorKind::NotFound => format!("; is the path after {option} right?"),
-            ErrorKind::PermissionDenied => {
-                "; this user may not read it: start the server with more rights, or copy the file".to_owned()
-            }
-            _ => String::new(),
+        let hint = if e.kind() == ErrorKind::NotFound {
+            format!("; is the path after {option} right?")
+        } else if e.kind() == ErrorKind::PermissionDenied {
+            "; this user may not read it: start the server with more rights, or copy the file".to_owned()
+        } else {
+            String::new()
         };
         bail!("the {what} file {shown} cannot be read: {e}{hint}");
     }

@@ -86,9 +86,12 @@ impl World {
 
     /// Whose invite this computer follows, where parties meet without a control plane.
     fn direct(&self, pc: usize) -> DirectSetup {
-        let Some(guide) = self.party.guide else { return DirectSetup::default() };
+        let friend_relay = pc == self.party.owner;
+        let Some(guide) = self.party.guide else {
+            return DirectSetup { friend_relay, ..DirectSetup::default() };
+        };
         let addresses = if pc == self.party.owner { Vec::new() } else { self.pcs[guide].invite.clone() };
-        DirectSetup { on: true, addresses }
+        DirectSetup { on: true, addresses, friend_relay }
     }
 
     /// One input to a node, then everything out of it.

@@ -286,6 +286,7 @@ impl Rogue {
             nat: NatFacts::default(),
             games: vec!["minecraft-java".into(), "openarena".into()],
             incarnation: 1,
+            friend: false,
         };
         Envelope::seal(&record, &self.keys, &self.party, now.unix_ms(), [7; 24])
     }

@@ -2,13 +2,14 @@
 //! its router opened.
 //!
 //! A stream is a TCP or TLS connection as a machine sees it: messages arrive whole, in order and once, or the stream is
-//! gone. A lost segment makes all that come after it wait. It passes every router, UDP or not, and breaks when a
+//! gone; ChannelData is padded as on the wire (RFC 8656, section 12.5). A lost segment makes all that come after it wait. It passes every router, UDP or not, and breaks when a
 //! router on its way forgets it.
 
 use super::world::{Event, World};
 use crate::engine::effect::{HostFact, Lease};
 use crate::model::relay::RelayWay;
 use crate::model::time::Mono;
+use crate::wire::channel::{self, Split};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -164,7 +165,13 @@ impl World {
     }
 
     /// A message of a node, by a stream.
-    pub(super) fn send_stream(&mut self, pc: usize, stream: u8, bytes: Vec<u8>) {
+    pub(super) fn send_stream(&mut self, pc: usize, stream: u8, mut bytes: Vec<u8>) {
+        bytes.resize(bytes.len() + channel::padding(bytes.len()), 0);
+        if channel::frame_len(&bytes) != Split::Frame(bytes.len()) {
+            let text = format!("pc{pc} sends by a stream what is not one message: {:02x?}", bytes.get(..8));
+            self.oracle.violate(self.now, text);
+            return;
+        }
         self.trace.note(self.now, Some(pc), "stream out", &bytes, || format!("{} bytes", bytes.len()));
         let offline = self.net.is_offline(pc);
         let Some(run) = &mut self.pcs[pc].run else { return };
@@ -176,7 +183,8 @@ impl World {
     }
 
     /// A message of a server, by a stream.
-    pub(super) fn answer_stream(&mut self, (pc, stream): (usize, u8), number: u64, bytes: Vec<u8>) {
+    pub(super) fn answer_stream(&mut self, (pc, stream): (usize, u8), number: u64, mut bytes: Vec<u8>) {
+        bytes.resize(bytes.len() + channel::padding(bytes.len()), 0);
         let Some(run) = &mut self.pcs[pc].run else { return };
         let known = run.open.streams.get_mut(&stream).filter(|s| s.number == number);
         let Some(known) = known else { return };

@@ -139,6 +139,7 @@ mod tests {
             nat: crate::model::nat::NatFacts::default(),
             games: vec!["minecraft-java".into()],
             incarnation: 1,
+            friend: false,
         };
         Envelope::seal(&record, &keys, &party(1), 5, [4; 24])
     }

@@ -11,6 +11,8 @@
 
 mod build;
 
+#[cfg(test)]
+pub(crate) use build::sign_by_hand;
 pub use build::{Builder, Key, Unwritable, indication_prefix};
 
 use hmac::{Hmac, Mac};

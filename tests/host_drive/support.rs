@@ -201,7 +201,7 @@ impl Peer {
             ControlHint::Folder(_) | ControlHint::Server(_) => Vec::new(),
         };
         let addresses = invite.iter().flat_map(|i| &i.control).flat_map(of).collect();
-        let direct = DirectSetup { on: true, addresses };
+        let direct = DirectSetup { on: true, addresses, friend_relay: false };
         Self::begin(table, name, invite.is_none(), (Fault::None, Memory::default()), Some(direct))
     }
 

@@ -84,6 +84,7 @@ impl Player {
             nat: NatFacts::default(),
             games: vec![],
             incarnation: 1,
+            friend: false,
         }
     }
 

@@ -88,6 +88,10 @@ class Player:
             return self.p.wait()
 
 
+class SameAddress(Exception):
+    """Both players' dice gave the same virtual address: this run says nothing about paths."""
+
+
 class Ground:
     """The lab of one measurement: kinds a and b, options opt (both sites), opt_a, opt_b; second: a
     second relay, 'server' or 'coturn'; serverless: nothing runs on the public side."""
@@ -180,7 +184,10 @@ class Ground:
         found = [p.event('ready', wait) for p in self.players]
         if not all(found):
             raise RuntimeError('not ready: ' + '; '.join(str(p.troubles()) for p in self.players))
-        return [e['address'] for _, e in found]
+        vips = [e['address'] for _, e in found]
+        if vips[0] == vips[1]:                               # one time in 253; another address comes a moment later
+            raise SameAddress(vips[0])
+        return vips
 
     def close(self):
         if self.wires:                                       # what each PC sent and got, for whoever looks into a failure

@@ -203,6 +203,8 @@ class Pub(Node):
 
 
 class Router(Node):
+    upnp = None
+
     def setup(self, kind, o, lan_ip):
         self.kind, self.o, self.lan_ip = kind, o, lan_ip
         self.sysctl({'net.ipv4.ip_forward': 1, 'net.ipv6.conf.all.forwarding': 1,
@@ -225,6 +227,10 @@ class Router(Node):
     def flush(self):
         self.load()
         sh('conntrack -F', ns=self.ns, check=False)
+        if self.upnp:                                        # its rules are gone; it has to start anew to know
+            self.upnp.kill()
+            self.upnp.wait()
+            self.start_upnp()
 
     def start_upnp(self):
         """miniupnpd: UPnP IGD, NAT-PMP and PCP on the LAN side."""
@@ -234,7 +240,7 @@ class Router(Node):
             f'system_uptime=yes\nnotify_interval=30\nuuid=00000000-0000-0000-0000-{os.getpid():012d}\nmin_lifetime=120\n'
             f'upnp_table_name=upnp\nupnp_nat_table_name=upnp\nupnp_forward_chain=forward\nupnp_nat_chain=pre\n'
             f'upnp_nat_postrouting_chain=post\nallow 1024-65535 0.0.0.0/0 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n')
-        return self.spawn(f'miniupnpd -d -f {f}.conf -P {f}.pid', log=f + '.log')
+        self.upnp = self.spawn(f'miniupnpd -d -f {f}.conf -P {f}.pid', log=f + '.log')
 
 
 class Host(Node):
@@ -316,7 +322,7 @@ class Site:
             self.hosts.append(h)
         self.host = self.hosts[0]
         if o['upnp']:
-            self.upnp = self.routers[0].start_upnp()
+            self.routers[0].start_upnp()
 
     @property
     def public_ip(self):

@@ -41,6 +41,7 @@ pub const KEYS: &[Key] = &[
     key("cards", "LANRAGE_CARDS", "--cards", Kind::List),
     key("subnet", "LANRAGE_SUBNET", "--subnet", Kind::Text),
     key("adapter", "LANRAGE_ADAPTER", "--adapter", Kind::Text),
+    key("friend_relay", "LANRAGE_FRIEND_RELAY", "--friend-relay", Kind::Switch),
     key("beacon", "LANRAGE_BEACON", "", Kind::Switch),
     key("open", "LANRAGE_OPEN", "--open", Kind::Switch),
     key("json", "LANRAGE_JSON", "--json", Kind::Switch),

@@ -163,20 +163,20 @@ impl Layers {
     /// # Errors
     /// When it is neither on nor off.
     pub fn switch(&self, name: &str) -> Result<bool, Failure> {
-        self.switch_or(name, false)
+        Ok(self.maybe_switch(name)?.unwrap_or(false))
     }
 
-    /// The same with another word for silence.
+    /// A switch; `None` when nobody said anything.
     ///
     /// # Errors
     /// When it is neither on nor off.
-    pub fn switch_or(&self, name: &str, silence: bool) -> Result<bool, Failure> {
+    pub fn maybe_switch(&self, name: &str) -> Result<Option<bool>, Failure> {
         let read = |text: &str| match text {
             "true" | "1" | "yes" | "on" => Ok(true),
             "false" | "0" | "no" | "off" => Ok(false),
             other => Err(format!("`{}` is neither true nor false", other.escape_debug())),
         };
-        Ok(self.one(name, "write true or false", read)?.unwrap_or(silence))
+        self.one(name, "write true or false", read)
     }
 
     /// A time.

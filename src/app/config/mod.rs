@@ -31,8 +31,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where a `lanrage server` listens when nobody says.
-const SERVER_LISTEN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
+const SERVER_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8667);
 /// The device's name when nobody says.
 const ADAPTER: &str = "lanrage0";
 /// Characters of a device's name (IFNAMSIZ on Linux, with its NUL).
@@ -76,6 +75,8 @@ pub struct RunConfig {
     pub adapter: String,
     /// Be found in the same house, and find others there.
     pub beacon: bool,
+    /// Pass packets on for two others that find no direct way; when nobody says, only the host does.
+    pub friend_relay: Option<bool>,
     /// Let all ports in.
     pub open: bool,
     /// Events as JSON.
@@ -137,6 +138,7 @@ pub fn for_run(global: &GlobalArgs, run: &RunArgs, variables: &Variables) -> Res
         ("cards", run.cards.clone()),
         ("subnet", one(&run.subnet)),
         ("adapter", one(&run.adapter)),
+        ("friend_relay", one(&run.friend_relay)),
         ("open", switch(run.open)),
         ("json", switch(run.json)),
     ];
@@ -220,7 +222,8 @@ impl RunConfig {
             adapter: layers
                 .one("adapter", "such as lanrage0 or eth9", adapter)?
                 .unwrap_or_else(|| ADAPTER.into()),
-            beacon: layers.switch_or("beacon", true)?,
+            beacon: layers.maybe_switch("beacon")?.unwrap_or(true),
+            friend_relay: layers.maybe_switch("friend_relay")?,
             open: layers.switch("open")?,
             json: layers.switch("json")?,
             command: run.command.clone(),

@@ -219,9 +219,13 @@ impl<S: Session> Node<S> {
         self.meeting.knocker.aim(&new, Named::Beacon, now);
     }
 
-    /// After this node's candidates changed, or who is here: what should an invite through this node name?
-    pub(super) fn update_invite(&mut self) {
-        if !std::mem::take(&mut self.meeting.stale) || !self.meeting.setup.on {
+    /// After this node's candidates changed, or who is here and how: who passes packets on, and what should an invite through this node name?
+    pub(super) fn update_meeting(&mut self, now: Now) {
+        if !std::mem::take(&mut self.meeting.stale) {
+            return;
+        }
+        self.update_friends(now);
+        if !self.meeting.setup.on {
             return;
         }
         let other = self.hub_now().filter(|id| *id != self.me.id);

@@ -2,7 +2,7 @@
 //! opened; and what follows when a network shakes.
 
 use super::Node;
-use super::stub::{Probe, ProbeEvent};
+use crate::engine::nat::{Probe, ProbeEvent};
 use crate::engine::effect::{Effect, Lease};
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
@@ -233,7 +233,7 @@ impl<S: Session> Node<S> {
         self.effects.push_back(Effect::RefreshLease);
         for peer in &mut self.peers.list {
             peer.punch.renew();
-            peer.agent.network_changed(self.world.ground(), now.mono);
+            peer.agent.network_changed(self.world.ground_for(peer.lent), now.mono);
         }
     }
 

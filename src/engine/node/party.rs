@@ -98,9 +98,10 @@ impl<S: Session> Node<S> {
                 peer.renew(setup, now);
             }
             peer.nat = member.record.nat;
-            peer.agent.set_candidates(&candidates, self.world.ground(), now.mono);
+            peer.agent.set_candidates(&candidates, self.world.ground_for(peer.lent), now.mono);
         }
         self.relays.permit(&candidates, now.mono);
+        self.meeting.stale = true;
         self.reindex();
     }
 
@@ -295,6 +296,7 @@ impl<S: Session> Node<S> {
             nat: self.nat.facts(),
             games: self.lan.rules.profiles().iter().take(limits::GAMES).cloned().collect(),
             incarnation: self.me.incarnation,
+            friend: self.forwarder.is_on(),
         }
     }
 }

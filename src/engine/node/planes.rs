@@ -144,7 +144,7 @@ impl<S: Session> Node<S> {
         if self.todo.publish {
             self.publish(now);
         }
-        self.update_invite();
+        self.update_meeting(now);
         if std::mem::take(&mut self.todo.router_spoke) && self.links.is_empty() && !self.meeting.is_guest() {
             self.say_ready();
         }

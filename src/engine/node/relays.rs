@@ -30,7 +30,7 @@ const KEPT: usize = 2;
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
 /// Ways of one relay.
-const WAYS: usize = 6;
+const WAYS: usize = 32;
 /// The longest message of ours to a relay.
 const MESSAGE: usize = 1024;
 
@@ -85,6 +85,8 @@ struct Server {
     since: Mono,
     /// TCP and TLS are tried too.
     wide: bool,
+    /// Nearer ones serve.
+    aside: bool,
 }
 
 /// See the module's description.
@@ -101,6 +103,8 @@ pub(super) struct Relays {
     parting: Vec<(Endpoint, Vec<u8>)>,
     /// The set of allocations changed.
     changed: bool,
+    /// Clients may have something to say.
+    talks: bool,
     waiting: Vec<RelayOffer>,
 }
 
@@ -116,6 +120,7 @@ impl Relays {
             effects: VecDeque::new(),
             parting: Vec::new(),
             changed: false,
+            talks: false,
             waiting: own,
         }
     }
@@ -134,19 +139,24 @@ impl Relays {
             } else if self.servers.len() < RELAYS {
                 // A way that is no UDP in front says that UDP is not to be counted on here.
                 let wide = !matches!(offer.ways.first(), Some(RelayWay::Udp { .. }));
-                self.servers.push(Server { offer, since: now, wide });
+                self.servers.push(Server { offer, since: now, wide, aside: false });
             }
         }
         self.open_lines(now);
     }
 
-    /// Opens what is to be tried now.
+    /// Opens what is to be tried now: of each relay that does not serve yet its first UDP way, and all others when that one is
+    /// slow. A relay that was put aside because nearer ones serve stays so while they do.
     fn open_lines(&mut self, now: Mono) {
+        let serving = self.servers.iter().filter(|s| is_served(s, &self.lines)).count();
         let mut wanted: Vec<(RelayWay, RelayOffer)> = Vec::new();
-        for server in &self.servers {
-            let ways = server.offer.ways.iter();
-            let tried = ways.filter(|w| server.wide || matches!(w, RelayWay::Udp { .. }));
-            wanted.extend(tried.map(|w| (w.clone(), server.offer.clone())));
+        for server in &mut self.servers {
+            if is_served(server, &self.lines) || (server.aside && serving >= KEPT) {
+                continue;
+            }
+            server.aside = false;
+            let ways = worth_trying(&server.offer.ways, server.wide);
+            wanted.extend(ways.into_iter().map(|w| (w.clone(), server.offer.clone())));
         }
         for (way, offer) in wanted {
             if self.lines.iter().all(|l| l.way != way) {
@@ -176,6 +186,7 @@ impl Relays {
         if stream.is_some() {
             self.effects.push_back(Effect::OpenStream { stream: slot.0, way: way.clone() });
         }
+        self.talks = true;
         self.lines.push(Line {
             slot,
             way,
@@ -201,6 +212,7 @@ impl Relays {
             for line in &mut self.lines {
                 line.turn.permit(candidate.addr, now);
             }
+            self.talks = true;
         }
     }
 
@@ -212,6 +224,7 @@ impl Relays {
                     return RelayIn::Data { route: Route::Relayed { relay: line.slot, to: peer }, body };
                 }
                 TurnIn::Taken => {
+                    self.talks = true;
                     self.drain(now);
                     return RelayIn::Taken;
                 }
@@ -229,6 +242,7 @@ impl Relays {
             {
                 *up = true;
                 line.turn.restart(now);
+                self.talks = true;
             }
         }
     }
@@ -268,50 +282,26 @@ impl Relays {
         self.close_surplus(now);
     }
 
-    /// Streams are not needed where UDP works, and of many relays only the nearest are kept.
+    /// Of one relay's ways one is enough: UDP before streams, then the fastest. Of many relays only the nearest are kept.
     fn close_surplus(&mut self, now: Mono) {
-        let udp_up = |servers: &[Server], lines: &[Line], way: &RelayWay| {
-            let server = servers.iter().find(|s| s.offer.ways.contains(way));
-            server.is_some_and(|s| {
-                lines.iter().any(|l| {
-                    l.relayed.is_some()
-                        && matches!(l.way, RelayWay::Udp { .. })
-                        && s.offer.ways.contains(&l.way)
-                })
-            })
-        };
-        let mut close: Vec<RelaySlot> = self
-            .lines
-            .iter()
-            .filter(|l| l.stream.is_some() && udp_up(&self.servers, &self.lines, &l.way))
-            .map(|l| l.slot)
-            .collect();
-        // Of one relay's streams the first that came up stays.
-        for server in &self.servers {
-            let mut streams: Vec<&Line> = self
-                .lines
-                .iter()
-                .filter(|l| l.stream.is_some() && l.relayed.is_some() && server.offer.ways.contains(&l.way))
-                .collect();
-            streams.sort_by_key(|l| l.rtt);
-            close.extend(streams.iter().skip(1).map(|l| l.slot));
+        let mut close: Vec<RelaySlot> = Vec::new();
+        let mut best: Vec<(Duration, usize)> = Vec::new();
+        for (at, server) in self.servers.iter_mut().enumerate() {
+            let of_it = || self.lines.iter().filter(|l| server.offer.ways.contains(&l.way));
+            let up = of_it().filter(|l| l.relayed.is_some());
+            let Some(keep) = up.min_by_key(|l| (l.stream.is_some(), l.rtt)) else { continue };
+            best.push((keep.rtt, at));
+            // While only a stream works, UDP is still asked now and then: it is better by far.
+            let udp_stays = |l: &&Line| keep.stream.is_none() || l.stream.is_some() || l.relayed.is_some();
+            close.extend(of_it().filter(|l| l.slot != keep.slot).filter(udp_stays).map(|l| l.slot));
+            (server.wide, server.since) = (false, now);
         }
-        let mut up: Vec<(Duration, RelaySlot)> = self
-            .lines
-            .iter()
-            .filter(|l| l.relayed.is_some() && !close.contains(&l.slot))
-            .map(|l| (l.rtt, l.slot))
-            .collect();
-        up.sort_unstable();
-        close.extend(up.into_iter().skip(KEPT).map(|(_, slot)| slot));
-        for server in &mut self.servers {
-            let served = self.lines.iter().any(|l| l.relayed.is_some() && server.offer.ways.contains(&l.way));
-            if served
-                && self.lines.iter().any(|l| close.contains(&l.slot) && server.offer.ways.contains(&l.way))
-            {
-                server.wide = false;
-                server.since = now;
-            }
+        best.sort_unstable();
+        for (_, at) in best.into_iter().skip(KEPT) {
+            let Some(server) = self.servers.get_mut(at) else { continue };
+            server.aside = true;
+            let ways = &server.offer.ways;
+            close.extend(self.lines.iter().filter(|l| ways.contains(&l.way)).map(|l| l.slot));
         }
         for slot in close {
             self.close(slot);
@@ -338,6 +328,7 @@ impl Relays {
         for line in self.lines.iter_mut().filter(|l| l.relayed.is_some()) {
             line.turn.check(now);
         }
+        self.talks = true;
     }
 
     /// The network changed: what does not answer quickly is made anew.
@@ -352,6 +343,7 @@ impl Relays {
         for server in &mut self.servers {
             server.since = now;
         }
+        self.talks = true;
     }
 
     /// The timers; then `poll_transmit` and `poll_effect`.
@@ -375,8 +367,7 @@ impl Relays {
         self.drain(now);
         let lines = &self.lines;
         for server in self.servers.iter_mut().filter(|s| !s.wide && s.since + UDP_FIRST <= now) {
-            let up = lines.iter().any(|l| l.relayed.is_some() && server.offer.ways.contains(&l.way));
-            server.wide = !up;
+            server.wide = !server.aside && !is_served(server, lines);
             server.since = now;
         }
         self.open_lines(now);
@@ -393,10 +384,10 @@ impl Relays {
 
     /// Lines that wait for UDP to prove itself, retries, and the clients' own deadlines.
     pub(super) fn deadline(&self) -> Option<Deadline> {
-        if !self.waiting.is_empty() || !self.effects.is_empty() || self.changed {
+        if !self.waiting.is_empty() || !self.effects.is_empty() || self.changed || self.talks {
             return Some(Deadline::new(Mono::ZERO, "relays"));
         }
-        let wide = self.servers.iter().filter(|s| !s.wide && self.has_streams(s) && !self.is_served(s));
+        let wide = self.servers.iter().filter(|s| !s.wide && self.has_streams(s) && !s.aside && !is_served(s, &self.lines));
         let first = wide.map(|s| Deadline::new(s.since + UDP_FIRST, "relay by TCP")).min();
         self.lines.iter().fold(first, |first, line| {
             let live = !matches!(line.stream, Some((_, false)));
@@ -410,12 +401,10 @@ impl Relays {
         server.offer.ways.iter().any(|w| !matches!(w, RelayWay::Udp { .. }))
     }
 
-    fn is_served(&self, server: &Server) -> bool {
-        self.lines.iter().any(|l| l.relayed.is_some() && server.offer.ways.contains(&l.way))
-    }
 
     /// What the clients want to say to their relays.
     fn transmit(&mut self, wan: &mut impl WanSink) {
+        self.talks = false;
         let mut room = [0; MESSAGE];
         for (to, bytes) in std::mem::take(&mut self.parting) {
             put(to, &bytes, wan);
@@ -503,6 +492,26 @@ impl Relays {
     }
 }
 
+/// Of a relay's ways (it may name dozens: addresses times ports) the first by UDP, and with `wide` a second at another
+/// address, two by TLS and one by TCP.
+fn worth_trying(ways: &[RelayWay], wide: bool) -> Vec<&RelayWay> {
+    let udp = |w: &&RelayWay| matches!(w, RelayWay::Udp { .. });
+    let tls = |w: &&RelayWay| matches!(w, RelayWay::Tls { .. });
+    let tcp = |w: &&RelayWay| matches!(w, RelayWay::Tcp { .. });
+    let first = ways.iter().find(udp);
+    if !wide {
+        return first.into_iter().collect();
+    }
+    let other = |w: &&RelayWay| first.is_none_or(|f| f.addr().ip() != w.addr().ip());
+    let second = ways.iter().filter(udp).find(other);
+    let streams = ways.iter().filter(tls).take(2).chain(ways.iter().filter(tcp).take(1));
+    first.into_iter().chain(second).chain(streams).collect()
+}
+
+fn is_served(server: &Server, lines: &[Line]) -> bool {
+    lines.iter().any(|l| l.relayed.is_some() && server.offer.ways.contains(&l.way))
+}
+
 fn put(to: Endpoint, bytes: &[u8], wan: &mut impl WanSink) {
     if let Some(room) = wan.reserve(to, bytes.len()).and_then(|r| r.get_mut(..bytes.len())) {
         room.copy_from_slice(bytes);
@@ -547,6 +556,15 @@ impl<S: Session> Node<S> {
         self.nat.transmit(wan);
     }
 
+    /// After datagrams: what relays said may want an answer at once.
+    pub(super) fn answer_relays(&mut self, now: Now, wan: &mut impl WanSink) {
+        if self.relays.talks || self.relays.changed {
+            self.relays_settle(now);
+            self.relays.transmit(wan);
+        }
+        self.nat.transmit(wan);
+    }
+
     /// What follows from news about relays and the router.
     pub(super) fn relays_settle(&mut self, now: Now) {
         while let Some(effect) = self.relays.poll_effect() {
@@ -555,8 +573,9 @@ impl<S: Session> Node<S> {
         if self.relays.take_changed() {
             self.world.relays = self.relays.slots();
             self.world.relay_ips = self.relays.ips();
-            let ground = self.world.ground();
-            self.peers.list.iter_mut().for_each(|p| p.agent.set_ground(ground, now.mono));
+            for peer in &mut self.peers.list {
+                peer.agent.set_ground(self.world.ground_for(peer.lent), now.mono);
+            }
             self.todo.publish = true;
         }
         self.nat_settle(now);

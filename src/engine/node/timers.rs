@@ -67,7 +67,7 @@ impl<S: Session> Node<S> {
             let message = room.get(..len).unwrap_or(&[]);
             match peer.agent.primary().filter(|_| established) {
                 Some(to) => {
-                    self.send_raw(to, message, now, wan);
+                    self.send_to(at, to, message, now, wan);
                 }
                 None => self.send_everywhere(at, message, now, wan),
             }
@@ -78,7 +78,7 @@ impl<S: Session> Node<S> {
         let Some(peer) = self.peers.list.get(at) else { return };
         let all: Vec<Route> = peer.agent.routes().collect();
         for to in all {
-            self.send_raw(to, message, now, wan);
+            self.send_to(at, to, message, now, wan);
         }
     }
 
@@ -133,6 +133,7 @@ impl<S: Session> Node<S> {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         let id = peer.id;
         self.counters.add(Count::PathChanges);
+        self.meeting.stale = true;
         if peer.presence != Presence::Here {
             self.peer_is_here(at, now);
         }
@@ -152,6 +153,7 @@ impl<S: Session> Node<S> {
             return self.peer_is_gone(at, "left the party", true, now);
         }
         peer.outbound.replayed = false;
+        self.meeting.stale = true;
         let id = peer.id;
         let name = self.name_of(id);
         self.event(Event::Warning(Trouble::new(

@@ -7,7 +7,7 @@ use crate::engine::path::route::Route;
 use crate::engine::sink::{Delivery, LanSink, WanSink};
 use crate::engine::tunnel::peer::Presence;
 use crate::engine::tunnel::session::{LEAST_ROOM, OVERHEAD, Open, Session, receiver_index};
-use crate::model::addr::{Endpoint, Seat, Via};
+use crate::model::addr::{Endpoint, Via};
 use crate::model::limits::SLOT_BYTES;
 use crate::model::status::PathKind;
 use crate::model::time::{Mono, Now};
@@ -131,7 +131,7 @@ impl<S: Session> Node<S> {
                     peer.outbound.compared = false;
                     peer.outbound.replayed = false;
                 }
-                self.send_raw(from, room.get(..len).unwrap_or(&[]), now, wan);
+                self.send_to(at, from, room.get(..len).unwrap_or(&[]), now, wan);
             }
             Open::Nothing | Open::Plain(_) | Open::Refused => {}
         }
@@ -164,7 +164,12 @@ impl<S: Session> Node<S> {
         // Cookies, asked for or given, prove no more than that somebody knows a public key: a recording does.
         let cookie =
             wire.first() == Some(&3) || matches!(outcome, Open::Reply(_)) && room.first() == Some(&3);
-        if outcome != Open::Refused && !cookie {
+        // The other end may ask by a member in between for a while after both have found a direct way: answered, but no way
+        // that is worth keeping, or both would ask each other for ever.
+        let aside = matches!(from, Route::Friend(_))
+            && !peer.lent
+            && matches!(peer.agent.kind(), Some(PathKind::Lan | PathKind::Direct));
+        if outcome != Open::Refused && !cookie && !aside {
             peer.agent.heard(from, self.world.ground(), now.mono);
         } else if wire.first() == Some(&1) {
             peer.agent.knocked(now.mono);
@@ -172,11 +177,23 @@ impl<S: Session> Node<S> {
         outcome
     }
 
-    /// Sends a sealed message by a way.
-    pub(super) fn send_raw(&mut self, to: Route, message: &[u8], now: Now, wan: &mut impl WanSink) -> bool {
-        if let Route::Friend(seat) = to {
-            return self.send_by_friend(seat, message, now, wan);
+    /// Sends a sealed message to a peer by a way, which may lead through another member.
+    pub(super) fn send_to(
+        &mut self,
+        at: usize,
+        to: Route,
+        message: &[u8],
+        now: Now,
+        wan: &mut impl WanSink,
+    ) -> bool {
+        match to {
+            Route::Friend(friend) => self.send_by_friend(at, friend, message, now, wan),
+            Route::Straight(_) | Route::Relayed { .. } => self.send_raw(to, message, now, wan),
         }
+    }
+
+    /// Sends a message by a way that leads through no member.
+    pub(super) fn send_raw(&mut self, to: Route, message: &[u8], now: Now, wan: &mut impl WanSink) -> bool {
         let Some((prefix, room)) = self.relays.reserve(to, message.len(), wan) else {
             // No way there now (a relay without its permission yet), or no room.
             self.dropped(DropReason::WanFull);
@@ -217,13 +234,6 @@ impl<S: Session> Node<S> {
         for packet in &waiting {
             self.seal_to(at, None, packet, now, wan);
         }
-    }
-
-    /// Sends a sealed message inside the tunnel to a member that passes it on.
-    fn send_by_friend(&mut self, seat: Seat, message: &[u8], now: Now, wan: &mut impl WanSink) -> bool {
-        let _ = (seat, message, now, wan);
-        self.dropped(DropReason::NoPath);
-        false
     }
 
     /// Seals `plain` for a peer, by its primary way or a given one. False when there is no session, path or room.
@@ -281,8 +291,8 @@ impl<S: Session> Node<S> {
             peer.agent.sent(now.mono);
             peer.outbound.sent.push(sealed, now.mono);
         }
-        let first = self.send_raw(to, sealed, now, wan);
-        let also = second.is_some_and(|second| self.send_raw(second, sealed, now, wan));
+        let first = self.send_to(at, to, sealed, now, wan);
+        let also = second.is_some_and(|second| self.send_to(at, second, sealed, now, wan));
         if also {
             self.counters.add(Count::Doubled);
         }
@@ -295,7 +305,7 @@ impl<S: Session> Node<S> {
         let Some(second) = peer.agent.second() else { return };
         let ring = std::mem::take(&mut peer.outbound.sent);
         for sealed in ring.since(since) {
-            if self.send_raw(second, sealed, now, wan) {
+            if self.send_to(at, second, sealed, now, wan) {
                 self.counters.add(Count::Resent);
             }
         }
@@ -367,7 +377,7 @@ impl<S: Session> Node<S> {
                 self.run_agent(at, now, wan);
             }
             FrameKind::Message | FrameKind::Part => self.message_frame(at, len, now),
-            FrameKind::Forward => self.dropped(DropReason::BadFrame),
+            FrameKind::Forward => self.forward_frame(at, from, len, now, wan, lan),
             FrameKind::Lan => self.inward_frame(at, frame, HEADER + body.len(), now, lan),
         }
     }

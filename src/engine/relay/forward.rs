@@ -71,6 +71,10 @@ impl Relay {
     ) {
         // A port that was just closed may still have had something to say.
         let Some(held) = self.get(port).map(|a| a.held) else { return };
+        // Clients of this relay come by `send`; what claims one of our addresses and came by a socket is none of them.
+        if self.is_own(from.ip()) && !self.config.allow_private_peers {
+            return self.tally.add(Tallied::Foreign);
+        }
         if self.pays(held, packet.len(), now) {
             self.deliver(port, from, buffer, packet, now, out);
         }

@@ -53,6 +53,8 @@ pub struct Peer<S> {
     pub key: PeerKey,
     /// Its tunnel key.
     pub tunnel: TunnelKey,
+    /// Whether its path finder knows the members that pass packets on.
+    pub lent: bool,
     /// Whether it made the party.
     pub owner: bool,
     /// It found the party through this node then: its news are passed on.
@@ -123,6 +125,7 @@ impl<S: Session> Peer<S> {
             id: member.key.id(),
             key: member.key,
             tunnel: member.record.tunnel,
+            lent: false,
             owner: false,
             guided: None,
             seat: None,

@@ -47,8 +47,6 @@ pub(super) struct Connected {
     /// Its challenge.
     pub(super) opened: Down,
     pub(super) reached: Reached,
-    /// Whether this is not where it was asked for.
-    pub(super) fell_back: bool,
 }
 
 /// Why there is no connection.
@@ -89,13 +87,15 @@ struct Route<'a> {
     port: u16,
     /// The host and port as dialled.
     name: String,
+    /// Not where it was asked for.
+    round: bool,
 }
 
 impl<'a> Route<'a> {
     fn asked(address: &'a ServerAddress) -> Self {
         let asked = address.pin.map_or(Trust::Roots, Trust::Pinned);
         let tls = address.tls.then_some(asked);
-        Self { address, tls, port: address.port, name: address.authority() }
+        Self { address, tls, port: address.port, name: address.authority(), round: false }
     }
 
     /// By TLS on 443, unless that is what was asked for.
@@ -106,6 +106,7 @@ impl<'a> Route<'a> {
             tls: Some(tls),
             port,
             name: address.authority_at(port),
+            round: true,
         })
     }
 }
@@ -123,8 +124,7 @@ pub(super) async fn reach(
         return asked.await;
     };
     let unwatched = AtomicBool::new(false);
-    let other = attempt(&other, tuning, &unwatched);
-    let mut other = pin!(async { other.await.map(|c| Connected { fell_back: true, ..c }) });
+    let mut other = pin!(attempt(&other, tuning, &unwatched));
     let head_start = async {
         if !at_once {
             sleep(CONNECT_HEAD_START).await;
@@ -186,12 +186,13 @@ async fn attempt(
         timeout_at(until, connect(route, &addresses, tuning.connect_within)).await.map_err(slow)??;
     connects.store(true, Ordering::Relaxed);
     let line = timeout_at(until, encrypt(route, stream)).await.map_err(slow)??;
-    let mut reached = Reached { at: None, addresses, host: route.address.host.clone(), tls: None };
+    let mut reached =
+        Reached { at: None, addresses, host: route.address.host.clone(), tls: None, round: route.round };
     reached.at = line.tcp().peer_addr().ok();
     reached.tls = line.seen();
     let mut socket = timeout_at(until, shake_hands(line, route)).await.map_err(slow)??;
     let opened = timeout_at(until, challenge(&mut socket, name)).await.map_err(slow)??;
-    Ok(Connected { socket, opened, reached, fell_back: false })
+    Ok(Connected { socket, opened, reached })
 }
 
 async fn look_up(route: &Route<'_>) -> Result<Vec<SocketAddr>, Failure> {

@@ -1,8 +1,9 @@
 //! Relay offers of a server, as the node gets them: the server lists its own relay without its address, because only who
 //! reached it knows one that works; here it is put in. Everything else in an offer is a stranger's: counted and capped.
 //!
-//! An offer with such a way is the server's own relay. When the server was reached by TLS (443, where nothing else gets
-//! out), the same port is a way to that relay too, whether the server listed it or not, and stands before other streams.
+//! An offer with such a way, or with the address that answered, is the server's own relay. When the server was reached by
+//! TLS, the same port is a way to that relay too, whether the server listed it or not, and stands before other streams; when
+//! that was the way round by 443, because nothing else got out, it stands before all others: UDP is not to be counted on.
 //!
 //! Which certificate a TLS way wants: the pin that the server named, else the one that the player gave or that this
 //! carrier has just seen. Without any: one for the name that was dialled, of an authority this computer trusts; but where
@@ -34,6 +35,8 @@ pub(super) struct Reached {
     pub(super) host: String,
     /// The certificate it showed, when it was reached by TLS.
     pub(super) tls: Option<Pin>,
+    /// By the way round, as nothing answered where it was asked for.
+    pub(super) round: bool,
 }
 
 impl Reached {
@@ -43,7 +46,7 @@ impl Reached {
         let fits = |text: &str, most: usize| text.len() <= most && !text.chars().any(char::is_control);
         offers.retain(|o| [&o.username, &o.password, &o.realm].iter().all(|t| fits(t, TEXT_BYTES)));
         for offer in &mut offers {
-            let own = offer.ways.iter().any(|way| way.addr().ip().is_unspecified());
+            let own = offer.ways.iter().any(|way| self.is_own(way.addr().ip()));
             let ways = std::mem::take(&mut offer.ways).into_iter().take(WAYS);
             let named = |way: &RelayWay| match way {
                 RelayWay::Tls { name, .. } => fits(name, NAME_BYTES),
@@ -66,9 +69,14 @@ impl Reached {
         offers
     }
 
+    /// Whether this is the server itself.
+    fn is_own(&self, ip: IpAddr) -> bool {
+        ip.is_unspecified() || self.at.iter().chain(&self.addresses).any(|at| at.ip() == ip)
+    }
+
     /// `None` for an address of no use.
     fn fill_way(&self, address: &ServerAddress, mut way: RelayWay) -> Option<RelayWay> {
-        let own = way.addr().ip().is_unspecified();
+        let own = self.is_own(way.addr().ip());
         if way.addr().port() == 0 {
             return None;
         }
@@ -103,7 +111,7 @@ impl Reached {
     /// The player's own pin holds for the port that it was given with; what was seen, for the port where it was seen.
     fn pin(&self, address: &ServerAddress, port: u16) -> Option<Pin> {
         let seen = self.tls.filter(|_| self.at.is_some_and(|at| at.port() == port));
-        address.pin.or(seen.filter(|_| !address.tls))
+        address.pin.or_else(|| seen.filter(|_| !address.tls))
     }
 
     fn add_the_way_here(&self, address: &ServerAddress, ways: &mut Vec<RelayWay>) {
@@ -117,7 +125,7 @@ impl Reached {
             }
         };
         let first_stream = ways.iter().position(|w| !matches!(w, RelayWay::Udp { .. }));
-        ways.insert(first_stream.unwrap_or(ways.len()), way);
+        ways.insert(if self.round { 0 } else { first_stream.unwrap_or(ways.len()) }, way);
     }
 }
 
@@ -139,6 +147,7 @@ mod tests {
             addresses: vec![at("[2001:db8::1]:8667"), at("203.0.113.9:8667")],
             host: host.into(),
             tls,
+            round: false,
         }
     }
 
@@ -183,7 +192,18 @@ mod tests {
         let filled = fill(&seen, "http://203.0.113.9", vec![udp.clone(), tcp.clone()]);
         assert_eq!(filled, [udp_there.clone(), here.clone(), tcp_there.clone()]);
         let listed = fill(&seen, "http://203.0.113.9", vec![udp, tcp, tls("0.0.0.0:443", "", Some(7))]);
-        assert_eq!(listed, [udp_there, here, tcp_there], "named by the server: once all the same");
+        assert_eq!(
+            listed,
+            [udp_there.clone(), here.clone(), tcp_there.clone()],
+            "named by the server: once all the same"
+        );
+        let round = Reached { round: true, ..seen.clone() };
+        let filled = fill(&round, "http://203.0.113.9", vec![udp_there.clone(), tcp_there.clone()]);
+        assert_eq!(
+            filled,
+            [here.clone(), udp_there, tcp_there],
+            "before all others when nothing else got out"
+        );
         let foreign = vec![RelayWay::Udp { addr: at("198.51.100.1:3478") }];
         assert_eq!(fill(&seen, "http://203.0.113.9", foreign.clone()), foreign, "not somebody else's relay");
     }

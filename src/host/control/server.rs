@@ -114,8 +114,8 @@ impl Line {
             }
         };
         match connected {
-            Ok(Connected { socket, opened, reached, fell_back }) => {
-                self.fell_back = fell_back;
+            Ok(Connected { socket, opened, reached }) => {
+                self.fell_back = reached.round;
                 if !self.out.send(opened).await {
                     return Next::Stop;
                 }

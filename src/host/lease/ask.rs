@@ -52,11 +52,8 @@ async fn exchange<T>(
 
 impl From<io::Error> for Why {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            // ICMP: nothing listens there.
-            io::ErrorKind::ConnectionRefused => Self::NotSpoken,
-            _ => Self::Failed(error),
-        }
+        // ICMP: nothing listens there.
+        if error.kind() == io::ErrorKind::ConnectionRefused { Self::NotSpoken } else { Self::Failed(error) }
     }
 }
 

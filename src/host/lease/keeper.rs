@@ -61,12 +61,51 @@ pub fn spawn(setup: LeaseSetup) -> JoinHandle<()> {
     })
 }
 
+/// One protocol.
+struct Try {
+    by: PortMapping,
+    /// When it was asked last, or will be.
+    asked: Instant,
+    /// It has answered in this round; what it came to before stands until then.
+    fresh: bool,
+    outcome: Option<Result<Grant, Why>>,
+}
+
+impl Try {
+    fn grant(&self) -> Option<&Grant> {
+        self.outcome.as_ref()?.as_ref().ok()
+    }
+
+    /// What it offers in this round.
+    fn lease(&self) -> Option<Lease> {
+        let grant = self.grant().filter(|grant| self.fresh && grant.is_good())?;
+        Some(Lease { external: grant.external, by: grant.by })
+    }
+
+    fn begin(&mut self, when: Instant, site: &Site, asking: &mut JoinSet<Answer>) {
+        (self.asked, self.fresh) = (when, false);
+        let (by, site, known) = (self.by, site.clone(), self.grant().cloned());
+        asking.spawn(async move {
+            sleep_until(when).await;
+            (by, ask(by, &site, known.as_ref()).await)
+        });
+    }
+
+    /// For people.
+    fn words(&self) -> Option<(PortMapping, String)> {
+        let words = match self.outcome.as_ref()? {
+            Ok(grant) => grant.words(),
+            Err(why) => why.to_string(),
+        };
+        Some((self.by, words))
+    }
+}
+
 struct Keeper {
     setup: LeaseSetup,
     news: Option<UdpSocket>,
     site: Option<Site>,
-    /// What each protocol came to the last time it was asked.
-    outcomes: [Option<Result<Grant, Why>>; 3],
+    tries: [Try; 3],
     /// What the engine knows.
     told: Option<Lease>,
     epoch: Option<Epoch>,
@@ -83,7 +122,7 @@ impl Keeper {
             setup,
             news: ask::news_socket(),
             site: None,
-            outcomes: [None, None, None],
+            tries: ALL.map(|by| Try { by, asked: started, fresh: false, outcome: None }),
             told: None,
             epoch: None,
             had: false,
@@ -114,7 +153,7 @@ impl Keeper {
     }
 
     fn grants(&self) -> impl Iterator<Item = &Grant> {
-        self.outcomes.iter().flatten().filter_map(|o| o.as_ref().ok())
+        self.tries.iter().filter_map(Try::grant)
     }
 
     fn half_life(&self) -> Duration {
@@ -152,8 +191,6 @@ impl Keeper {
         loop {
             let site = self.look().await;
             let Some(site) = site else {
-                self.outcomes = [None, None, None];
-                self.tell_lease(None).await;
                 let none = ALL.map(|by| (by, "there is no router to ask".to_owned())).to_vec();
                 let _ = self.setup.facts.send(HostFact::LeaseReport(none)).await;
                 return;
@@ -170,7 +207,7 @@ impl Keeper {
         let look = move || Site::find(&cards::ways(), local, nonce);
         let site = tokio::task::spawn_blocking(look).await.ok().flatten();
         if site != self.site {
-            self.outcomes = [None, None, None];
+            self.tries.iter_mut().for_each(|t| t.outcome = None);
             (self.epoch, self.had) = (None, false);
             self.site.clone_from(&site);
             self.tell_lease(None).await;
@@ -181,12 +218,7 @@ impl Keeper {
     /// One round at this router. False when this computer was moved meanwhile.
     async fn ask_all(&mut self, site: &Site) -> bool {
         let mut asking = JoinSet::new();
-        let mut asked = [Instant::now(); 3];
-        for at in 0..3 {
-            self.ask_one(at, site, asked[at], &mut asking);
-        }
-        // Who has answered in this round; what the others came to before stands until then.
-        let mut fresh = [false; 3];
+        self.tries.iter_mut().for_each(|t| t.begin(Instant::now(), site, &mut asking));
         loop {
             let answer = tokio::select! {
                 answer = asking.join_next() => answer,
@@ -195,9 +227,8 @@ impl Keeper {
                         return false;
                     }
                     // The answers so far may be from before whatever made them ask; the others are being asked still.
-                    for at in (0..3).filter(|at| std::mem::take(&mut fresh[*at])) {
-                        asked[at] = Instant::now().max(asked[at] + PAUSE);
-                        self.ask_one(at, site, asked[at], &mut asking);
+                    for answered in self.tries.iter_mut().filter(|t| t.fresh) {
+                        answered.begin(Instant::now().max(answered.asked + PAUSE), site, &mut asking);
                     }
                     continue;
                 }
@@ -206,59 +237,40 @@ impl Keeper {
             // A task that panicked is a mistake of ours; the others go on.
             let Ok((by, outcome)) = answer else { continue };
             tracing::debug!(by = by.word(), ?outcome, "the router was asked for a port");
-            let at = place(by);
-            fresh[at] = true;
-            self.take(at, outcome).await;
-            self.choose(fresh).await;
+            self.take(by, outcome).await;
+            self.choose(false).await;
         }
-        self.choose([true; 3]).await;
+        self.choose(true).await;
         true
     }
 
-    fn ask_one(&self, at: usize, site: &Site, when: Instant, asking: &mut JoinSet<Answer>) {
-        let known = self.outcomes[at].as_ref().and_then(|o| o.as_ref().ok()).cloned();
-        let (by, site) = (ALL[at], site.clone());
-        asking.spawn(async move {
-            sleep_until(when).await;
-            (by, ask(by, &site, known.as_ref()).await)
-        });
-    }
-
-    async fn take(&mut self, at: usize, outcome: Result<Grant, Why>) {
+    async fn take(&mut self, by: PortMapping, outcome: Result<Grant, Why>) {
         if let Ok(Some(value)) = outcome.as_ref().map(|grant| grant.epoch) {
             let epoch = Epoch::new(value, self.started.elapsed());
             if self.epoch.replace(epoch).is_some_and(|before| before.ended_before(&epoch)) {
                 tracing::info!("the router restarted since it was last asked");
             }
         }
-        self.outcomes[at] = Some(outcome);
-        let report = ALL.into_iter().zip(&self.outcomes).filter_map(|(by, outcome)| {
-            let words = match outcome.as_ref()? {
-                Ok(grant) => grant.words(),
-                Err(why) => why.to_string(),
-            };
-            Some((by, words))
-        });
-        let report = report.collect();
+        if let Some(tried) = self.tries.iter_mut().find(|t| t.by == by) {
+            (tried.outcome, tried.fresh) = (Some(outcome), true);
+        }
+        let report = self.tries.iter().filter_map(Try::words).collect();
         let _ = self.setup.facts.send(HostFact::LeaseReport(report)).await;
     }
 
-    /// Tells the engine which port to use, when `fresh` ones have answered in this round: the one it knows as long as that
-    /// may still hold, else the first good one.
-    async fn choose(&mut self, fresh: [bool; 3]) {
-        let lease_of = |at: usize| {
-            let grant = self.outcomes.get(at)?.as_ref()?.as_ref().ok()?;
-            (fresh[at] && grant.is_good()).then_some(Lease { external: grant.external, by: grant.by })
-        };
-        let first = (0..3).find_map(lease_of);
-        let chosen = match self.told {
-            None => first,
-            Some(told) if fresh[place(told.by)] => lease_of(place(told.by)).or(first),
+    /// Tells the engine which port to use: the one it knows as long as that may still hold, else the first good one of
+    /// this round, which is at its `end` or not.
+    async fn choose(&mut self, end: bool) {
+        let first = self.tries.iter().find_map(Try::lease);
+        let known = self.told.and_then(|told| self.tries.iter().find(|t| t.by == told.by));
+        let chosen = match (self.told, known) {
+            (Some(_), Some(known)) if known.fresh => known.lease().or(first),
             // The other may take seconds to say nothing. Another outside address says enough; else it is no news.
-            Some(told) => first.filter(|l| l.external.ip() != told.external.ip()).or(Some(told)),
+            (Some(told), _) if !end => first.filter(|l| l.external.ip() != told.external.ip()).or(self.told),
+            _ => first,
         };
         // With answers outstanding, none so far is no reason to give up what was told.
-        if chosen.is_some() || fresh == [true; 3] {
+        if chosen.is_some() || end {
             self.tell_lease(chosen).await;
         }
     }
@@ -284,8 +296,4 @@ impl Keeper {
         }
         while giving.join_next().await.is_some() {}
     }
-}
-
-fn place(by: PortMapping) -> usize {
-    ALL.iter().position(|p| *p == by).expect("ALL names every protocol")
 }

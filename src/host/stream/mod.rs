@@ -349,10 +349,15 @@ fn broke(error: &io::Error) -> String {
 }
 
 async fn connect(addr: SocketAddr) -> Result<TcpStream, String> {
-    let stream = dial(&[addr], WITHIN).await.map_err(|e| match e.kind() {
-        io::ErrorKind::ConnectionRefused => format!("nothing listens at {addr}"),
-        io::ErrorKind::TimedOut => format!("{addr} does not answer"),
-        _ => format!("no connection to {addr}: {e}"),
+    let stream = dial(&[addr], WITHIN).await.map_err(|e| {
+        let kind = e.kind();
+        if kind == io::ErrorKind::ConnectionRefused {
+            format!("nothing listens at {addr}")
+        } else if kind == io::ErrorKind::TimedOut {
+            format!("{addr} does not answer")
+        } else {
+            format!("no connection to {addr}: {e}")
+        }
     })?;
     #[cfg(target_os = "linux")]
     if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT.into()) {

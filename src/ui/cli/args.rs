@@ -125,7 +125,7 @@ pub struct RunArgs {
     /// How the game's packets get in and out: `lan` makes a network device
     #[arg(long, value_name = "MODE", value_parser = ["auto", "lan", "proxy"], hide_possible_values = true)]
     pub mode: Option<String>,
-    /// How the peers find each other: auto, file:DIR or server:URL; repeatable
+    /// How the peers find each other: auto, direct, file:DIR or server:URL; repeatable
     #[arg(long, value_name = "WHERE")]
     pub control: Vec<String>,
     /// Address and UDP port of the tunnel; repeatable
@@ -140,6 +140,9 @@ pub struct RunArgs {
     /// Name of the network device
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
+    /// Pass packets on for two others that find no direct way: true or false; default: only the host does
+    #[arg(long, value_name = "YES")]
+    pub friend_relay: Option<String>,
     /// Let all ports in between peers, not only the game's
     #[arg(long)]
     pub open: bool,

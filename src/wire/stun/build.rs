@@ -287,6 +287,16 @@ impl<'a> Builder<'a> {
     }
 }
 
+/// Signs a message that was written by hand, for tests of attributes that the builder does not know.
+#[cfg(test)]
+pub(crate) fn sign_by_hand(message: &mut Vec<u8>, key: &Key) {
+    let mac = integrity(key.bytes(), message).unwrap();
+    let signature: [u8; INTEGRITY] = mac.finalize().into_bytes().into();
+    let at = message.len();
+    message.resize(at + ATTRIBUTE + INTEGRITY, 0);
+    append(message, at, kind::MESSAGE_INTEGRITY, &signature).unwrap();
+}
+
 /// Writes an attribute (a multiple of four long) at `at`, and the message's new length; where it ends.
 fn append(room: &mut [u8], at: usize, kind: u16, value: &[u8]) -> Result<usize, Unwritable> {
     let end = at + ATTRIBUTE + value.len();

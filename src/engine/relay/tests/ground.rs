@@ -316,20 +316,7 @@ impl Ground {
 
 /// Appends MESSAGE-INTEGRITY, for messages that the builder cannot write.
 pub(super) fn sign(bytes: &mut Vec<u8>, username: &str, password: &str) {
-    use hmac::{Hmac, Mac};
-    let key = md5_key(username, password);
-    let length = u16::try_from(bytes.len() + 24 - 20).unwrap();
-    bytes[2..4].copy_from_slice(&length.to_be_bytes());
-    let mut mac = Hmac::<sha1::Sha1>::new_from_slice(&key).unwrap();
-    mac.update(bytes);
-    bytes.extend_from_slice(&[0x00, 0x08, 0, 20]);
-    bytes.extend_from_slice(&mac.finalize().into_bytes());
-}
-
-fn md5_key(username: &str, password: &str) -> [u8; 16] {
-    use stun_rs::{Algorithm, AlgorithmId, HMACKey};
-    let key = HMACKey::new_long_term(username, REALM, password, Algorithm::from(AlgorithmId::MD5)).unwrap();
-    key.as_bytes().try_into().unwrap()
+    crate::wire::stun::sign_by_hand(bytes, &Key::long_term(username, REALM, password));
 }
 
 fn unknown_attributes(message: &[u8]) -> Vec<u16> {

@@ -149,6 +149,17 @@ fn the_server_itself_and_its_network_are_no_peers() {
 }
 
 #[test]
+fn what_claims_the_servers_address_and_comes_by_a_socket_is_no_client() {
+    let mut g = Ground::new(config());
+    let (_, b) = (g.allocate(&ANA).unwrap(), g.allocate(&BOB).unwrap());
+    g.bind(&ANA, 0x4001, b);
+    g.ears.clients.clear();
+    g.hear_peer(g.port(&ANA), b, b"bob's address, but not bob");
+    assert!(g.ears.clients.is_empty());
+    assert_eq!(g.number("relay_dropped_foreign_total"), 1);
+}
+
+#[test]
 fn private_peers_are_allowed_where_a_test_says_so() {
     let mut g = Ground::new(Config { allow_private_peers: true, ..config() });
     g.allocate(&ANA).unwrap();
