@@ -8,8 +8,8 @@ use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::{Candidate, CandidateKind, Endpoint};
 use crate::model::dice::Seed;
-use crate::model::nat::{Mapping, NatFacts, PortMapping};
-use crate::model::status::{Event, NatStatus};
+use crate::model::nat::{Mapping, NatFacts, PortMapping, PortRule};
+use crate::model::status::{Event, NatStatus, PortMappingStatus, SeenStatus};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::wire::stun::{Builder, Class, Message, Method, Transaction};
 use std::net::{IpAddr, SocketAddr};
@@ -28,7 +28,7 @@ pub(super) struct Nat {
     lease_report: Vec<(PortMapping, String)>,
     /// Outside addresses by which peers see this node's socket, the newest last.
     seen: Vec<SocketAddr>,
-    said: Option<NatStatus>,
+    said: Option<Event>,
 }
 
 impl Nat {
@@ -87,12 +87,41 @@ impl Nat {
 
     pub(super) fn status(&self) -> NatStatus {
         let facts = self.v4();
+        let asked = |(by, said): &(PortMapping, String)| PortMappingStatus {
+            by: by.word().to_owned(),
+            said: said.clone(),
+        };
         NatStatus {
             r#type: facts.word().to_owned(),
             mapping: mapping_words(facts.mapping).to_owned(),
             filtering: filtering_words(facts).to_owned(),
             public: facts.public.or_else(|| self.probe.facts(true).public),
             port_mapping: self.lease.map_or("none", |l| l.by.word()).to_owned(),
+            public_v6: self.probe.facts(true).public,
+            ports: port_words(facts.ports).to_owned(),
+            udp: facts.udp.or(self.probe.facts(true).udp),
+            hairpin: facts.hairpin,
+            lifetime: facts.lifetime.map(|t| t.as_secs()),
+            mapped: self.lease.map(|l| l.external),
+            asked: self.lease_report.iter().map(asked).collect(),
+            seen: self.evidence(),
+        }
+    }
+
+    fn evidence(&self) -> Vec<SeenStatus> {
+        let seen = [false, true].into_iter().flat_map(|v6| self.probe.seen(v6));
+        seen.map(|(server, address)| SeenStatus { server, address }).collect()
+    }
+
+    /// The first five fields of the status, as they are told when they change.
+    fn event(&self) -> Event {
+        let status = self.status();
+        Event::Nat {
+            r#type: status.r#type,
+            mapping: status.mapping,
+            filtering: status.filtering,
+            public: status.public,
+            port_mapping: status.port_mapping,
         }
     }
 
@@ -130,6 +159,15 @@ const fn mapping_words(mapping: Mapping) -> &'static str {
         Mapping::AddressDependent => "address-dependent",
         Mapping::AddressAndPortDependent => "address-and-port-dependent",
         Mapping::Dependent => "dependent",
+    }
+}
+
+const fn port_words(rule: PortRule) -> &'static str {
+    match rule {
+        PortRule::Unknown => "unknown",
+        PortRule::Preserved => "preserved",
+        PortRule::Sequential(_) => "sequential",
+        PortRule::Random => "random",
     }
 }
 
@@ -210,18 +248,11 @@ impl<S: Session> Node<S> {
     }
 
     pub(super) fn say_nat(&mut self) {
-        let status = self.nat.status();
-        if self.nat.said.as_ref() == Some(&status) {
-            return;
+        let event = self.nat.event();
+        if self.nat.said.as_ref() != Some(&event) {
+            self.nat.said = Some(event.clone());
+            self.event(event);
         }
-        self.nat.said = Some(status.clone());
-        self.event(Event::Nat {
-            r#type: status.r#type,
-            mapping: status.mapping,
-            filtering: status.filtering,
-            public: status.public,
-            port_mapping: status.port_mapping,
-        });
     }
 
     /// This computer's network changed, or it slept: every proof is in doubt, here and at the relays.
