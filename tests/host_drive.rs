@@ -11,10 +11,12 @@ use lanrage::engine::sink::Delivery;
 use lanrage::host::drive::Outside;
 use lanrage::model::command::Command;
 use lanrage::model::id::CardId;
+use lanrage::model::relay::{RelayOffer, RelayWay};
 use lanrage::model::status::Event;
 use lanrage::wire::invite::Invite;
 use lanrage::wire::packet::PacketView;
-use std::net::SocketAddr;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 use support::{Fault, Peer, Table, announcement, until};
 
@@ -101,6 +103,38 @@ fn without_a_control_plane_guests_meet_by_the_hosts_invite_and_go_on_without_him
         d.wait(|e| matches!(e, Event::Path { .. })).expect("the newcomer reaches both");
     }
     assert!(d.leave().is_none() && c.leave().is_none() && b.leave().is_none());
+}
+
+#[test]
+fn a_relay_by_tcp_is_connected_asked_and_connected_again_when_it_hangs_up() {
+    let relay = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut table = Table::new();
+    table.relays = vec![RelayOffer {
+        ways: vec![RelayWay::Tcp { addr: relay.local_addr().unwrap() }],
+        username: "u".into(),
+        password: "p".into(),
+        realm: String::new(),
+        expires: None,
+    }];
+    let began = Instant::now();
+    let mut a = table.host("alice");
+    let connected = || {
+        let (mut stream, _) = relay.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut header = [0; 20];
+        stream.read_exact(&mut header).unwrap();
+        assert_eq!(header[..2], [0, 3], "an Allocate request (RFC 8656)");
+        stream
+    };
+    let first = connected();
+    assert!(began.elapsed() < Duration::from_secs(1), "asked as soon as it is up: {:?}", began.elapsed());
+    let counters = a.status().counters;
+    assert_eq!(counters.get("stream.up"), Some(&1), "{counters:#?}");
+    drop(first);
+    let began = Instant::now();
+    let _second = connected();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(a.leave().is_none());
 }
 
 #[test]

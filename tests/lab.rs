@@ -19,6 +19,8 @@ mod evening;
 mod ground;
 #[path = "lab/minecraft.rs"]
 mod minecraft;
+#[path = "lab/no_server.rs"]
+mod no_server;
 #[path = "lab/party.rs"]
 mod party;
 #[path = "lab/real_games.rs"]

@@ -197,11 +197,12 @@ impl Asker {
     async fn lease(&mut self, patience: Duration) -> Option<Option<Lease>> {
         let next = async {
             loop {
-                match self.facts.recv().await.expect("the task lives") {
-                    HostFact::Leased(lease) => return lease,
-                    HostFact::LeaseReport(report) => self.report = report,
-                    other => panic!("{other:?}"),
+                let fact = self.facts.recv().await.expect("the task lives");
+                if let HostFact::Leased(lease) = fact {
+                    return lease;
                 }
+                let HostFact::LeaseReport(report) = fact else { panic!("{fact:?}") };
+                self.report = report;
             }
         };
         tokio::time::timeout(patience, next).await.ok()
@@ -352,7 +353,12 @@ fn a_router_that_restarts_with_another_address_is_noticed_by_its_own_word() {
             nft("flush table inet upnp");
         });
         asker.again.notify_one();
-        assert_eq!(asker.lease(Duration::from_secs(6)).await, Some(None), "nobody answers: the port is gone");
+        let mut news = asker.lease(Duration::from_secs(6)).await;
+        if news.flatten().is_some_and(|lease| lease.external == addr("11.0.1.2:41641")) {
+            // The same port by another protocol, whose answer was under way.
+            news = asker.lease(Duration::from_secs(6)).await;
+        }
+        assert_eq!(news, Some(None), "nobody answers: the port is gone");
         router.speak("yes", "yes");
         asker.again.notify_one();
         let lease = asker.lease(Duration::from_secs(3)).await.flatten().expect("the third one");

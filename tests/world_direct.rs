@@ -15,8 +15,11 @@ mod world_support;
 use lanrage::engine::counters::{Count, DropReason};
 use lanrage::model::status::{Event, PathKind};
 use lanrage::sim::fault::Step;
+use lanrage::sim::nat::Kind;
+use lanrage::sim::plan::Site;
 use lanrage::sim::world::World;
 use std::time::Duration;
+use world_support::nat::*;
 use world_support::*;
 
 fn count(world: &World, pc: usize, what: Count) -> u64 {
@@ -235,4 +238,85 @@ fn a_host_that_goes_takes_the_way_through_it_along_and_says_so() {
     world.apply(Step::Mend(1, 2));
     world.run_for(seconds(35));
     all_joined(&world, &[1, 2]);
+}
+
+#[test]
+fn when_the_server_is_away_newcomers_come_directly_and_everybody_is_told_so() {
+    let mut world = party(&[0, 1, 2]);
+    world.party.guide = Some(0);
+    world.apply(Step::Start(0));
+    world.apply(Step::Start(1));
+    world.run_for(seconds(3));
+    all_joined(&world, &[0, 1]);
+    let before = world.now.0;
+    meanwhile(&mut world, &[Step::PlaneDown(0)]);
+    world.run_for(seconds(5));
+    let says = |pc| {
+        told(&world, pc, before).iter().any(|e| match e {
+            Event::Warning(t) => {
+                t.code == "control_unreachable" && t.message.contains("invite from any player")
+            }
+            _ => false,
+        })
+    };
+    assert!(says(0) && says(1));
+    world.apply(Step::Start(2));
+    world.run_for(seconds(4));
+    all_joined(&world, &[0, 1, 2]);
+    // And the server, back again, changes nothing.
+    world.apply(Step::PlaneUp(0));
+    world.run_for(seconds(60));
+    all_joined(&world, &[0, 1, 2]);
+    must_hold(&world);
+}
+
+#[test]
+fn who_was_carried_to_another_network_is_found_again_through_the_others() {
+    let mut world = serverless(&[0, 1, 2]);
+    start(&mut world);
+    world.run_for(seconds(2));
+    all_joined(&world, &[0, 1, 2]);
+    // Guest 1 moves and its new record reaches the host alone at first: nothing passes between the guests.
+    meanwhile(&mut world, &[Step::Cut(1, 2), Step::Roam(1, card(5, 77))]);
+    world.run_for(seconds(20));
+    world.apply(Step::Mend(1, 2));
+    world.run_for(seconds(75));
+    all_joined(&world, &[0, 1, 2]);
+    let path = sees(&world, 2, 1).and_then(|p| p.path).unwrap();
+    assert_eq!((path.kind, path.remote.ip()), (PathKind::Direct, address(5, 77)));
+    must_hold(&world);
+}
+
+/// A host that strangers reach, and two guests behind routers of their own; no server anywhere. How the guests reach each
+/// other at first, and how in the end.
+fn behind_routers(kinds: [Kind; 3]) -> [(PathKind, PathKind); 2] {
+    let mut world = nat_serverless(&kinds.map(Site::new), &[0, 1, 2]);
+    world.chaos.fair = false;
+    for pc in 0..3 {
+        world.apply(Step::Start(pc));
+        world.run_for(seconds(2));
+    }
+    let kind = |world: &World, a, b| sees(world, a, b).and_then(|p| p.path).map(|p| p.kind).unwrap();
+    assert_eq!((kind(&world, 0, 1), kind(&world, 0, 2)), (PathKind::Direct, PathKind::Direct), "{kinds:?}");
+    let first = (kind(&world, 1, 2), kind(&world, 2, 1));
+    world.run_for(seconds(20));
+    let last = (kind(&world, 1, 2), kind(&world, 2, 1));
+    must_hold(&world);
+    [first, last]
+}
+
+#[test]
+fn guests_behind_routers_learn_their_own_addresses_from_the_host_and_punch_to_each_other() {
+    let direct = (PathKind::Direct, PathKind::Direct);
+    for guest in [Kind::FullCone, Kind::RestrictedCone, Kind::PortRestricted] {
+        for other in [Kind::FullCone, Kind::PortRestricted] {
+            assert_eq!(behind_routers([Kind::Open, guest, other])[1], direct, "{guest:?} with {other:?}");
+        }
+    }
+}
+
+#[test]
+fn guests_that_cannot_punch_play_through_the_host_at_once() {
+    let relay = (PathKind::Relay, PathKind::Relay);
+    assert_eq!(behind_routers([Kind::Open, Kind::Symmetric, Kind::Symmetric]), [relay; 2]);
 }

@@ -40,6 +40,8 @@ use tasks::Keeper;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+/// Open files of a node: extra sockets for several peers behind hard NATs, and everything else.
+const FILES: u16 = 4096;
 /// The last write to a slow disk may take this long before the program ends without it.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
@@ -51,6 +53,7 @@ const LAST_GOODBYE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Everything about the wishes, the files and the ports that people can change.
 pub fn start(config: RunConfig) -> Result<Running, Trouble> {
+    threads::allow_files(FILES);
     let slow = threads::slow_runtime()?;
     let runtime = slow.handle().clone();
     let _inside = runtime.enter();

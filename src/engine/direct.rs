@@ -28,7 +28,7 @@ pub struct DirectSetup {
 #[must_use]
 pub fn invite_addresses(own: &[Candidate], others: &[Candidate]) -> Vec<SocketAddr> {
     let mut named = Vec::new();
-    let mut take = |list: &[Candidate], sorts: &[Sort]| {
+    let take = |named: &mut Vec<SocketAddr>, list: &[Candidate], sorts: &[Sort]| {
         for sort in sorts {
             let fits = list.iter().filter(|c| sort_of(c) == Some(*sort)).take(OF_A_SORT);
             for candidate in fits {
@@ -38,8 +38,12 @@ pub fn invite_addresses(own: &[Candidate], others: &[Candidate]) -> Vec<SocketAd
             }
         }
     };
-    take(own, &[Sort::Opened, Sort::Public, Sort::Home]);
-    take(others, &[Sort::Opened, Sort::Public]);
+    take(&mut named, own, &[Sort::Opened, Sort::Public, Sort::Home]);
+    // Nearly every home network with IPv6 has IPv4 too, which makes for a shorter invite.
+    if named.is_empty() {
+        take(&mut named, own, &[Sort::HomeV6]);
+    }
+    take(&mut named, others, &[Sort::Opened, Sort::Public]);
     named
 }
 
@@ -52,6 +56,8 @@ enum Sort {
     Public,
     /// Good in the same network.
     Home,
+    /// The same for IPv6 (RFC 4193).
+    HomeV6,
 }
 
 fn sort_of(candidate: &Candidate) -> Option<Sort> {
@@ -61,8 +67,7 @@ fn sort_of(candidate: &Candidate) -> Option<Sort> {
             IpAddr::V4(a) if is_public_v4(a) => Some(Sort::Public),
             IpAddr::V6(a) if is_public_v6(a) => Some(Sort::Public),
             IpAddr::V4(_) => Some(Sort::Home),
-            // Every home network with IPv6 has IPv4 too; the room is better used.
-            IpAddr::V6(a) => (a.is_loopback()).then_some(Sort::Home),
+            IpAddr::V6(_) => Some(Sort::HomeV6),
         },
         // A relay's address is worth nothing without the relay, and a prediction is for one attempt.
         CandidateKind::Relay | CandidateKind::Predicted => None,
@@ -134,6 +139,13 @@ mod tests {
                 "198.51.100.7:4000"
             ]
         );
+    }
+
+    #[test]
+    fn where_there_is_nothing_else_a_local_ipv6_address_will_do() {
+        let only = [c("[fd00::5]:4000", CandidateKind::Host)];
+        assert_eq!(invite_addresses(&only, &[]), ["[fd00::5]:4000".parse().unwrap()]);
+        assert_eq!(invite_addresses(&[], &[]), []);
     }
 
     #[test]

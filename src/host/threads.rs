@@ -44,13 +44,25 @@ pub fn slow_runtime() -> Result<Runtime, Trouble> {
 /// Lets this process open as many files as the system allows at all. The usual limit of 1024 is an old habit for programs that
 /// use `select`; at a server a few strangers could use it up.
 #[cfg(unix)]
-#[expect(unsafe_code, reason = "the standard library has no call for the limits of a process")]
 pub fn allow_many_files() {
+    raise_files(libc::RLIM_INFINITY);
+}
+
+/// Lets this process open this many files, where the system allows it. Not more: the games that lanrage starts inherit the
+/// limit, and some old programs close every file that they could have.
+#[cfg(unix)]
+pub fn allow_files(wanted: u16) {
+    raise_files(wanted.into());
+}
+
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "the standard library has no call for the limits of a process")]
+fn raise_files(wanted: libc::rlim_t) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls get a pointer to a whole `rlimit` that outlives them.
     let raised = unsafe {
         libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
-            limit.rlim_cur = limit.rlim_max;
+            limit.rlim_cur = limit.rlim_max.min(wanted.max(limit.rlim_cur));
             libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
         }
     };
@@ -62,6 +74,10 @@ pub fn allow_many_files() {
 /// Other systems have no such limit that matters here.
 #[cfg(not(unix))]
 pub const fn allow_many_files() {}
+
+/// Other systems have no such limit that matters here.
+#[cfg(not(unix))]
+pub const fn allow_files(_: u16) {}
 
 /// What a panic said, for people.
 #[must_use]
@@ -84,6 +100,21 @@ fn no_thread(name: &str, error: &std::io::Error) -> Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn the_limit_of_files_is_raised_as_far_as_wanted_and_never_lowered() {
+        let soft = || {
+            let text = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+            let line = text.lines().find(|l| l.starts_with("Max open files")).map(str::to_owned);
+            line.and_then(|l| l.split_whitespace().nth(3)?.parse::<u64>().ok())
+        };
+        let before = soft();
+        allow_files(1);
+        assert_eq!(soft(), before);
+        allow_files(2048);
+        assert!(soft() >= before.map(|n| n.min(2048)));
+    }
 
     #[test]
     fn threads_carry_their_name_and_panics_their_text() {

@@ -12,6 +12,7 @@ use lanrage::model::addr::{Card, Net, Subnet};
 use lanrage::model::command::Command;
 use lanrage::model::id::{CardId, LinkId};
 use lanrage::model::key::{NodeKeys, NodeSecret, PartySecret};
+use lanrage::model::relay::RelayOffer;
 use lanrage::model::status::{Event, Mode, NatStatus, Status, Trouble};
 use lanrage::rules::ruleset::Ruleset;
 use lanrage::rules::{compile, shipped};
@@ -132,12 +133,19 @@ pub(crate) struct Table {
     folder: tempfile::TempDir,
     host: NodeSecret,
     slow: Runtime,
+    /// What everybody's player named with `--relay`.
+    pub(crate) relays: Vec<RelayOffer>,
 }
 
 impl Table {
     pub(crate) fn new() -> Self {
         let host = NodeSecret(entropy::seed().unwrap().0);
-        Self { folder: tempfile::tempdir().unwrap(), host, slow: threads::slow_runtime().unwrap() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            host,
+            slow: threads::slow_runtime().unwrap(),
+            relays: Vec::new(),
+        }
     }
 
     pub(crate) fn host(&self, name: &str) -> Peer {
@@ -239,7 +247,7 @@ impl Peer {
             invite: invite.to_text(),
             open: false,
             direct: direct.unwrap_or_default(),
-            relays: Vec::new(),
+            relays: table.relays.clone(),
             knobs: Knobs::default(),
         };
         let (mut doors, mut out) = drive::doors(first_status(&setup, me), invite.to_text());

@@ -9,6 +9,18 @@ use std::time::Duration;
 /// A party in these networks: the n-th computer is in `sites[homes[n]]`. Fifteen milliseconds from each home to the internet,
 /// as in the lab. Nobody has started yet.
 pub fn nat_party(sites: &[Site], homes: &[usize], relays: u8) -> World {
+    nat_party_with(sites, homes, relays, true)
+}
+
+/// The same with no server of any kind: who starts follows the invite of `world.party.guide`.
+#[allow(dead_code, reason = "not every story needs it")]
+pub fn nat_serverless(sites: &[Site], homes: &[usize]) -> World {
+    let mut world = nat_party_with(sites, homes, 0, false);
+    world.party.guide = Some(0);
+    world
+}
+
+fn nat_party_with(sites: &[Site], homes: &[usize], relays: u8, server: bool) -> World {
     let seed = Seed::from_u64(homes.iter().fold(9, |acc, h| acc * 31 + *h as u64));
     let lan = Weather { delay: Duration::from_micros(400), ..Weather::default() };
     let wan =
@@ -32,7 +44,8 @@ pub fn nat_party(sites: &[Site], homes: &[usize], relays: u8) -> World {
         knobs: Knobs::default(),
     };
     let plane = Plane::server("server:http://sim", Duration::from_millis(20), LobbyKnobs::default(), seed);
-    let mut world = World::new(net, pcs.collect(), vec![plane], facts, seed, false);
+    let planes = if server { vec![plane] } else { Vec::new() };
+    let mut world = World::new(net, pcs.collect(), planes, facts, seed, false);
     (0..relays).for_each(|n| world.add_server(Server::new(n, seed)));
     world.chaos.fair = true;
     world

@@ -2,8 +2,8 @@
 //! opened; and what follows when a network shakes.
 
 use super::Node;
-use crate::engine::nat::{Probe, ProbeEvent};
 use crate::engine::effect::{Effect, Lease};
+use crate::engine::nat::{Probe, ProbeEvent};
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::{Candidate, CandidateKind, Endpoint};

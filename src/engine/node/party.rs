@@ -16,6 +16,9 @@ use crate::model::status::{Event, Trouble};
 use crate::model::time::Now;
 use std::net::{IpAddr, SocketAddr};
 
+/// News of oneself wait this long before they go to the others: they mostly come several at a time.
+const GREET_AFTER: std::time::Duration = std::time::Duration::from_millis(2);
+
 impl<S: Session> Node<S> {
     /// A record came; what it meant, if it was taken. `live` when a control plane or a peer says it now: then people are
     /// shown whose it is. Else (a knock, which may be a recording) a handshake has to prove it first.
@@ -263,7 +266,7 @@ impl<S: Session> Node<S> {
         self.me.envelope = Some(envelope);
         for peer in self.peers.list.iter_mut().filter(|p| p.outbound.up) {
             peer.outbound.greeted = false;
-            self.todo.greet = Some(now.mono);
+            self.todo.greet = Some(now.mono + GREET_AFTER);
         }
     }
 

@@ -95,6 +95,8 @@ impl<S: Session> Node<S> {
         let others = self.links.iter().enumerate().any(|(n, (link, _))| n != at && link.is_online());
         let goes_on = if others {
             "the other control planes still work"
+        } else if self.meeting.is_on() {
+            "the party goes on, and new players still find it by an invite from any player who is there"
         } else {
             "the party goes on with the players already known; new ones cannot find it until this works again"
         };

@@ -47,8 +47,10 @@ impl<S: Session> Node<S> {
         let facts = Facts { mine: &mine, theirs: &theirs, wanted_since };
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         let direct = peer.agent.kind().is_some_and(|kind| kind != PathKind::Relay);
-        if direct || !peer.outbound.up {
+        if direct {
             // Also when the other end found the way: what is not in use is closed.
+            peer.punch.succeeded(now.mono);
+        } else if !peer.outbound.up {
             peer.punch.stop();
         } else if peer.punch.consider(facts, now.mono) {
             let id = peer.id;

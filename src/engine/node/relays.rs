@@ -105,6 +105,8 @@ pub(super) struct Relays {
     parting: Vec<(Endpoint, Vec<u8>)>,
     /// The set of allocations changed.
     changed: bool,
+    /// There are other offers.
+    news: bool,
     /// Clients may have something to say.
     talks: bool,
     waiting: Vec<RelayOffer>,
@@ -122,6 +124,7 @@ impl Relays {
             effects: VecDeque::new(),
             parting: Vec::new(),
             changed: false,
+            news: false,
             talks: false,
             waiting: own,
         }
@@ -144,6 +147,7 @@ impl Relays {
                 self.servers.push(Server { offer, since: now, wide, aside: false });
             }
         }
+        self.news = true;
         self.open_lines(now);
     }
 
@@ -223,6 +227,8 @@ impl Relays {
         for line in self.lines.iter_mut().filter(|l| l.turn.endpoint() == from) {
             match line.turn.handle(bytes, now) {
                 TurnIn::Data { peer, body } => {
+                    // A port that has no channel yet may want one now.
+                    self.talks |= bytes.first().is_some_and(|b| b & 0xc0 == 0) && line.turn.has_transmit();
                     return RelayIn::Data { route: Route::Relayed { relay: line.slot, to: peer }, body };
                 }
                 TurnIn::Taken => {
@@ -389,7 +395,10 @@ impl Relays {
         if !self.waiting.is_empty() || !self.effects.is_empty() || self.changed || self.talks {
             return Some(Deadline::new(Mono::ZERO, "relays"));
         }
-        let wide = self.servers.iter().filter(|s| !s.wide && self.has_streams(s) && !s.aside && !is_served(s, &self.lines));
+        let wide = self
+            .servers
+            .iter()
+            .filter(|s| !s.wide && self.has_streams(s) && !s.aside && !is_served(s, &self.lines));
         let first = wide.map(|s| Deadline::new(s.since + UDP_FIRST, "relay by TCP")).min();
         self.lines.iter().fold(first, |first, line| {
             let live = !matches!(line.stream, Some((_, false)));
@@ -402,7 +411,6 @@ impl Relays {
     fn has_streams(&self, server: &Server) -> bool {
         server.offer.ways.iter().any(|w| !matches!(w, RelayWay::Udp { .. }))
     }
-
 
     /// What the clients want to say to their relays.
     fn transmit(&mut self, wan: &mut impl WanSink) {
@@ -546,7 +554,6 @@ impl<S: Session> Node<S> {
     /// A control plane offers relays.
     pub(super) fn relays_offered(&mut self, offers: Vec<RelayOffer>, now: Now) {
         self.relays.offered(offers, now.mono);
-        self.nat.set_servers(&self.relays.stun_servers(), now.mono);
         self.relays_settle(now);
     }
 
@@ -570,6 +577,9 @@ impl<S: Session> Node<S> {
 
     /// What follows from news about relays and the router.
     pub(super) fn relays_settle(&mut self, now: Now) {
+        if std::mem::take(&mut self.relays.news) {
+            self.nat.set_servers(&self.relays.stun_servers(), now.mono);
+        }
         while let Some(effect) = self.relays.poll_effect() {
             self.effects.push_back(effect);
         }

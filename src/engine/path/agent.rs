@@ -414,6 +414,12 @@ impl Agent {
         if let Some(pair) = self.pairs.get_mut(Some(route)).filter(|p| p.proven.is_some()) {
             pair.next = now + keepalive;
         }
+        if self.pairs.get(Some(route)).is_some_and(|p| p.kind == PathKind::Relay) {
+            // Something works again: so may what was given up while nothing did.
+            for pair in self.pairs.iter_mut().filter(|p| p.rests() && p.kind != PathKind::Relay) {
+                pair.doubt(now);
+            }
+        }
     }
 
     /// Proven ways beyond those that are worth being kept alive are not pinged any more.

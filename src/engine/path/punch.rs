@@ -13,7 +13,7 @@
 //! proves itself and becomes a way to be asked like any other. Three attempts, each of at most 2,048 probes; then nothing until
 //! a network changes. Inputs: the two ends' facts, messages, answers of servers; outputs: `poll`.
 
-use super::plan::{Strategy, plan};
+use super::plan::{Strategy, may_be_enough, plan};
 use crate::model::addr::Via;
 use crate::model::dice::Dice;
 use crate::model::nat::{NatFacts, PortRule};
@@ -33,12 +33,20 @@ const FORETOLD: u16 = 20;
 pub const PORTS: usize = 64;
 /// Plain pings get this long, from the moment both ends' addresses are known.
 const PLAIN_FIRST: Duration = Duration::from_millis(400);
+/// And this long where they should do.
+const PLAIN_ENOUGH: Duration = Duration::from_millis(1500);
+/// A way that broke is not punched anew sooner than this after it worked.
+const AFTER_SUCCESS: Duration = Duration::from_secs(1);
 /// Probes leave in small groups: 1,000 a second for guesses, all sockets within 50 ms.
 const TICK: Duration = Duration::from_millis(5);
 const GUESSES_A_TICK: u32 = 5;
 const SOCKETS_A_TICK: u16 = 32;
 /// How long an attempt may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_millis(3000);
+/// Sockets that were just asked for are there after this.
+const OPENED: Duration = Duration::from_millis(15);
+/// A question to a server is asked again after this.
+const ASK_AGAIN: Duration = Duration::from_millis(150);
 /// How long the answer of a server is waited for before the attempt counts as failed.
 const ASK_PATIENCE: Duration = Duration::from_millis(600);
 /// Attempts, until a network changes.
@@ -71,7 +79,7 @@ enum State {
     #[default]
     Idle,
     /// Waiting for a server's answer.
-    Asking { since: Mono, answer_to: Option<Vec<u16>> },
+    Asking { since: Mono, again: Mono, answer_to: Option<Vec<u16>> },
     /// Our ports are told; what is owed goes out, and then there is waiting.
     Waiting { until: Mono },
 }
@@ -191,7 +199,14 @@ impl Punch {
             self.next = None;
             return false;
         };
-        *self.next.get_or_insert_with(|| self.not_before.max(since + PLAIN_FIRST)) <= now
+        let plain = if may_be_enough(facts.mine, facts.theirs) { PLAIN_ENOUGH } else { PLAIN_FIRST };
+        *self.next.get_or_insert_with(|| self.not_before.max(since + plain)) <= now
+    }
+
+    /// There is a direct way. Should it break, all attempts are open again.
+    pub fn succeeded(&mut self, now: Mono) {
+        self.stop();
+        (self.attempts, self.not_before) = (0, now + AFTER_SUCCESS);
     }
 
     /// No sockets to spare: later.
@@ -214,7 +229,7 @@ impl Punch {
                     answer: false,
                 }));
                 self.salvo.sockets = Some((first, MANY, target));
-                self.salvo.next = Some(now);
+                self.salvo.next = Some(now + OPENED);
                 self.state = State::Waiting { until: now + PATIENCE };
             }
             (Strategy::Count | Strategy::CountBoth, ..) => self.ask(None, now),
@@ -224,8 +239,7 @@ impl Punch {
 
     fn ask(&mut self, answer_to: Option<Vec<u16>>, now: Mono) {
         self.out.push_back(PunchAction::Open(2));
-        self.out.push_back(PunchAction::Ask);
-        self.state = State::Asking { since: now, answer_to };
+        self.state = State::Asking { since: now, again: now + OPENED, answer_to };
     }
 
     /// A server says what the first socket's outside address is.
@@ -321,6 +335,12 @@ impl Punch {
             self.fail(now);
             return self.out.pop_front();
         }
+        if let State::Asking { again, .. } = &mut self.state
+            && *again <= now
+        {
+            *again = now + ASK_AGAIN;
+            return Some(PunchAction::Ask);
+        }
         if self.salvo.next.is_some_and(|at| at <= now) {
             self.tick(now);
         }
@@ -369,7 +389,7 @@ impl Punch {
         }
         let state = match self.state {
             State::Idle => None,
-            State::Asking { since, .. } => Some(since + ASK_PATIENCE),
+            State::Asking { since, again, .. } => Some(again.min(since + ASK_PATIENCE)),
             State::Waiting { until } => Some(until),
         };
         let wait = self.next;

@@ -72,7 +72,7 @@ fn the_random_end_opens_many_sockets_and_calls_the_other_after_plain_pings_had_t
         })
         .collect();
     assert_eq!(sockets, (256..512).map(Via::Extra).collect());
-    assert!(all.last().unwrap().0 <= 450, "all sockets within 50 ms");
+    assert!(all.last().unwrap().0 <= 465, "all sockets within 50 ms of their opening");
 }
 
 #[test]
@@ -142,12 +142,12 @@ fn two_counting_routers_meet_port_by_port() {
     assert!(!one.consider(wanted(&a, &b), at(0)) && one.consider(wanted(&a, &b), at(400)));
     assert!(!two.consider(wanted(&b, &a), at(9000)), "the other end leads");
     one.begin(0, wanted(&a, &b), at(400));
-    run(&mut one, 400, 401);
+    run(&mut one, 400, 420);
     one.answered("11.0.2.2:20007".parse().unwrap(), wanted(&a, &b), at(440));
     let Some(PunchAction::Tell(call)) = one.poll(at(440)) else { panic!("a call") };
     assert!(two.signalled(&call, wanted(&b, &a), at(500)), "it needs sockets");
     two.begin_answer(0, call, at(500));
-    run(&mut two, 500, 501);
+    run(&mut two, 500, 520);
     two.answered("11.0.3.2:21009".parse().unwrap(), wanted(&b, &a), at(540));
     let actions = run(&mut two, 540, 541);
     let targets = |list: &[(u64, PunchAction)]| -> Vec<u16> {

@@ -286,7 +286,10 @@ impl Turn {
         let Ok(message) = Message::parse(bytes) else { return TurnIn::NotMine };
         match (message.method(), message.class()) {
             (Method::Data, Class::Indication) => match (message.peer(), message.data_range()) {
-                (Some(peer), Some(body)) if self.peers.knows(peer.ip()) => self.data(peer, body),
+                (Some(peer), Some(body)) if self.peers.knows(peer.ip()) => {
+                    self.peers.met(peer, now);
+                    self.data(peer, body)
+                }
                 _ => TurnIn::Taken,
             },
             (_, Class::Success | Class::Error) => self.answer(&message),

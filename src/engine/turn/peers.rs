@@ -18,6 +18,8 @@ const TOGETHER: Duration = Duration::from_secs(60);
 const RENEW_BIND: Duration = Duration::from_secs(480);
 /// What a server refused is asked again after this.
 const REFUSED: Duration = Duration::from_secs(60);
+/// Ports of one IP address that get channels because data came from them.
+const PORTS_OF_ONE: usize = 4;
 /// Addresses in one request.
 const IN_ONE: usize = 16;
 
@@ -104,7 +106,20 @@ impl Peers {
 
     /// Whether the server lets this peer's data through, or will by the time ours arrives.
     pub(super) fn is_permitted(&self, addr: &SocketAddr) -> bool {
-        self.peers.get(addr).is_some_and(|p| p.granted || p.grant == Step::Asked)
+        // A permission is for all ports of an address: a peer behind a symmetric NAT comes from one that nobody asked for.
+        self.at_ip(addr.ip()).any(|p| p.granted || p.grant == Step::Asked)
+    }
+
+    fn at_ip(&self, ip: IpAddr) -> impl Iterator<Item = &Peer> {
+        let all = self.peers.range(SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX));
+        all.map(|(_, peer)| peer)
+    }
+
+    /// Data came from a port of a permitted address. It is worth a channel of its own, but no address gets all of them.
+    pub(super) fn met(&mut self, addr: SocketAddr, now: Mono) {
+        if self.peers.contains_key(&addr) || self.at_ip(addr.ip()).count() < PORTS_OF_ONE {
+            self.add(addr, now);
+        }
     }
 
     /// Something is sent to this peer.

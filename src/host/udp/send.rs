@@ -282,6 +282,11 @@ fn is_unreachable(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    #[cfg(unix)]
+    const TOO_LONG: i32 = libc::EMSGSIZE;
+    #[cfg(windows)]
+    const TOO_LONG: i32 = 10_040;
+
     /// A socket that writes down what it was asked to send.
     #[derive(Debug, Default)]
     struct Paper {
@@ -301,7 +306,7 @@ mod tests {
 
         fn try_send_whole(&mut self, to: Endpoint, bytes: &[u8]) -> io::Result<()> {
             if bytes.len() > 1000 {
-                return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+                return Err(io::Error::from_raw_os_error(TOO_LONG));
             }
             self.whole += 1;
             self.try_send(to, bytes, None)
