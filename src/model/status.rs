@@ -1,6 +1,7 @@
 //! What people and scripts are shown: events while it happens, a status when asked. The JSON names are a contract.
 
 use super::id::{PartyId, PeerId, ProfileId};
+use super::nat::NatFacts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -180,7 +181,8 @@ pub struct Status {
 }
 
 /// What is known about this computer's router. The first five fields are those of the `nat` event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NatStatus {
     /// The short word.
     pub r#type: String,
@@ -208,6 +210,25 @@ pub struct NatStatus {
     pub asked: Vec<PortMappingStatus>,
     /// The proof: which server sees this computer's tunnel where.
     pub seen: Vec<SeenStatus>,
+}
+
+impl NatStatus {
+    /// What facts about IPv4 and IPv6 tell; nothing of port mappings and proof.
+    #[must_use]
+    pub fn of(v4: &NatFacts, v6: &NatFacts) -> Self {
+        Self {
+            r#type: v4.word().to_owned(),
+            mapping: v4.mapping.word().to_owned(),
+            filtering: v4.filtering.word().to_owned(),
+            public: v4.public.or(v6.public),
+            public_v6: v6.public,
+            ports: v4.ports.word().to_owned(),
+            udp: if v6.udp == Some(true) { v6.udp } else { v4.udp.or(v6.udp) },
+            hairpin: v4.hairpin,
+            lifetime: v4.lifetime.map(|t| t.as_secs()),
+            ..Self::default()
+        }
+    }
 }
 
 /// What asking the router by one protocol came to.

@@ -8,7 +8,7 @@ use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::{Candidate, CandidateKind, Endpoint};
 use crate::model::dice::Seed;
-use crate::model::nat::{Mapping, NatFacts, PortMapping, PortRule};
+use crate::model::nat::{NatFacts, PortMapping};
 use crate::model::status::{Event, NatStatus, PortMappingStatus, SeenStatus};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::wire::stun::{Builder, Class, Message, Method, Transaction};
@@ -86,25 +86,16 @@ impl Nat {
     }
 
     pub(super) fn status(&self) -> NatStatus {
-        let facts = self.v4();
         let asked = |(by, said): &(PortMapping, String)| PortMappingStatus {
             by: by.word().to_owned(),
             said: said.clone(),
         };
         NatStatus {
-            r#type: facts.word().to_owned(),
-            mapping: mapping_words(facts.mapping).to_owned(),
-            filtering: filtering_words(facts).to_owned(),
-            public: facts.public.or_else(|| self.probe.facts(true).public),
             port_mapping: self.lease.map_or("none", |l| l.by.word()).to_owned(),
-            public_v6: self.probe.facts(true).public,
-            ports: port_words(facts.ports).to_owned(),
-            udp: facts.udp.or(self.probe.facts(true).udp),
-            hairpin: facts.hairpin,
-            lifetime: facts.lifetime.map(|t| t.as_secs()),
             mapped: self.lease.map(|l| l.external),
             asked: self.lease_report.iter().map(asked).collect(),
             seen: self.evidence(),
+            ..NatStatus::of(self.v4(), self.probe.facts(true))
         }
     }
 
@@ -148,36 +139,6 @@ impl Nat {
             space.copy_from_slice(room.get(..len).unwrap_or_default());
             wan.commit(len);
         }
-    }
-}
-
-const fn mapping_words(mapping: Mapping) -> &'static str {
-    match mapping {
-        Mapping::Unknown => "unknown",
-        Mapping::None => "none",
-        Mapping::EndpointIndependent => "endpoint-independent",
-        Mapping::AddressDependent => "address-dependent",
-        Mapping::AddressAndPortDependent => "address-and-port-dependent",
-        Mapping::Dependent => "dependent",
-    }
-}
-
-const fn port_words(rule: PortRule) -> &'static str {
-    match rule {
-        PortRule::Unknown => "unknown",
-        PortRule::Preserved => "preserved",
-        PortRule::Sequential(_) => "sequential",
-        PortRule::Random => "random",
-    }
-}
-
-const fn filtering_words(facts: &NatFacts) -> &'static str {
-    use crate::model::nat::Filtering;
-    match facts.filtering {
-        Filtering::Unknown => "unknown",
-        Filtering::EndpointIndependent => "endpoint-independent",
-        Filtering::AddressDependent => "address-dependent",
-        Filtering::AddressAndPortDependent => "address-and-port-dependent",
     }
 }
 

@@ -107,7 +107,8 @@ impl<S: Session> Node<S> {
 
     fn advice(&self, peer: &Peer<S>, member: &Member, common: &Common, now: Mono) -> Vec<Trouble> {
         let report = peer.agent.report();
-        let since = report.as_ref().map_or_else(|| peer.agent.last_heard().unwrap_or(peer.since), |r| r.since);
+        let since =
+            report.as_ref().map_or_else(|| peer.agent.last_heard().unwrap_or(peer.since), |r| r.since);
         let (attempts, punching) = peer.punch.attempts();
         let straight = || peer.agent.pairs().filter(|p| p.kind != PathKind::Relay);
         let search = Search {

@@ -164,7 +164,8 @@ pub fn warn(mine: End<'_>, router: Router, relays: Relays<'_>) -> Vec<Trouble> {
 }
 
 /// What to try where no router can be told to open a port.
-const IPV6: &str = "switch on IPv6 at both ends, or ask your internet provider for a public address of your own";
+const IPV6: &str =
+    "switch on IPv6 at both ends, or ask your internet provider for a public address of your own";
 
 fn why_not_direct(pair: &Pair<'_>, out: &mut Vec<Trouble>) {
     let (mine, theirs) = (pair.mine, pair.theirs);
@@ -213,7 +214,9 @@ fn both_symmetric(pair: &Pair<'_>) -> Trouble {
         "both_symmetric",
         format!("{name}'s router uses another port for every destination, and so does yours"),
         if second {
-            format!("switch on UPnP or NAT-PMP in {name}'s router (yours stands behind another one), or use IPv6 at both ends")
+            format!(
+                "switch on UPnP or NAT-PMP in {name}'s router (yours stands behind another one), or use IPv6 at both ends"
+            )
         } else {
             "switch on UPnP or NAT-PMP in either router (one is enough), or use IPv6 at both ends".to_owned()
         },
@@ -227,7 +230,8 @@ fn guessing(pair: &Pair<'_>, whose: &str, out: &mut Vec<Trouble>) {
     let router = if whose == "either" { "both routers use" } else { "router uses" };
     let whose_router = if whose == "either" { String::new() } else { format!("{whose} ") };
     if under_way {
-        let which = if search.attempts == 0 { String::new() } else { format!(" (attempt {} of 3)", search.attempts) };
+        let which =
+            if search.attempts == 0 { String::new() } else { format!(" (attempt {} of 3)", search.attempts) };
         return out.push(Trouble::new(
             "punching",
             format!("{whose_router}{router} another port for every destination; a way through is being opened{which}"),
@@ -282,7 +286,10 @@ fn plain(pair: &Pair<'_>, out: &mut Vec<Trouble>) {
     }
     out.push(Trouble::new(
         "firewall",
-        format!("both routers would let a direct way through, but none of {name}'s {} addresses answers", search.addresses),
+        format!(
+            "both routers would let a direct way through, but none of {name}'s {} addresses answers",
+            search.addresses
+        ),
         "allow lanrage's UDP port in the firewall of both PCs (`lanrage doctor` there says more)",
     ));
 }
@@ -292,7 +299,16 @@ fn same_router(pair: &Pair<'_>) -> Trouble {
     let name = pair.name;
     let home = |end: End<'_>| -> Vec<[u8; 3]> {
         let hosts = end.candidates.iter().filter(|c| c.kind == CandidateKind::Host);
-        hosts.filter_map(|c| if let IpAddr::V4(a) = c.addr.ip() { let [x, y, z, _] = a.octets(); Some([x, y, z]) } else { None }).collect()
+        hosts
+            .filter_map(|c| {
+                if let IpAddr::V4(a) = c.addr.ip() {
+                    let [x, y, z, _] = a.octets();
+                    Some([x, y, z])
+                } else {
+                    None
+                }
+            })
+            .collect()
     };
     let theirs = home(pair.theirs);
     if home(pair.mine).iter().any(|net| theirs.contains(net)) {
@@ -304,7 +320,9 @@ fn same_router(pair: &Pair<'_>) -> Trouble {
     }
     Trouble::new(
         "no_hairpin",
-        format!("you and {name} are behind one router, probably your provider's, which does not connect its own customers"),
+        format!(
+            "you and {name} are behind one router, probably your provider's, which does not connect its own customers"
+        ),
         "switch on IPv6 at both ends, or ask the provider for a public address",
     )
 }

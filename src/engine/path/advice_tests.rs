@@ -100,11 +100,10 @@ fn two_routers_with_a_port_for_every_destination_are_named_with_the_cure() {
     let mut story = Story::new(symmetric(A), symmetric(B));
     let told = story.told();
     assert_eq!(told[0].code, "both_symmetric");
-    assert_eq!(
-        told[0].message,
-        "Bob's router uses another port for every destination, and so does yours"
+    assert_eq!(told[0].message, "Bob's router uses another port for every destination, and so does yours");
+    assert!(
+        told[0].hint.contains("UPnP") && told[0].hint.contains("either") && told[0].hint.contains("IPv6")
     );
-    assert!(told[0].hint.contains("UPnP") && told[0].hint.contains("either") && told[0].hint.contains("IPv6"));
     story.router.second = true;
     assert_eq!(story.codes(), ["both_symmetric", "second_router"]);
     assert!(story.told()[0].hint.starts_with("switch on UPnP or NAT-PMP in Bob's router"));
@@ -215,11 +214,8 @@ fn nothing_is_told_without_something_to_try_and_never_too_much() {
 fn every_code_is_in_the_manual() {
     let page = include_str!("../../../docs/doctor.md");
     let source = include_str!("advice.rs");
-    let codes: Vec<&str> = source
-        .split("Trouble::new(")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').nth(1))
-        .collect();
+    let codes: Vec<&str> =
+        source.split("Trouble::new(").skip(1).filter_map(|rest| rest.split('"').nth(1)).collect();
     assert!(codes.len() >= 15, "{codes:?}");
     for code in codes {
         assert!(page.contains(&format!("`{code}`")), "{code} is missing in docs/doctor.md");

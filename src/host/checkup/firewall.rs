@@ -32,9 +32,22 @@ pub enum Fate {
     Unsure,
 }
 
+/// Who made the rules, as far as their names tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// Ubuntu's `ufw`.
+    Ufw,
+    /// `firewalld`.
+    Firewalld,
+    /// Anybody.
+    Other,
+}
+
 /// What the firewall does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Firewall {
+    /// Who made it.
+    pub maker: Maker,
     /// With a game's packets out of the tunnel device.
     pub games: Fate,
     /// With the first packet of a stranger to the tunnel's port.
@@ -73,7 +86,19 @@ fn judge(rules: &Value, adapter: &str, port: u16) -> Option<Firewall> {
     let all = rules.get("nftables")?.as_array()?;
     let from_tunnel = Packet { device: Some(adapter), udp: false, port: None, new: true };
     let stranger = Packet { device: None, udp: true, port: Some(port), new: true };
+    let named = |start: &str| {
+        let names = all.iter().filter_map(|v| v.get("table").or_else(|| v.get("chain")));
+        names.into_iter().any(|v| text(v, "name").starts_with(start))
+    };
+    let maker = if named("ufw-") {
+        Maker::Ufw
+    } else if named("firewalld") {
+        Maker::Firewalld
+    } else {
+        Maker::Other
+    };
     Some(Firewall {
+        maker,
         games: fate(all, from_tunnel),
         strangers: fate(all, stranger),
         answers: fate(all, Packet { new: false, ..stranger }),
@@ -218,7 +243,9 @@ impl<'a> Walk<'a> {
                 among(right, |v| v.as_str() == Some(if self.packet.udp { "udp" } else { "tcp" }))
             }
             (Some("nfproto"), ..) => among(right, |v| v.as_str() == Some("ipv4")),
-            (Some("pkttype"), ..) => among(right, |v| v.as_str() == Some("unicast") || v.as_str() == Some("host")),
+            (Some("pkttype"), ..) => {
+                among(right, |v| v.as_str() == Some("unicast") || v.as_str() == Some("host"))
+            }
             (_, Some((protocol @ ("udp" | "tcp" | "th"), field)), _) => self.port(protocol, field, right),
             (_, Some(("icmp" | "icmpv6" | "ip6", _)), _) => Holds::No,
             (_, _, Some("state")) => {
@@ -325,13 +352,22 @@ mod tests {
     fn the_usual_desktop_firewall_drops_games_and_strangers_but_not_answers() {
         let usual = [
             json!([is(meta("iif"), json!("lo")), accept()]),
-            json!([is(json!({"ct": {"key": "state"}}), json!({"set": ["established", "related"]})), accept()]),
-            json!([is(json!({"payload": {"protocol": "icmp", "field": "type"}}), json!("echo-request")), accept()]),
+            json!([
+                is(json!({"ct": {"key": "state"}}), json!({"set": ["established", "related"]})),
+                accept()
+            ]),
+            json!([
+                is(json!({"payload": {"protocol": "icmp", "field": "type"}}), json!("echo-request")),
+                accept()
+            ]),
         ];
         assert_eq!(looks("drop", &usual), (Dropped, Dropped, Passes));
         let open = |more: Value| looks("drop", &[&usual[..], &[more]].concat());
         assert_eq!(open(json!([is(dport(), json!(41_641)), accept()])).1, Passes);
-        assert_eq!(open(json!([is(dport(), json!({"set": [53, {"range": [41_000, 42_000]}]})), accept()])).1, Passes);
+        assert_eq!(
+            open(json!([is(dport(), json!({"set": [53, {"range": [41_000, 42_000]}]})), accept()])).1,
+            Passes
+        );
         assert_eq!(open(json!([is(dport(), json!(41_642)), accept()])).1, Dropped);
         assert_eq!(open(json!([is(meta("iifname"), json!("lanrage*")), accept()])), (Passes, Unsure, Passes));
         assert_eq!(open(json!([is(meta("iifname"), json!("lanrage0")), accept()])).0, Passes);
@@ -355,6 +391,9 @@ mod tests {
         assert_eq!(looks("drop", &[jump.clone(), inside]), (Dropped, Passes, Passes));
         let back = json!({"in_more": [{"jump": {"target": "more"}}]});
         assert_eq!(looks("drop", &[jump.clone(), back]).0, Unsure);
+        let ufw =
+            json!({"nftables": [{"chain": {"family": "ip", "table": "filter", "name": "ufw-user-input"}}]});
+        assert_eq!(judge(&ufw, "lanrage0", 1).unwrap().maker, Maker::Ufw);
         let refuse = json!({"in_more": [{"reject": null}]});
         assert_eq!(looks("accept", &[jump, refuse]), (Dropped, Dropped, Dropped));
     }
