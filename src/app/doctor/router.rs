@@ -154,6 +154,13 @@ fn port_mapping(nat: &NatStatus) -> Option<Finding> {
             "if the other router is yours too, open the port there or make it a plain bridge; if it is your provider's, ask for a public address or IPv6",
         ));
     }
+    let silent =
+        |a: &PortMappingStatus| ["no answer", "the router does not speak it"].contains(&a.said.as_str());
+    let said = if nat.asked.iter().all(silent) {
+        "neither UPnP nor NAT-PMP nor PCP is answered".to_owned()
+    } else {
+        said
+    };
     let found = format!("the router opens no port on request ({said})");
     Some(finding(Mark::Note, "port_closed", found).with_try(UPNP))
 }
@@ -173,7 +180,7 @@ fn ipv6(nat: &NatStatus, reach: Reach) -> Finding {
             "there is no IPv6, which would make direct ways possible in spite of the router",
         )
         .with_try("switch on IPv6 in the router, or ask your provider for it"),
-        (None, false) => finding(Mark::Ok, "no_ipv6", "there is no IPv6; it is not needed here"),
+        (None, false) => finding(Mark::Ok, "no_ipv6", "there is no IPv6"),
     }
 }
 

@@ -123,7 +123,7 @@ mod tests {
              Your router\n  ok       UDP gets out\n\n\
              The way to the others\n  note     Bob: through a relay, 61 ms, for 3 min\n           \
              Bob's router uses another port for every destination, and so does\n           yours\n             \
-             try: switch on UPnP or NAT-PMP in either router (one is enough), or\n             use IPv6 at both ends\n\n\
+             try: switch on UPnP or NAT-PMP in either router (one is enough),\n             or use IPv6 at both ends\n\n\
              1 problem, 1 note. No party runs here; with one, the way to each player is told too.\n"
         );
     }
