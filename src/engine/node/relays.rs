@@ -52,7 +52,9 @@ pub(super) enum RelayIn {
 
 /// How an allocation, or the attempt at one, is: for `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayState {
+pub(super) struct RelayState {
+    /// Which allocation.
+    pub slot: RelaySlot,
     /// The way to the relay.
     pub way: RelayWay,
     /// Our address on it, while it is up.
@@ -488,6 +490,7 @@ impl Relays {
     /// How all of them are, for people.
     pub(super) fn states(&self) -> Vec<RelayState> {
         let state = |l: &Line| RelayState {
+            slot: l.slot,
             way: l.way.clone(),
             relayed: l.relayed,
             rtt: l.relayed.map(|_| l.rtt),

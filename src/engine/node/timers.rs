@@ -137,12 +137,13 @@ impl<S: Session> Node<S> {
         if peer.presence != Presence::Here {
             self.peer_is_here(at, now);
         }
+        let why = self.why_this_path(at, &report, now);
         self.event(Event::Path {
             peer: id,
             kind: report.kind,
             remote: report.remote(),
             rtt_ms: report.rtt.as_secs_f64() * 1000.0,
-            why: report.why,
+            why,
         });
     }
 
