@@ -117,6 +117,7 @@ impl Agent {
     /// or in use.
     pub fn set_candidates(&mut self, candidates: &[Candidate], ground: Ground<'_>, now: Mono) {
         let news = self.pairs.set_candidates(candidates, ground, self.primary, now);
+        self.keep_primary(now);
         if self.pairs.get(self.primary).is_some_and(|p| !p.named) && !candidates.is_empty() {
             self.suspect(now);
         }
@@ -126,10 +127,15 @@ impl Agent {
     /// This node's relays or friends changed; cards are `network_changed`.
     pub fn set_ground(&mut self, ground: Ground<'_>, now: Mono) {
         let news = self.pairs.set_ground(ground, self.primary, now);
+        self.keep_primary(now);
+        self.new_ways(news, now);
+    }
+
+    /// Whichever way it is noticed that the primary is a way no more: another one takes over.
+    fn keep_primary(&mut self, now: Mono) {
         if self.primary.is_some() && self.pairs.get(self.primary).is_none() {
             self.fall_back(now, "its relay is gone");
         }
-        self.new_ways(news, now);
     }
 
     fn new_ways(&mut self, news: bool, now: Mono) {
@@ -146,6 +152,7 @@ impl Agent {
     pub fn network_changed(&mut self, ground: Ground<'_>, now: Mono) {
         let old = self.pairs.get(self.primary).map(|p| p.kind);
         self.pairs.set_ground(ground, self.primary, now);
+        self.keep_primary(now);
         let primary = self.pairs.get(self.primary);
         if primary.is_some_and(|p| Some(p.kind) != old) {
             self.why = "this computer's network changed".to_owned();
