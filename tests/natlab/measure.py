@@ -350,10 +350,11 @@ def tcp(source, sink, to, size=1 << 20, wait=15):
 
 def narrow(s):
     with ground(s) as g:
-        if s.get('hole'):                                   # routers that tell nobody
+        if s.get('hole'):                                   # routers that tell nobody, but care for TCP, as such routers do
             for n in (g.lab.inet, *(r for x in g.lab.sites.values() for r in x.routers)):
-                sh(['nft', '-f', '-'], ns=n.ns, input='table inet hole { chain out { type filter hook output priority 0; '
-                   'icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; }\n')
+                sh(['nft', '-f', '-'], ns=n.ns, input='table inet hole {\n chain out { type filter hook output priority 0; '
+                   'icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }\n'
+                   f' chain clamp {{ type filter hook forward priority 0; tcp flags syn tcp option maxseg size set {s["opt_b"]["mtu"] - 40}; }}\n}}\n')
         r, j = up(g, s, settle=6.0)
         j.stop()
         r['mtu'] = [int(h.run('cat /sys/class/net/lanrage0/mtu').stdout or 0) for h in g.hosts]
