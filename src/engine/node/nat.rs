@@ -211,7 +211,8 @@ impl<S: Session> Node<S> {
 
     pub(super) fn say_nat(&mut self) {
         let status = self.nat.status();
-        if self.nat.said.as_ref() == Some(&status) {
+        let nothing = status.r#type == "unknown" && status.port_mapping == "none";
+        if self.nat.said.as_ref() == Some(&status) || self.nat.said.is_none() && nothing {
             return;
         }
         self.nat.said = Some(status.clone());
