@@ -326,6 +326,8 @@ fn first_status(setup: &Setup, me: PeerId) -> Status {
         control: Vec::new(),
         peers: Vec::new(),
         games: Vec::new(),
+        relays: Vec::new(),
+        warnings: Vec::new(),
         counters: BTreeMap::new(),
     }
 }

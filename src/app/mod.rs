@@ -3,6 +3,7 @@
 //! * `config`: flags, variables and the config file become a `RunConfig` that cannot be wrong
 //! * `bridge`: a node with everything around it; `run`: one in the foreground; `serve`: a control server
 //! * `ipc`: `status`, `invite`, `leave` and `kick` talk to the node that runs with the same data folder
+//! * `doctor`: looks at this computer, the servers and each pair
 //! * `games`: the profiles
 //! * `output`: standard output, for `run`
 //! * `failure`: what a command says when it did not work, and its exit code; `log`: standard error
@@ -10,6 +11,7 @@
 
 pub mod bridge;
 pub mod config;
+pub mod doctor;
 pub mod failure;
 pub mod games;
 pub mod ipc;
@@ -22,7 +24,8 @@ mod output;
 
 use crate::model::status::Event;
 use crate::rules::shipped::Catalog;
-use crate::ui::cli::args::{self, Command, GamesCommand, GlobalArgs, LowArgs};
+use crate::ui::cli::args::{self, Command, DoctorArgs, GamesCommand, GlobalArgs, LowArgs};
+use crate::ui::cli::doctor as examined;
 use crate::ui::cli::invite::{self, Room};
 use crate::ui::cli::screen::Screen;
 use crate::ui::cli::status::View;
@@ -50,7 +53,7 @@ pub fn main() -> ExitCode {
     log::start(low.global.verbose, variables.get("LANRAGE_LOG").map(String::as_str), screen.clone());
     let as_events = wants_events(&low.command, &variables);
     match dispatch(low, &variables, screen) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             let _ = io::stderr().write_all(failure.text().as_bytes());
             if as_events {
@@ -63,9 +66,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(low: LowArgs, variables: &Variables, screen: Screen) -> Result<(), Failure> {
+fn dispatch(low: LowArgs, variables: &Variables, screen: Screen) -> Result<ExitCode, Failure> {
     let global = low.global;
-    match low.command {
+    let done = match low.command {
+        Command::Doctor(args) => return examine(&global, &args, variables),
         Command::Run(run) => {
             let layers = warned(config::for_run(&global, &run, variables)?);
             run::run(RunConfig::check(&global, &run, &layers)?, screen)
@@ -85,7 +89,26 @@ fn dispatch(low: LowArgs, variables: &Variables, screen: Screen) -> Result<(), F
             print(&text)
         }
         Command::Man { command, dir } => man(command.as_deref(), dir.as_deref()),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// What was found is the answer, also where something is a problem; only the exit code tells.
+fn examine(global: &GlobalArgs, args: &DoctorArgs, variables: &Variables) -> Result<ExitCode, Failure> {
+    if !args.json && io::stdout().is_terminal() {
+        print(b"looking at this PC, its router and the servers \xe2\x80\xa6\n")?;
     }
+    let checkup = doctor::doctor(global, args, variables)?;
+    if args.json {
+        let text =
+            serde_json::to_string(&checkup).map_err(|e| Failure::new("internal", e.to_string(), ""))?;
+        print(format!("{text}\n").as_bytes())?;
+    } else {
+        let columns = if io::stdout().is_terminal() { usize::from(Screen::size().0) } else { 100 };
+        let colour = io::stdout().is_terminal() && log::wants_colour();
+        print(examined::text(&checkup, columns, colour).as_bytes())?;
+    }
+    Ok(if checkup.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn status(global: &GlobalArgs, variables: &Variables, json: bool) -> Result<(), Failure> {

@@ -182,9 +182,16 @@ impl Show {
         self.leave(node);
     }
 
-    fn status(&self, node: &NodeHandle) {
-        if let Face::Live(live) = &self.face {
-            live.status(&node.status.borrow());
+    fn status(&mut self, node: &NodeHandle) {
+        let mut lines = Vec::new();
+        match &mut self.face {
+            Face::Live(live) => live.status(&node.status.borrow()),
+            // Writing into memory does not fail.
+            Face::Plain(plain) => drop(plain.status(&node.status.borrow(), &mut lines)),
+            Face::Json => {}
+        }
+        if !lines.is_empty() {
+            self.output.write(lines);
         }
     }
 

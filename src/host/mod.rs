@@ -8,10 +8,12 @@
 //! * `control`: carriers of the control planes
 //! * `dial`, `tls`: TCP connections to the first address that answers, and TLS on them
 //! * `drive`: the data loop around one `engine::node::Node`
+//! * `checkup`: looking at this computer once, for `lanrage doctor`
 //! * `store`: the data directory: keys, parties, what is remembered between evenings
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
 
 pub mod cards;
+pub mod checkup;
 pub mod clock;
 pub mod control;
 pub mod dial;

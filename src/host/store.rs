@@ -100,6 +100,13 @@ impl<'de> Deserialize<'de> for KeptSecret {
     }
 }
 
+/// What `doctor` sees of a data directory: nothing is made, locked, or put aside.
+#[must_use]
+pub fn glance(dir: &Path) -> (Parties, Option<u16>) {
+    let port = file::glance::<PortFile>(dir, PORT).map(|f| f.udp);
+    (file::glance(dir, PARTY).unwrap_or_default(), port)
+}
+
 #[derive(Serialize, Deserialize)]
 struct NodeFile {
     secret: Blob,
@@ -245,6 +252,7 @@ mod tests {
         store.keep_memory(kept(3).id(), &memory).unwrap();
         store.keep_memory(kept(4).id(), &Memory::default()).unwrap();
         store.keep_port(4242).unwrap();
+        assert_eq!(glance(dir.path()), (parties.clone(), Some(4242)), "also while a node runs");
         drop(store);
         let mut store = Store::open(dir.path()).unwrap();
         assert!(store.node_secret(|| panic!("the secret is kept")).unwrap() == secret);
@@ -253,6 +261,15 @@ mod tests {
         assert_eq!(store.memory(kept(9).id()).unwrap(), Memory::default());
         assert_eq!(store.last_port().unwrap(), Some(4242));
         assert!(store.take_warnings().is_empty());
+    }
+
+    #[test]
+    fn a_glance_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(PARTY), "broken").unwrap();
+        assert_eq!(glance(dir.path()), (Parties::default(), None));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(glance(&dir.path().join("nowhere")), (Parties::default(), None));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! this one and it imports none of them.
 
 pub mod addr;
+pub mod checkup;
 pub mod command;
 pub mod dice;
 pub mod id;

@@ -81,6 +81,47 @@ pub enum PortMapping {
     Pcp,
 }
 
+impl Mapping {
+    /// RFC 5780's word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::None => "none",
+            Self::EndpointIndependent => "endpoint-independent",
+            Self::AddressDependent => "address-dependent",
+            Self::AddressAndPortDependent => "address-and-port-dependent",
+            Self::Dependent => "dependent",
+        }
+    }
+}
+
+impl Filtering {
+    /// RFC 5780's word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::EndpointIndependent => "endpoint-independent",
+            Self::AddressDependent => "address-dependent",
+            Self::AddressAndPortDependent => "address-and-port-dependent",
+        }
+    }
+}
+
+impl PortRule {
+    /// The word of `status`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Preserved => "preserved",
+            Self::Sequential(_) => "sequential",
+            Self::Random => "random",
+        }
+    }
+}
+
 impl PortMapping {
     /// The word of the contract.
     #[must_use]

@@ -1,7 +1,8 @@
 //! What people and scripts are shown: events while it happens, a status when asked. The JSON names are a contract.
 
 use super::id::{PartyId, PeerId, ProfileId};
-use serde::Serialize;
+use super::nat::NatFacts;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -131,7 +132,7 @@ pub enum Event {
 }
 
 /// What happened, where, and what to try.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// A stable word for scripts, such as `control_unreachable`.
     pub code: String,
@@ -171,12 +172,17 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// Games of the others.
     pub games: Vec<GameStatus>,
+    /// Relays, one for each way to one.
+    pub relays: Vec<RelayStatus>,
+    /// What stands in the way of everybody at this end, and what to try.
+    pub warnings: Vec<Trouble>,
     /// Numbers by name; drops by reason start with `drop.`.
     pub counters: BTreeMap<&'static str, u64>,
 }
 
-/// What is known about this computer's router.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What is known about this computer's router. The first five fields are those of the `nat` event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NatStatus {
     /// The short word.
     pub r#type: String,
@@ -188,6 +194,59 @@ pub struct NatStatus {
     pub public: Option<SocketAddr>,
     /// `upnp`, `nat-pmp`, `pcp` or `none`.
     pub port_mapping: String,
+    /// The same by IPv6.
+    pub public_v6: Option<SocketAddr>,
+    /// How outside ports are chosen: `preserved`, `sequential`, `random`, `unknown`.
+    pub ports: String,
+    /// Whether any UDP came back from outside.
+    pub udp: Option<bool>,
+    /// Whether two computers behind the router reach each other by its outside address.
+    pub hairpin: Option<bool>,
+    /// A mapping is known to live in silence for so many seconds.
+    pub lifetime: Option<u64>,
+    /// The outside address that the router forwards on request.
+    pub mapped: Option<SocketAddr>,
+    /// What asking the router for a port came to, by protocol.
+    pub asked: Vec<PortMappingStatus>,
+    /// The proof: which server sees this computer's tunnel where.
+    pub seen: Vec<SeenStatus>,
+}
+
+impl NatStatus {
+    /// What facts about IPv4 and IPv6 tell; nothing of port mappings and proof.
+    #[must_use]
+    pub fn of(v4: &NatFacts, v6: &NatFacts) -> Self {
+        Self {
+            r#type: v4.word().to_owned(),
+            mapping: v4.mapping.word().to_owned(),
+            filtering: v4.filtering.word().to_owned(),
+            public: v4.public.or(v6.public),
+            public_v6: v6.public,
+            ports: v4.ports.word().to_owned(),
+            udp: if v6.udp == Some(true) { v6.udp } else { v4.udp.or(v6.udp) },
+            hairpin: v4.hairpin,
+            lifetime: v4.lifetime.map(|t| t.as_secs()),
+            ..Self::default()
+        }
+    }
+}
+
+/// What asking the router by one protocol came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMappingStatus {
+    /// `upnp`, `nat-pmp` or `pcp`.
+    pub by: String,
+    /// In words, such as `no answer`.
+    pub said: String,
+}
+
+/// How a server sees this computer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenStatus {
+    /// The server.
+    pub server: SocketAddr,
+    /// The address that it saw.
+    pub address: SocketAddr,
 }
 
 impl Default for NatStatus {
@@ -199,8 +258,31 @@ impl Default for NatStatus {
             filtering: unknown(),
             public: None,
             port_mapping: "none".into(),
+            public_v6: None,
+            ports: unknown(),
+            udp: None,
+            hairpin: None,
+            lifetime: None,
+            mapped: None,
+            asked: Vec::new(),
+            seen: Vec::new(),
         }
     }
+}
+
+/// One way to a relay.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RelayStatus {
+    /// Its address.
+    pub address: SocketAddr,
+    /// `udp`, `tcp` or `tls`.
+    pub by: String,
+    /// This node's address there, while there is one.
+    pub relayed: Option<SocketAddr>,
+    /// Round trip to it in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Why there is none.
+    pub why: Option<String>,
 }
 
 /// A control plane and how it is.
@@ -229,6 +311,37 @@ pub struct PeerStatus {
     pub playing: Vec<ProfileId>,
     /// The way to it, if there is one.
     pub path: Option<PathStatus>,
+    /// What its router is like, by the short word of the `nat` event.
+    pub nat: String,
+    /// All ways to it that are known, the best first; of very many the last are left out.
+    pub ways: Vec<WayStatus>,
+    /// Why there is no better path and what would change that, the most important first; empty when it is as good as
+    /// it gets.
+    pub advice: Vec<Trouble>,
+}
+
+/// One way to a peer under test.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WayStatus {
+    /// Its tier.
+    pub kind: PathKind,
+    /// The address at the other end; `None` where another player passes packets on.
+    pub remote: Option<SocketAddr>,
+    /// What is in between: a relay such as `udp 203.0.113.9:3478`, or a player's address.
+    pub through: Option<String>,
+    /// How the address was learned: `card`, `router`, `port mapping`, `relay`, `reckoned`, or `heard` from the peer
+    /// itself.
+    pub source: String,
+    /// `in use`, `works`, `asked`, `silent`.
+    pub state: String,
+    /// Round trip in milliseconds, when it was ever measured.
+    pub rtt_ms: Option<f64>,
+    /// Share of lost pings, 0 to 1.
+    pub loss: f64,
+    /// Seconds since a ping was answered.
+    pub proven: Option<f64>,
+    /// Seconds since anything came this way.
+    pub heard: Option<f64>,
 }
 
 /// The way to a peer.
@@ -244,6 +357,10 @@ pub struct PathStatus {
     pub loss: f64,
     /// Why this path.
     pub why: String,
+    /// In use for so many seconds.
+    pub since: f64,
+    /// The largest packet of a game that goes in one piece, in bytes, as far as known.
+    pub mtu: Option<u16>,
 }
 
 /// A game of a peer; the fields of the `game_found` event.

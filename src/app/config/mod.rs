@@ -21,7 +21,7 @@ use crate::model::addr::Subnet;
 use crate::model::limits;
 use crate::server::Tls;
 use crate::server::relay::RelayOptions;
-use crate::ui::cli::args::{GlobalArgs, RunArgs, ServerArgs};
+use crate::ui::cli::args::{DoctorArgs, GlobalArgs, RunArgs, ServerArgs};
 use crate::wire::invite::{ControlHint, Invite};
 pub(in crate::app) use file::read_text;
 use layers::{Layers, Variables};
@@ -170,6 +170,28 @@ pub fn for_server(
     Layers::fold(global.config.as_deref(), variables, flags)
 }
 
+/// The layers for `doctor`.
+///
+/// # Errors
+/// When the config file cannot be read.
+pub fn for_doctor(
+    global: &GlobalArgs,
+    doctor: &DoctorArgs,
+    variables: &Variables,
+) -> Result<Layers, Failure> {
+    let flags = [data_dir_flag(global), ("control", doctor.control.clone())];
+    Layers::fold(global.config.as_deref(), variables, flags)
+}
+
+/// The name that the network device has, or will have.
+///
+/// # Errors
+/// When a name was given that is none.
+pub fn adapter_name(layers: &Layers) -> Result<String, Failure> {
+    let given = layers.one("adapter", "such as lanrage0 or eth9", adapter)?;
+    Ok(given.unwrap_or_else(|| ADAPTER.to_owned()))
+}
+
 fn data_dir_flag(global: &GlobalArgs) -> (&'static str, Vec<String>) {
     ("data_dir", global.data_dir.iter().map(|d| d.to_string_lossy().into_owned()).collect())
 }
@@ -219,9 +241,7 @@ impl RunConfig {
             listen: layers.each("listen", "write IP:PORT, such as 0.0.0.0:41641 or [::]:41641", address)?,
             cards: layers.raw("cards").map(|raw| raw.values.clone()),
             subnet: subnet(layers, join.is_some())?,
-            adapter: layers
-                .one("adapter", "such as lanrage0 or eth9", adapter)?
-                .unwrap_or_else(|| ADAPTER.into()),
+            adapter: adapter_name(layers)?,
             beacon: layers.maybe_switch("beacon")?.unwrap_or(true),
             friend_relay: layers.maybe_switch("friend_relay")?,
             open: layers.switch("open")?,

@@ -17,6 +17,9 @@ fn peer(first: u8, name: &str) -> PeerStatus {
         state: "here".into(),
         playing: Vec::new(),
         path: None,
+        nat: "unknown".into(),
+        ways: Vec::new(),
+        advice: Vec::new(),
     }
 }
 
@@ -33,6 +36,8 @@ fn status(owner: bool) -> Status {
         control: Vec::new(),
         peers: vec![peer(0x10, "Bob"), peer(0x11, "Eve"), peer(0x12, "Eve")],
         games: Vec::new(),
+        relays: Vec::new(),
+        warnings: Vec::new(),
         counters: BTreeMap::new(),
     }
 }

@@ -8,8 +8,8 @@ use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::{Candidate, CandidateKind, Endpoint};
 use crate::model::dice::Seed;
-use crate::model::nat::{Mapping, NatFacts, PortMapping};
-use crate::model::status::{Event, NatStatus};
+use crate::model::nat::{NatFacts, PortMapping};
+use crate::model::status::{Event, NatStatus, PortMappingStatus, SeenStatus};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::wire::stun::{Builder, Class, Message, Method, Transaction};
 use std::net::{IpAddr, SocketAddr};
@@ -28,7 +28,7 @@ pub(super) struct Nat {
     lease_report: Vec<(PortMapping, String)>,
     /// Outside addresses by which peers see this node's socket, the newest last.
     seen: Vec<SocketAddr>,
-    said: Option<NatStatus>,
+    said: Option<Event>,
 }
 
 impl Nat {
@@ -86,13 +86,33 @@ impl Nat {
     }
 
     pub(super) fn status(&self) -> NatStatus {
-        let facts = self.v4();
+        let asked = |(by, said): &(PortMapping, String)| PortMappingStatus {
+            by: by.word().to_owned(),
+            said: said.clone(),
+        };
         NatStatus {
-            r#type: facts.word().to_owned(),
-            mapping: mapping_words(facts.mapping).to_owned(),
-            filtering: filtering_words(facts).to_owned(),
-            public: facts.public.or_else(|| self.probe.facts(true).public),
             port_mapping: self.lease.map_or("none", |l| l.by.word()).to_owned(),
+            mapped: self.lease.map(|l| l.external),
+            asked: self.lease_report.iter().map(asked).collect(),
+            seen: self.evidence(),
+            ..NatStatus::of(self.v4(), self.probe.facts(true))
+        }
+    }
+
+    fn evidence(&self) -> Vec<SeenStatus> {
+        let seen = [false, true].into_iter().flat_map(|v6| self.probe.seen(v6));
+        seen.map(|(server, address)| SeenStatus { server, address }).collect()
+    }
+
+    /// The first five fields of the status, as they are told when they change.
+    fn event(&self) -> Event {
+        let status = self.status();
+        Event::Nat {
+            r#type: status.r#type,
+            mapping: status.mapping,
+            filtering: status.filtering,
+            public: status.public,
+            port_mapping: status.port_mapping,
         }
     }
 
@@ -119,27 +139,6 @@ impl Nat {
             space.copy_from_slice(room.get(..len).unwrap_or_default());
             wan.commit(len);
         }
-    }
-}
-
-const fn mapping_words(mapping: Mapping) -> &'static str {
-    match mapping {
-        Mapping::Unknown => "unknown",
-        Mapping::None => "none",
-        Mapping::EndpointIndependent => "endpoint-independent",
-        Mapping::AddressDependent => "address-dependent",
-        Mapping::AddressAndPortDependent => "address-and-port-dependent",
-        Mapping::Dependent => "dependent",
-    }
-}
-
-const fn filtering_words(facts: &NatFacts) -> &'static str {
-    use crate::model::nat::Filtering;
-    match facts.filtering {
-        Filtering::Unknown => "unknown",
-        Filtering::EndpointIndependent => "endpoint-independent",
-        Filtering::AddressDependent => "address-dependent",
-        Filtering::AddressAndPortDependent => "address-and-port-dependent",
     }
 }
 
@@ -210,18 +209,13 @@ impl<S: Session> Node<S> {
     }
 
     pub(super) fn say_nat(&mut self) {
-        let status = self.nat.status();
-        if self.nat.said.as_ref() == Some(&status) {
-            return;
+        let event = self.nat.event();
+        let nothing = matches!(&event, Event::Nat { r#type, port_mapping, .. } if r#type == "unknown" && port_mapping == "none");
+        // What is not known at the start is no news.
+        if self.nat.said.as_ref() != Some(&event) && !(self.nat.said.is_none() && nothing) {
+            self.nat.said = Some(event.clone());
+            self.event(event);
         }
-        self.nat.said = Some(status.clone());
-        self.event(Event::Nat {
-            r#type: status.r#type,
-            mapping: status.mapping,
-            filtering: status.filtering,
-            public: status.public,
-            port_mapping: status.port_mapping,
-        });
     }
 
     /// This computer's network changed, or it slept: every proof is in doubt, here and at the relays.

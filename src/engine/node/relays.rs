@@ -52,7 +52,9 @@ pub(super) enum RelayIn {
 
 /// How an allocation, or the attempt at one, is: for `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayState {
+pub(super) struct RelayState {
+    /// Which allocation.
+    pub slot: RelaySlot,
     /// The way to the relay.
     pub way: RelayWay,
     /// Our address on it, while it is up.
@@ -478,19 +480,17 @@ impl Relays {
         up.map(|addr| Candidate { addr, kind: CandidateKind::Relay }).collect()
     }
 
-    /// Addresses that answer STUN over UDP.
+    /// Addresses that answer STUN over UDP: one of each server. It names its others itself, and the prober must not have
+    /// spoken to those before it asks who gets in from there.
     pub(super) fn stun_servers(&self) -> Vec<SocketAddr> {
-        let ways = self.servers.iter().flat_map(|s| &s.offer.ways);
-        ways.filter_map(|w| match w {
-            RelayWay::Udp { addr } => Some(*addr),
-            RelayWay::Tcp { .. } | RelayWay::Tls { .. } => None,
-        })
-        .collect()
+        let udp = |w: &RelayWay| matches!(w, RelayWay::Udp { .. }).then(|| w.addr());
+        self.servers.iter().filter_map(|s| s.offer.ways.iter().find_map(udp)).collect()
     }
 
     /// How all of them are, for people.
     pub(super) fn states(&self) -> Vec<RelayState> {
         let state = |l: &Line| RelayState {
+            slot: l.slot,
             way: l.way.clone(),
             relayed: l.relayed,
             rtt: l.relayed.map(|_| l.rtt),

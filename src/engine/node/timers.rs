@@ -6,7 +6,7 @@ use super::wan::DEAF;
 use crate::engine::counters::Count;
 use crate::engine::effect::Knobs;
 use crate::engine::lan::games::{HeardGame, HeardKey};
-use crate::engine::path::agent::{Action, Report};
+use crate::engine::path::action::{Action, Report};
 use crate::engine::path::route::Route;
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::peer::{Peer, Presence};
@@ -137,12 +137,13 @@ impl<S: Session> Node<S> {
         if peer.presence != Presence::Here {
             self.peer_is_here(at, now);
         }
+        let why = self.why_this_path(at, &report, now);
         self.event(Event::Path {
             peer: id,
             kind: report.kind,
             remote: report.remote(),
             rtt_ms: report.rtt.as_secs_f64() * 1000.0,
-            why: report.why,
+            why,
         });
     }
 

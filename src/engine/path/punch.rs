@@ -154,6 +154,13 @@ impl Punch {
         self.probes
     }
 
+    /// Attempts so far, and whether one is under way.
+    #[must_use]
+    pub fn attempts(&self) -> (u32, bool) {
+        let guessing = self.salvo.guesses.is_some() || !self.salvo.timed.is_empty();
+        (self.attempts, guessing || !matches!(self.state, State::Idle))
+    }
+
     /// The number of the first socket, while there are any.
     #[must_use]
     pub const fn first(&self) -> Option<u16> {

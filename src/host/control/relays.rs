@@ -201,7 +201,7 @@ mod tests {
         let filled = fill(&round, "http://203.0.113.9", vec![udp_there.clone(), tcp_there.clone()]);
         assert_eq!(
             filled,
-            [here.clone(), udp_there, tcp_there],
+            [here, udp_there, tcp_there],
             "before all others when nothing else got out"
         );
         let foreign = vec![RelayWay::Udp { addr: at("198.51.100.1:3478") }];

@@ -16,10 +16,12 @@ mod ask;
 mod epoch;
 mod keeper;
 mod natpmp;
+mod once;
 mod pcp;
 mod upnp;
 
 pub use keeper::{LeaseSetup, spawn};
+pub use once::{Answer, once};
 
 use crate::host::cards::Ways;
 use crate::model::nat::PortMapping;

@@ -3,7 +3,7 @@
 use super::invite::{InviteForms, Room, pretty};
 use super::screen::Screen;
 use super::status::View;
-use super::words::{Names, clean, sentence, trouble_line};
+use super::words::{Explained, Names, clean, sentence, trouble_line};
 use crate::model::limits;
 use crate::model::status::{Event, Status, Trouble};
 
@@ -15,6 +15,7 @@ pub type Forms = fn(&str) -> Option<InviteForms>;
 pub struct Live {
     screen: Screen,
     names: Names,
+    explained: Explained,
     forms: Forms,
     colour: bool,
     /// The invite that was shown last; `None` until the party is open.
@@ -27,7 +28,7 @@ impl Live {
     pub fn open(screen: Screen, forms: Forms, colour: bool) -> Self {
         screen.open();
         screen.show(vec![String::new(), "  starting …".to_owned()]);
-        Self { screen, names: Names::default(), forms, colour, shown: None }
+        Self { screen, names: Names::default(), explained: Explained::default(), forms, colour, shown: None }
     }
 
     /// Something happened.
@@ -56,8 +57,9 @@ impl Live {
     }
 
     /// How things are now.
-    pub fn status(&self, status: &Status) {
+    pub fn status(&mut self, status: &Status) {
         if self.shown.is_some() {
+            self.explained.news(status).iter().for_each(|line| self.screen.say(line));
             self.screen.show(View::of(status).short());
         }
     }

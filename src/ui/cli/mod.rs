@@ -5,10 +5,12 @@
 //! * `json`, `plain`, `live`: the three faces of `run`: for scripts, for a file or pipe, for a person at a terminal
 //! * `screen`: the terminal that `live` and the log share
 //! * `status`: the tidy table of `lanrage status`
+//! * `doctor`: what `lanrage doctor` found
 //! * `invite`, `qr`: the invite as text, link and code
 //! * `words`: sentences for events, names for peers, plain words for counters
 
 pub mod args;
+pub mod doctor;
 pub mod invite;
 pub mod json;
 mod later;

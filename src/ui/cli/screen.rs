@@ -147,7 +147,7 @@ pub(super) fn fit(text: &str, columns: usize) -> String {
 }
 
 /// A sentence on as many lines as it needs; all but the first are indented. Words longer than a line stay whole.
-fn fold(text: &str, columns: usize) -> String {
+pub(super) fn fold(text: &str, columns: usize) -> String {
     let (mut out, mut used, mut empty) = (String::new(), 0, true);
     for word in text.split(' ') {
         let long = width(word);

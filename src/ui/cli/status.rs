@@ -3,8 +3,8 @@
 //! The answer of a running node may come from another version of the program, so it is read forgivingly: what is missing is left
 //! out, what is unknown is passed over.
 
-use super::screen::{cell, width};
-use super::words::{clean, game_name, round_trip};
+use super::screen::{cell, fold, width};
+use super::words::{clean, game_name, lasting, round_trip};
 use crate::model::id::ProfileId;
 use crate::model::limits;
 use crate::model::status::Status;
@@ -27,7 +27,27 @@ pub struct View {
     control: Vec<Link>,
     peers: Vec<Peer>,
     games: Vec<Game>,
+    relays: Vec<Relay>,
+    warnings: Vec<Reason>,
     counters: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Relay {
+    address: String,
+    by: String,
+    relayed: Option<String>,
+    rtt_ms: Option<f64>,
+    why: Option<String>,
+}
+
+/// Why something is no better, and what to try.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Reason {
+    message: String,
+    hint: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -55,6 +75,7 @@ struct Peer {
     state: String,
     playing: Vec<String>,
     path: Option<Path>,
+    advice: Vec<Reason>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -65,6 +86,8 @@ struct Path {
     rtt_ms: f64,
     loss: f64,
     why: String,
+    since: f64,
+    mtu: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -104,6 +127,9 @@ impl View {
             self.peer_lines(true),
             "nobody else is here yet: `lanrage invite` prints the invite again",
         );
+        if !self.warnings.is_empty() {
+            section(&mut out, "Worth knowing", self.warnings.iter().flat_map(Reason::lines).collect(), "");
+        }
         section(&mut out, "Games found", self.game_lines(), "none yet");
         let (drops, counts): (Vec<_>, Vec<_>) =
             self.counters.iter().partition(|(name, _)| name.starts_with("drop."));
@@ -140,10 +166,12 @@ impl View {
             let seen = self.nat.public.as_deref().map_or(String::new(), |p| format!(", seen as {p}"));
             out.push(format!("Router    {}{seen}, port mapping: {}", self.nat.r#type, self.nat.port_mapping));
         }
-        let links = self.control.iter().enumerate();
-        out.extend(
-            links.map(|(i, l)| format!("{:<10}{}", if i == 0 { "Control" } else { "" }, link_line(l))),
-        );
+        let links = self.control.iter().map(link_line);
+        out.extend(titled("Control", links));
+        // One that is not there beside one that is needs no line.
+        let up = self.relays.iter().any(|r| r.relayed.is_some());
+        let relays = self.relays.iter().filter(|r| !up || r.relayed.is_some()).map(relay_line);
+        out.extend(titled("Relay", relays));
         out
     }
 
@@ -156,6 +184,7 @@ impl View {
             let name = self.name_of(&peer.peer);
             let Some(path) = &peer.path else {
                 out.push(row([&name, &peer.address, &clean(&peer.state, 12), "", "", ""]));
+                out.extend(Self::advice_lines(peer, whole));
                 continue;
             };
             let kind = if peer.state == "away" { "away" } else { path.kind.as_str() };
@@ -165,10 +194,21 @@ impl View {
             if whole {
                 let playing = clean(&peer.playing.join(", "), 100);
                 let playing = if playing.is_empty() { String::new() } else { format!("; plays {playing}") };
-                out.push(format!("    why: {}{playing}; id {}", clean(&path.why, 60), clean(&peer.peer, 20)));
+                let mtu = path.mtu.filter(|m| *m < limits::MTU);
+                let mtu = mtu.map_or(String::new(), |m| format!("; {m} bytes at a time"));
+                let (why, since) = (clean(&path.why, 200), lasting(path.since));
+                let id = clean(&peer.peer, 20);
+                out.extend(indented(&format!("why: {why}{playing}{mtu}; for {since}; id {id}"), 4));
             }
+            out.extend(Self::advice_lines(peer, whole));
         }
         out
+    }
+
+    /// Why the path is no better, and what to try.
+    fn advice_lines(peer: &Peer, whole: bool) -> Vec<String> {
+        let shown = if whole { peer.advice.len() } else { 0 };
+        peer.advice.iter().take(shown).flat_map(Reason::lines).collect()
     }
 
     fn game_lines(&self) -> Vec<String> {
@@ -197,6 +237,41 @@ impl View {
 #[must_use]
 pub fn counter_words(name: &str) -> Option<&'static str> {
     super::words::counter(name)
+}
+
+impl Reason {
+    fn lines(&self) -> Vec<String> {
+        let mut out = indented(&clean(&self.message, 300), 4);
+        if !self.hint.is_empty() {
+            out.extend(indented(&format!("try: {}", clean(&self.hint, 300)), 6));
+        }
+        out
+    }
+}
+
+/// The table's width.
+const COLUMNS: usize = 80;
+
+/// A text on as many lines as it needs.
+fn indented(text: &str, margin: usize) -> Vec<String> {
+    let indent = " ".repeat(margin);
+    // Folding indents by two, so that much less fits on a line.
+    let folded = fold(text, COLUMNS - margin);
+    folded.lines().map(|line| format!("{indent}{}", line.trim_start())).collect()
+}
+
+fn titled(title: &str, lines: impl Iterator<Item = String>) -> Vec<String> {
+    lines.enumerate().map(|(n, line)| format!("{:<10}{line}", if n == 0 { title } else { "" })).collect()
+}
+
+fn relay_line(relay: &Relay) -> String {
+    let name = format!("{} by {}", clean(&relay.address, 60), clean(&relay.by, 5));
+    match (&relay.relayed, relay.rtt_ms, &relay.why) {
+        (Some(_), Some(rtt), _) => format!("{name}, {}", round_trip(rtt)),
+        (Some(_), None, _) => name,
+        (None, _, Some(why)) => format!("{name} cannot be used: {}", clean(why, 200)),
+        (None, _, None) => format!("{name} does not answer yet"),
+    }
 }
 
 fn link_line(link: &Link) -> String {
@@ -248,11 +323,15 @@ mod tests {
             "peers": [
                 {"peer": "bbbbbbbbbbbbbbbb", "name": "Bob", "address": "10.83.7.2", "state": "here",
                  "playing": ["minecraft-java"],
-                 "path": {"kind": "direct", "remote": "203.0.113.5:41641", "rtt_ms": 23.4, "loss": 0.05, "why": "first answer"}},
+                 "path": {"kind": "direct", "remote": "203.0.113.5:41641", "rtt_ms": 23.4, "loss": 0.05, "why": "first answer", "since": 720.2, "mtu": 1280},
+                 "advice": [{"code": "lossy", "message": "5 of 100 test packets to Bob get lost", "hint": "use a cable"}]},
                 {"peer": "cccccccccccccccc", "name": "Bob", "address": "10.83.7.3", "state": "connecting", "path": null}
             ],
             "games": [{"game": "minecraft-java", "peer": "bbbbbbbbbbbbbbbb", "title": "LANRIG",
                        "address": "10.83.7.2:25599", "local": null}],
+            "relays": [{"address": "192.0.2.9:3478", "by": "udp", "relayed": null, "rtt_ms": null, "why": "refused"},
+                       {"address": "192.0.2.8:3478", "by": "tls", "relayed": "192.0.2.8:5", "rtt_ms": 31.0, "why": null}],
+            "warnings": [{"code": "x", "message": "your router is slow", "hint": "kick it"}],
             "counters": {"wan_in": 12, "wan_out": 0, "drop.port_closed_in": 3},
             "something": "from a later version"
         })
@@ -265,7 +344,10 @@ mod tests {
             "You       Ana, 10.83.7.1 (mode lan)",
             "server:http://h:8667 is offline: connection refused",
             "Bob (bbbbbb)     10.83.7.2       direct     23 ms      5 %   203.0.113.5:41641",
-            "why: first answer; plays minecraft-java",
+            "why: first answer; plays minecraft-java; 1280 bytes at a time; for 12 min",
+            "    5 of 100 test packets to Bob get lost\n      try: use a cable",
+            "Relay     192.0.2.8:3478 by tls, 31 ms\n",
+            "Worth knowing\n    your router is slow\n      try: kick it",
             "Bob (cccccc)     10.83.7.3       connecting",
             "Bob (bbbbbb)'s world «LANRIG»",
             "10.83.7.2:25599",

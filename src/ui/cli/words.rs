@@ -2,8 +2,8 @@
 
 use crate::model::id::{PeerId, ProfileId};
 use crate::model::limits;
-use crate::model::status::{Event, PathKind, Trouble};
-use std::collections::BTreeMap;
+use crate::model::status::{Event, PathKind, Status, Trouble};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 /// Characters of a title that are shown; games' own lists show fewer.
@@ -70,7 +70,7 @@ pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
                 names.of(*peer),
                 way(*kind),
                 round_trip(*rtt_ms),
-                clean(why, 60)
+                clean(why, 200)
             )
         }
         Event::GameFound { game, peer, title, address, local } => {
@@ -117,6 +117,42 @@ pub(super) fn found(name: &str, address: SocketAddr, local: Option<SocketAddr>) 
 /// A round trip as people read it.
 pub(super) fn round_trip(ms: f64) -> String {
     if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+}
+
+/// A time as people say it.
+pub(super) fn lasting(seconds: f64) -> String {
+    if seconds < 90.0 {
+        format!("{seconds:.0} s")
+    } else if seconds < 5400.0 {
+        format!("{:.0} min", seconds / 60.0)
+    } else {
+        format!("{:.1} h", seconds / 3600.0)
+    }
+}
+
+/// So long a path by relay has lasted when its reason is told: a direct one is usually there by then.
+const SETTLED: f64 = 5.0;
+
+/// What was told of why peers stay on a relay: each reason once.
+#[derive(Debug, Default)]
+pub(super) struct Explained(BTreeSet<(PeerId, String)>);
+
+impl Explained {
+    /// Sentences about those whose reason was not told yet.
+    pub(super) fn news(&mut self, status: &Status) -> Vec<String> {
+        let mut out = Vec::new();
+        for peer in &status.peers {
+            let settled = peer.path.as_ref().is_some_and(|p| p.kind == PathKind::Relay && p.since >= SETTLED);
+            // While something is being tried there is nothing to explain.
+            let trying = |code: &str| matches!(code, "searching" | "punching" | "no_address");
+            let Some(reason) = peer.advice.first().filter(|r| settled && !trying(&r.code)) else { continue };
+            if self.0.len() < NAMES && self.0.insert((peer.peer, reason.code.clone())) {
+                let name = clean(&peer.name, limits::NAME_CHARS);
+                out.push(format!("{name} stays on a relay: {}", trouble_line(reason)));
+            }
+        }
+        out
+    }
 }
 
 /// What happened and what to try, in one line.

@@ -1,0 +1,197 @@
+//! What a running node says of itself: its party, its relays, and the way to each of the others. Read forgivingly, because the
+//! node may be of another version.
+
+use crate::model::checkup::{Finding, Mark, Section};
+use crate::model::status::{NatStatus, Trouble};
+use serde::Deserialize;
+use serde_json::Value;
+use std::net::Ipv4Addr;
+
+/// What is read of a status.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Running {
+    pub(super) party: String,
+    pub(super) address: Option<Ipv4Addr>,
+    pub(super) nat: NatStatus,
+    control: Vec<Link>,
+    relays: Vec<Relay>,
+    warnings: Vec<Trouble>,
+    peers: Vec<Peer>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Link {
+    control: String,
+    state: String,
+    why: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Relay {
+    address: String,
+    by: String,
+    relayed: Option<String>,
+    rtt_ms: Option<f64>,
+    why: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Peer {
+    peer: String,
+    name: String,
+    state: String,
+    path: Option<Path>,
+    advice: Vec<Trouble>,
+    ways: Vec<Way>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Path {
+    kind: String,
+    remote: String,
+    rtt_ms: f64,
+    loss: f64,
+    since: f64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Way {
+    state: String,
+    through: Option<String>,
+}
+
+impl Running {
+    /// Reads the object that `status --json` prints.
+    pub(super) fn read(status: &Value) -> Option<Self> {
+        Self::deserialize(status).ok()
+    }
+
+    pub(super) fn controls(&self) -> Vec<String> {
+        self.control.iter().map(|l| l.control.clone()).collect()
+    }
+
+    /// Relays that this node uses now.
+    pub(super) fn has_relay(&self) -> bool {
+        self.relays.iter().any(|r| r.relayed.is_some())
+    }
+
+    /// The findings.
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let mut out: Vec<Finding> = self.control.iter().map(link).collect();
+        out.extend(self.relays.iter().filter(|r| r.relayed.is_some() || !self.has_relay()).map(relay));
+        // What the router's own findings tell with more proof is not told twice.
+        let elsewhere = ["udp_blocked_here", "router_symmetric", "second_router"];
+        let told = self.warnings.iter().filter(|w| !elsewhere.contains(&w.code.as_str()));
+        out.extend(
+            told.map(|w| Finding::new(Section::Party, Mark::Note, &w.code, &w.message).with_try(&w.hint)),
+        );
+        if self.peers.is_empty() {
+            out.push(
+                Finding::new(Section::Peers, Mark::Ok, "alone", "nobody else is here yet")
+                    .with_try("lanrage invite prints the invite for your friends"),
+            );
+        }
+        out.extend(self.peers.iter().map(peer));
+        out
+    }
+}
+
+fn link(link: &Link) -> Finding {
+    let control = &link.control;
+    let say = |mark, code, found: String| Finding::new(Section::Party, mark, code, found);
+    match link.state.as_str() {
+        "online" => say(Mark::Ok, "control_online", format!("{control} is connected")),
+        "connecting" => say(Mark::Note, "control_connecting", format!("{control} is being connected")),
+        _ => {
+            let why = link.why.as_deref().map_or(String::new(), |w| format!(": {w}"));
+            say(Mark::Problem, "control_offline", format!("{control} is not connected{why}"))
+                .with_try("the party goes on without it, but nobody new can join there; check the server and this PC's connection")
+        }
+    }
+}
+
+fn relay(relay: &Relay) -> Finding {
+    let name = format!("{} by {}", relay.address, relay.by.to_uppercase());
+    match (&relay.relayed, relay.rtt_ms) {
+        (Some(_), Some(rtt)) => Finding::new(
+            Section::Party,
+            Mark::Ok,
+            "relay_up",
+            format!("the relay {name} is ready, {rtt:.0} ms away"),
+        ),
+        (Some(_), None) => {
+            Finding::new(Section::Party, Mark::Ok, "relay_up", format!("the relay {name} is ready"))
+        }
+        (None, _) => {
+            let why = relay.why.as_deref().unwrap_or("no answer yet");
+            Finding::new(
+                Section::Party,
+                Mark::Note,
+                "relay_not_up",
+                format!("the relay {name} cannot be used: {why}"),
+            )
+        }
+    }
+}
+
+fn peer(peer: &Peer) -> Finding {
+    let name = &peer.name;
+    let (mark, code, found) = match &peer.path {
+        Some(path) => {
+            let (mark, code, how) = match path.kind.as_str() {
+                "lan" => (Mark::Ok, "path_lan", "over your own network".to_owned()),
+                "direct" => (Mark::Ok, "path_direct", format!("directly ({})", path.remote)),
+                _ => {
+                    let through =
+                        peer.ways.iter().find(|w| w.state == "in use").and_then(|w| w.through.as_deref());
+                    let how = match through {
+                        Some(player) if player.starts_with("player ") => format!("through {player}"),
+                        Some(relay) if !relay.starts_with("the other") => {
+                            format!("through the relay {relay}")
+                        }
+                        Some(_) | None => "through a relay".to_owned(),
+                    };
+                    (Mark::Note, "path_relay", how)
+                }
+            };
+            let lossy = peer.advice.iter().any(|a| a.code == "lossy");
+            let mark = if lossy && path.loss >= 0.2 {
+                Mark::Problem
+            } else if lossy {
+                Mark::Note
+            } else {
+                mark
+            };
+            let loss =
+                if path.loss >= 0.005 { format!(", {:.0} % lost", path.loss * 100.0) } else { String::new() };
+            (mark, code, format!("{name}: {how}, {:.0} ms{loss}, for {}", path.rtt_ms, ago(path.since)))
+        }
+        None if peer.state == "away" => (Mark::Note, "peer_away", format!("{name}: away; the place is kept")),
+        None => {
+            let arriving = peer.advice.iter().any(|a| a.code == "searching" || a.code == "punching");
+            let mark = if arriving { Mark::Note } else { Mark::Problem };
+            (mark, "no_path", format!("{name}: no way works yet"))
+        }
+    };
+    let mut finding = Finding::new(Section::Peers, mark, code, found);
+    finding.peer = Some(peer.peer.clone());
+    finding.advice.clone_from(&peer.advice);
+    finding
+}
+
+/// A time as people say it.
+fn ago(seconds: f64) -> String {
+    if seconds < 90.0 {
+        format!("{seconds:.0} s")
+    } else if seconds < 5400.0 {
+        format!("{:.0} min", seconds / 60.0)
+    } else {
+        format!("{:.1} h", seconds / 3600.0)
+    }
+}
