@@ -62,12 +62,22 @@ const INVITE: &str =
 fn help_names_every_command_and_nothing_that_does_not_exist() {
     let help = lanrage(&["--help"]);
     assert_eq!((help.code, help.err.as_str()), (0, ""));
-    for word in
-        ["run", "server", "status", "invite", "leave", "kick", "games", "--data-dir", "--config", "-v"]
-    {
+    for word in [
+        "run",
+        "server",
+        "status",
+        "invite",
+        "leave",
+        "kick",
+        "doctor",
+        "games",
+        "--data-dir",
+        "--config",
+        "-v",
+    ] {
         assert!(help.out.contains(word), "{word} in\n{}", help.out);
     }
-    for word in ["doctor", "plugin", " ui", "completions", "record", "learn"] {
+    for word in ["plugin", " ui", "completions", "record", "learn"] {
         assert!(!help.out.contains(word), "{word} in\n{}", help.out);
     }
     let run = lanrage(&["run", "--help"]);
@@ -116,13 +126,94 @@ fn wrong_usage_is_exit_code_2() {
 
 #[test]
 fn what_comes_later_says_so() {
-    for args in
-        [&["doctor"][..], &["plugin", "list"], &["ui"], &["games", "learn"], &["run", "--relay", "turn:h:1"]]
-    {
+    for args in [&["plugin", "list"][..], &["ui"], &["games", "learn"], &["run", "--relay", "turn:h:1"]] {
         let told = lanrage(args);
         assert_eq!(told.code, 2, "{args:?}");
         assert!(told.err.contains("is not in this version of lanrage"), "{args:?}: {}", told.err);
     }
+}
+
+/// The findings of a `doctor --json`, by code.
+fn findings(told: &Told) -> std::collections::BTreeMap<String, serde_json::Value> {
+    let said: serde_json::Value = serde_json::from_str(&told.out).expect("one JSON object");
+    for name in ["ok", "version", "party", "took_ms", "nat", "findings"] {
+        assert!(said.get(name).is_some(), "{name} in {said}");
+    }
+    assert_eq!(said["ok"].as_bool(), Some(told.code == 0), "{said}");
+    let list = said["findings"].as_array().expect("a list").clone();
+    let problems = list.iter().filter(|f| f["mark"] == "problem").count();
+    assert_eq!(problems == 0, told.code == 0, "{said}");
+    for finding in &list {
+        for name in ["section", "mark", "code", "found", "try"] {
+            assert!(finding[name].is_string(), "{name} in {finding}");
+        }
+        if finding["mark"] != "ok" && finding["code"] != "relay_not_up" {
+            assert_ne!(finding["try"], "", "nothing is worse than fine without something to try: {finding}");
+        }
+    }
+    list.into_iter().map(|f| (f["code"].as_str().expect("a code").to_owned(), f)).collect()
+}
+
+#[test]
+fn doctor_ends_in_time_when_nothing_answers_and_leaves_nothing_behind() {
+    let place = Place::new();
+    // Takes connections and says nothing; of UDP there is nobody.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let deaf = deaf.local_addr().expect("an address");
+    let begun = std::time::Instant::now();
+    let server = format!("server:http://{deaf}");
+    let told = place.lanrage(&["doctor", "--json", "--control", &server, "--relay", "turn:127.0.0.1:9"]);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+    let found = findings(&told);
+    assert_eq!(told.code, 1, "{found:?}");
+    assert_eq!(found["server_unreachable"]["mark"], "problem");
+    assert!(found["server_unreachable"]["found"].as_str().expect("text").contains("no answer"), "{found:?}");
+    assert_eq!(found["relay_unreachable"]["mark"], "problem");
+    assert!(!place.path("data").exists(), "looking makes no data folder");
+}
+
+#[test]
+fn doctor_without_a_server_says_what_it_could_not_ask_and_how_to() {
+    let place = Place::new();
+    let told = place.lanrage(&["doctor", "--json"]);
+    let found = findings(&told);
+    assert!(found["udp_unknown"]["try"].as_str().expect("text").contains("--control server:"), "{found:?}");
+    let text = place.lanrage(&["doctor"]);
+    assert_eq!((text.code, text.err.as_str()), (told.code, ""));
+    assert!(text.out.starts_with("This PC\n") && text.out.contains("Your router\n"), "{}", text.out);
+    assert!(text.out.contains("No party runs here"), "{}", text.out);
+    for (args, part) in [
+        (&["doctor", "--relay", "nonsense"][..], "names no relay"),
+        (&["doctor", "--control", "nonsense"][..], "names no control plane"),
+    ] {
+        let told = place.lanrage(args);
+        assert_eq!(told.code, 2, "{args:?}");
+        assert!(told.err.contains(part), "{}", told.err);
+    }
+}
+
+#[test]
+fn doctor_finds_a_server_by_tcp_and_udp() {
+    let place = Place::new();
+    let mut server = place
+        .command(&["server", "--listen", "127.0.0.1:0", "--relay", "127.0.0.1:0", "--data-dir"])
+        .arg(place.path("server"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the server starts");
+    let mut line = String::new();
+    let out = server.stdout.take().expect("a pipe");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).expect("a line");
+    let address =
+        line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+    let told = place.lanrage(&["doctor", "--json", "--control", &format!("server:http://{address}")]);
+    server.kill().expect("it ran");
+    server.wait().expect("it ended");
+    let found = findings(&told);
+    let ok = found["server_ok"]["found"].as_str().expect("text");
+    assert!(ok.contains("TCP") && ok.contains("UDP"), "{found:?}");
+    assert_eq!(found["udp_open"]["mark"], "ok");
+    assert_eq!(found["clock"]["mark"], "ok");
 }
 
 #[test]

@@ -68,6 +68,21 @@ fn a_second_relay_takes_over_when_the_first_dies() {
     story("relay-dies");
 }
 
+#[test]
+fn doctor_names_why_two_symmetric_routers_are_apart_and_what_helps() {
+    python("doctor.py", &["symmetric"]);
+}
+
+#[test]
+fn doctor_says_that_the_port_is_open_where_it_is() {
+    python("doctor.py", &["upnp"]);
+}
+
+#[test]
+fn doctor_says_that_a_network_lets_no_udp_through() {
+    python("doctor.py", &["udp-blocked"]);
+}
+
 #[track_caller]
 fn story(name: &str) {
     python("measure.py", &["story", name]);

@@ -181,3 +181,32 @@ impl Look {
         timeout(LEASE, lease::once(local, dice.bytes(), LEASE)).await.unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// The source without its tests.
+    fn code_of(source: &'static str) -> &'static str {
+        source.split("#[cfg(test)]").next().unwrap_or_default()
+    }
+
+    #[test]
+    fn every_code_is_in_the_manual() {
+        let page = include_str!("../../../docs/doctor.md");
+        let sources = [
+            code_of(include_str!("mod.rs")),
+            code_of(include_str!("pc.rs")),
+            code_of(include_str!("router.rs")),
+            code_of(include_str!("servers.rs")),
+            code_of(include_str!("party.rs")),
+        ];
+        let mut count = 0;
+        for rest in sources.iter().flat_map(|s| s.split("Mark::").skip(1)) {
+            // `Mark::Ok, "code"`, on one line or two.
+            let after = rest.split_once(',').map_or("", |(_, after)| after.trim_start());
+            let Some(code) = after.strip_prefix('"').and_then(|a| a.split('"').next()) else { continue };
+            count += 1;
+            assert!(page.contains(&format!("`{code}`")), "{code} is missing in docs/doctor.md");
+        }
+        assert!(count > 40, "only {count} codes were found in the sources");
+    }
+}

@@ -195,3 +195,63 @@ fn ago(seconds: f64) -> String {
         format!("{:.1} h", seconds / 3600.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn findings(status: &Value) -> Vec<Finding> {
+        Running::read(status).unwrap().findings()
+    }
+
+    fn codes(list: &[Finding]) -> Vec<(&str, Mark)> {
+        list.iter().map(|f| (f.code.as_str(), f.mark)).collect()
+    }
+
+    #[test]
+    fn each_pair_is_told_with_its_path_and_its_reasons() {
+        let reason = json!({"code": "both_symmetric", "message": "m", "hint": "h"});
+        let list = findings(&json!({
+            "party": "p", "address": "10.1.2.3",
+            "control": [{"control": "direct", "state": "online"}, {"control": "server:http://h", "state": "offline", "why": "refused"}],
+            "relays": [{"address": "192.0.2.1:3478", "by": "udp", "relayed": "192.0.2.1:5", "rtt_ms": 20.0},
+                       {"address": "192.0.2.1:443", "by": "tls"}],
+            "warnings": [{"code": "router_symmetric", "message": "told by the router", "hint": ""}],
+            "peers": [
+                {"peer": "b", "name": "Bob", "state": "here", "advice": [reason],
+                 "path": {"kind": "relay", "remote": "192.0.2.1:9", "rtt_ms": 61.4, "loss": 0.0, "since": 180.0},
+                 "ways": [{"state": "in use", "through": "udp 192.0.2.1:3478"}]},
+                {"peer": "c", "name": "Eve", "state": "here", "path": {"kind": "lan", "rtt_ms": 0.4, "since": 5.0}},
+                {"peer": "d", "name": "Dan", "state": "connecting", "path": null, "advice": [{"code": "no_answer", "message": "m", "hint": "h"}]},
+                {"peer": "e", "name": "Ann", "state": "connecting", "path": null, "advice": [{"code": "searching", "message": "m", "hint": "h"}]},
+                {"peer": "f", "name": "Joe", "state": "away", "path": null},
+            ]
+        }));
+        assert_eq!(
+            codes(&list),
+            [
+                ("control_online", Mark::Ok),
+                ("control_offline", Mark::Problem),
+                ("relay_up", Mark::Ok),
+                ("path_relay", Mark::Note),
+                ("path_lan", Mark::Ok),
+                ("no_path", Mark::Problem),
+                ("no_path", Mark::Note),
+                ("peer_away", Mark::Note),
+            ]
+        );
+        assert_eq!(list[3].found, "Bob: through the relay udp 192.0.2.1:3478, 61 ms, for 3 min");
+        assert_eq!((list[3].peer.as_deref(), list[3].advice[0].code.as_str()), (Some("b"), "both_symmetric"));
+    }
+
+    #[test]
+    fn a_status_of_another_version_is_read_as_far_as_it_goes() {
+        assert_eq!(codes(&findings(&json!({}))), [("alone", Mark::Ok)]);
+        assert_eq!(
+            codes(&findings(&json!({"nat": {"type": "open"}, "peers": [{}], "new": 1})))[0].0,
+            "no_path"
+        );
+        assert!(Running::read(&json!([1])).is_none());
+    }
+}

@@ -197,3 +197,88 @@ pub(super) fn clock(server: &str, ahead: i64) -> Finding {
     finding(Mark::Note, "clock_off", format!("this PC's clock is {time} {side} that of {server}"))
         .with_try("switch on setting the time automatically (timedatectl set-ntp true)")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::addr::Net;
+    use crate::model::id::CardId;
+
+    fn card(name: &str, addr: &str, default_route: bool) -> Card {
+        let nets = vec![Net { addr: addr.parse().unwrap(), prefix: 24 }];
+        Card { id: CardId(2), name: name.into(), nets, default_route }
+    }
+
+    fn wall(games: Fate, strangers: Fate, answers: Fate) -> Firewall {
+        Firewall { maker: Maker::Ufw, games, strangers, answers }
+    }
+
+    fn pc(cards: &[Card]) -> Pc<'_> {
+        Pc {
+            runs: false,
+            rights: Some(Rights { tun: true, admin: true, raw: true }),
+            cards,
+            default: (Some(CardKind::Plain), Some(1500)),
+            subnet: Some(Subnet([10, 83, 7])),
+            firewall: Some(wall(Fate::Passes, Fate::Passes, Fate::Passes)),
+            adapter: "lanrage0",
+            port: Some(41_641),
+        }
+    }
+
+    fn found(pc: &Pc<'_>, code: &str) -> Finding {
+        let all = pc.findings();
+        all.iter().find(|f| f.code == code).cloned().unwrap_or_else(|| panic!("no {code} in {all:?}"))
+    }
+
+    #[test]
+    fn a_good_pc_has_nothing_to_try() {
+        let cards = [card("eth0", "192.168.1.5", true), card("wlan0", "192.168.2.5", false)];
+        let all = pc(&cards).findings();
+        assert!(all.iter().all(|f| f.mark == Mark::Ok && f.r#try.is_empty()), "{all:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_cards_and_rights_is_told() {
+        let cards = [card("eth0", "10.83.7.5", true)];
+        assert_eq!(found(&pc(&cards), "subnet_clash").mark, Mark::Problem);
+        let mut one = pc(&cards);
+        one.default = (Some(CardKind::Tunnel), Some(1200));
+        assert_eq!(found(&one, "vpn").mark, Mark::Note);
+        assert_eq!(found(&one, "mtu").mark, Mark::Problem);
+        one.rights = Some(Rights { tun: true, admin: false, raw: false });
+        assert!(found(&one, "no_rights").r#try.contains("sudo"));
+        one.rights = Some(Rights { tun: false, admin: true, raw: true });
+        assert_eq!(found(&one, "no_tun").mark, Mark::Problem);
+        one.runs = true;
+        assert_eq!(found(&one, "device_up").mark, Mark::Ok);
+        assert_eq!(found(&pc(&[]), "no_card").mark, Mark::Problem);
+        assert_eq!(found(&pc(&[card("eth0", "192.168.1.5", false)]), "no_internet").mark, Mark::Problem);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_firewall_is_told_with_the_command_that_opens_it() {
+        let cards = [card("eth0", "192.168.1.5", true)];
+        let mut one = pc(&cards);
+        one.firewall = Some(wall(Fate::Dropped, Fate::Dropped, Fate::Passes));
+        assert_eq!(found(&one, "firewall_games").r#try, "sudo ufw allow in on lanrage0");
+        let port = found(&one, "firewall_port");
+        assert_eq!((port.mark, port.r#try.as_str()), (Mark::Note, "sudo ufw allow 41641/udp"));
+        one.firewall = Some(wall(Fate::Passes, Fate::Dropped, Fate::Dropped));
+        assert_eq!(found(&one, "firewall_answers").mark, Mark::Problem);
+        one.firewall = Some(wall(Fate::Unsure, Fate::Passes, Fate::Passes));
+        assert_eq!(found(&one, "firewall_unsure").mark, Mark::Note);
+        one.firewall = None;
+        assert_eq!(found(&one, "firewall_unread").mark, Mark::Note);
+    }
+
+    #[test]
+    fn a_clock_is_off_from_a_minute_on() {
+        assert_eq!(clock("h:1", 60).code, "clock");
+        let off = clock("h:1", -180);
+        assert_eq!((off.code.as_str(), off.mark), ("clock_off", Mark::Note));
+        assert!(off.found.contains("3 min ahead of"), "{off:?}");
+        assert!(clock("h:1", 180).found.contains("3 min behind"));
+    }
+}

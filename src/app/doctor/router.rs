@@ -218,3 +218,89 @@ pub(super) fn status(
         ..NatStatus::of(v4, v6)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::nat::{Filtering, Mapping, PortMapping, PortRule};
+
+    fn facts(mapping: Mapping) -> NatFacts {
+        NatFacts {
+            mapping,
+            filtering: Filtering::AddressAndPortDependent,
+            ports: PortRule::Random,
+            udp: Some(true),
+            public: Some("203.0.113.5:41234".parse().unwrap()),
+            ..NatFacts::default()
+        }
+    }
+
+    const SAME: &[(&str, &str)] =
+        &[("192.0.2.1:3478", "203.0.113.5:41234"), ("192.0.2.2:3478", "203.0.113.5:41234")];
+    const DIFFERENT: &[(&str, &str)] =
+        &[("192.0.2.1:3478", "203.0.113.5:41234"), ("192.0.2.2:3478", "203.0.113.5:52311")];
+
+    fn answers(said: [&str; 3]) -> Vec<Answer> {
+        let by = [PortMapping::Upnp, PortMapping::NatPmp, PortMapping::Pcp];
+        let external = |said: &str| said.strip_prefix("forwards ").map(|a| a.parse().unwrap());
+        by.into_iter().zip(said).map(|(by, s)| Answer { by, said: s.into(), external: external(s) }).collect()
+    }
+
+    const SILENT: [&str; 3] = ["no answer", "no answer", "no answer"];
+
+    fn found(v4: NatFacts, seen: &[(&str, &str)], said: [&str; 3]) -> Vec<Finding> {
+        let seen: Vec<_> = seen.iter().map(|(s, a)| (s.parse().unwrap(), a.parse().unwrap())).collect();
+        let status = status(&v4, &NatFacts::default(), &seen, &answers(said));
+        findings(&status, Reach { asked: 2, tcp: true, ipv6: false })
+    }
+
+    fn codes(list: &[Finding]) -> Vec<(&str, Mark)> {
+        list.iter().map(|f| (f.code.as_str(), f.mark)).collect()
+    }
+
+    #[test]
+    fn facts_are_told_with_their_proof() {
+        let easy = found(facts(Mapping::EndpointIndependent), SAME, SILENT);
+        assert!(easy[1].found.contains("203.0.113.5:41234 was seen from 2 places"), "{easy:?}");
+        assert_eq!(
+            codes(&easy),
+            [
+                ("udp_open", Mark::Ok),
+                ("router_easy", Mark::Ok),
+                ("port_closed", Mark::Note),
+                ("no_ipv6", Mark::Ok)
+            ]
+        );
+        let hard = found(facts(Mapping::AddressAndPortDependent), DIFFERENT, SILENT);
+        assert!(hard[1].found.contains("192.0.2.2:3478 sees 203.0.113.5:52311"), "{hard:?}");
+        assert_eq!(
+            codes(&hard)[1..],
+            [("router_symmetric", Mark::Note), ("port_closed", Mark::Note), ("no_ipv6", Mark::Note)]
+        );
+    }
+
+    #[test]
+    fn a_port_that_the_router_opens_makes_up_for_a_hard_router() {
+        let said = ["forwards 203.0.113.5:4000", "no answer", "no answer"];
+        let open = found(facts(Mapping::AddressAndPortDependent), DIFFERENT, said);
+        assert!(open.iter().all(|f| f.mark == Mark::Ok), "{open:?}");
+        assert!(open[2].found.contains("(UPnP): 203.0.113.5:4000 leads to this PC"), "{open:?}");
+        let second = "behind a second router (100.64.0.9 is not an address of the internet)";
+        let behind = found(facts(Mapping::EndpointIndependent), SAME, ["no answer", second, "no answer"]);
+        assert_eq!(codes(&behind)[2], ("second_router", Mark::Note));
+        assert!(behind[2].found.contains("100.64.0.9"));
+    }
+
+    #[test]
+    fn blocked_udp_is_a_problem_only_when_something_else_gets_out() {
+        let blocked = NatFacts { udp: Some(false), ..NatFacts::default() };
+        let told = found(blocked, &[], SILENT);
+        assert_eq!(codes(&told)[0], ("udp_blocked", Mark::Problem));
+        let status = status(&blocked, &NatFacts::default(), &[], &[]);
+        let told = findings(&status, Reach { asked: 2, tcp: false, ipv6: false });
+        assert_eq!(codes(&told)[0], ("udp_unknown", Mark::Note));
+        let told = findings(&NatStatus::default(), Reach::default());
+        assert_eq!(codes(&told)[0], ("udp_unknown", Mark::Note));
+        assert!(told[0].found.contains("no server is known"));
+    }
+}

@@ -62,6 +62,13 @@ impl Nat {
         self.probe.set_servers(servers, now);
     }
 
+    /// The tunnel's sockets: whether a router keeps their port can only be told by who knows it.
+    pub(super) fn set_local_port(&mut self, sockets: &[SocketAddr]) {
+        if let Some(port) = sockets.iter().map(SocketAddr::port).find(|p| *p != 0) {
+            self.probe.set_local_port(port);
+        }
+    }
+
     pub(super) fn set_lease(&mut self, lease: Option<Lease>) -> bool {
         let changed = self.lease != lease;
         self.lease = lease;
