@@ -2,6 +2,7 @@
 //! clients of the same relay; with one allocation and with four thousand.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use lanrage::engine::relay::tally::Tallied;
 use lanrage::engine::relay::{Client, Config, HEADROOM, PortId, REALM, Relay, RelayEffect, RelaySink};
 use lanrage::model::dice::Seed;
 use lanrage::model::id::{PartyId, PeerId};
@@ -168,6 +169,9 @@ fn forward(c: &mut Criterion) {
                 stage.relay.handle_client(&client(0), &mut buffer, HEADROOM..end, now, &mut sink);
             });
         });
+        let through =
+            [Tallied::ToPeers, Tallied::ToClients, Tallied::Inside].map(|what| stage.relay.count(what));
+        assert!(through.iter().all(|n| *n > 1000), "nothing was dropped: {through:?}");
     }
     group.finish();
 }

@@ -11,10 +11,16 @@ mod support;
 
 use lanrage::buf::batch::{Batch, Datagrams, Source};
 use lanrage::engine::tunnel::noise::Noise;
-use lanrage::model::addr::Via;
+use lanrage::engine::turn::{Turn, TurnIn, TurnSetup};
+use lanrage::model::addr::{Endpoint, Via};
+use lanrage::model::dice::Seed;
 use lanrage::model::id::CardId;
+use lanrage::model::time::Mono;
+use lanrage::wire::channel;
+use lanrage::wire::stun::{Builder, Class, Message, Method, Transaction, indication_prefix};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::time::Duration;
 use support::{Party, Wire, udp};
 
@@ -120,4 +126,52 @@ fn a_warm_node_forwards_announcements_without_allocating() {
     let count = allocations(|| arrived = pass(&mut party));
     assert!(arrived >= 45, "{arrived}: pace may hold back a few");
     assert_eq!(count, 0);
+}
+
+/// A client of a relay that says yes to everything, with a permission for the peer, and a channel when there are some.
+fn relayed(peer: SocketAddr, channels: bool) -> Turn {
+    let endpoint = Endpoint::main("192.0.2.1:3478".parse().unwrap());
+    let setup = TurnSetup { endpoint, username: "u".into(), password: "p".into(), v6: false };
+    let mut turn = Turn::new(setup, Seed::from_u64(1).dice("turn"), Mono::ZERO);
+    turn.permit(peer, Mono::ZERO);
+    let mut room = [0u8; 1024];
+    while let Some(len) = turn.poll_transmit(&mut room) {
+        let m = Message::parse(&room[..len]).unwrap();
+        let (method, id) = (m.method(), m.transaction());
+        let class = if method == Method::ChannelBind && !channels { Class::Error } else { Class::Success };
+        let b = Builder::new(&mut room, method, class, id);
+        let b = match (method, class) {
+            (Method::Allocate, _) => b.relayed(peer).mapped(peer).lifetime(Duration::from_secs(600)),
+            (_, Class::Error) => b.error(508, "none"),
+            _ => b,
+        };
+        let len = b.finish().unwrap();
+        assert_eq!(turn.handle(&room[..len], Mono::ZERO), TurnIn::Taken);
+    }
+    turn
+}
+
+#[test]
+fn data_passes_a_relays_client_without_allocating() {
+    let peer: SocketAddr = "203.0.113.9:4000".parse().unwrap();
+    for channels in [true, false] {
+        let mut turn = relayed(peer, channels);
+        let prefix = turn.prefix(&peer).unwrap();
+        assert_eq!(prefix, if channels { channel::HEADER } else { 36 });
+        let (mut out, mut came) = (vec![7u8; prefix + 1203], vec![7u8; prefix + 1200]);
+        if channels {
+            assert_eq!(turn.wrap(&mut out, &peer, 1200, Mono::ZERO), Some(prefix + 1200));
+            came.copy_from_slice(&out[..prefix + 1200]);
+        } else {
+            let id = Transaction([1; 12]);
+            assert_eq!(indication_prefix(&mut came, Method::Data, id, peer, 1200), Some(prefix));
+        }
+        let count = allocations(|| {
+            for _ in 0..100 {
+                assert!(turn.wrap(&mut out, &peer, 1200, Mono::ZERO).is_some());
+                assert!(matches!(turn.handle(&came, Mono::ZERO), TurnIn::Data { .. }));
+            }
+        });
+        assert_eq!(count, 0, "channels: {channels}");
+    }
 }

@@ -158,6 +158,7 @@ fn a_removal_reaches_those_who_stay_though_half_of_all_packets_are_lost() {
     start(&mut world);
     world.chaos.fair = false;
     world.net.wan.loss = 500;
+    world.party.grants = Some((0..3).map(|pc| world.pcs[pc].id).collect());
     world.apply(Step::Kick(3));
     world.run_for(seconds(40));
     for pc in 0..3 {
@@ -167,6 +168,7 @@ fn a_removal_reaches_those_who_stay_though_half_of_all_packets_are_lost() {
     world.run_for(seconds(60));
     all_joined(&world, &[0, 1, 2]);
     assert!(sees(&world, 0, 3).is_none() && world.pcs[3].disk.epoch == 0);
+    must_hold(&world);
 }
 
 #[test]
@@ -182,6 +184,7 @@ fn a_removal_reaches_a_large_party_by_tunnels_alone() {
     all_joined(&world, &others);
     assert_eq!(dropped(&world, 0, DropReason::Flood), 0);
     world.chaos.fair = false;
+    world.party.grants = Some(others.iter().map(|pc| world.pcs[*pc].id).collect());
     world.apply(Step::Kick(7));
     world.run_for(seconds(5));
     for pc in &others {
@@ -319,4 +322,26 @@ fn guests_behind_routers_learn_their_own_addresses_from_the_host_and_punch_to_ea
 fn guests_that_cannot_punch_play_through_the_host_at_once() {
     let relay = (PathKind::Relay, PathKind::Relay);
     assert_eq!(behind_routers([Kind::Open, Kind::Symmetric, Kind::Symmetric]), [relay; 2]);
+}
+
+#[test]
+fn who_was_asleep_when_somebody_was_removed_catches_up_by_knocking() {
+    let mut world = serverless(&[0, 1, 2, 3]);
+    start(&mut world);
+    meanwhile(&mut world, &[Step::Sleep(2)]);
+    world.run_for(seconds(2));
+    // No control plane tells the simulator who is to stay.
+    world.party.grants = Some((0..3).map(|pc| world.pcs[pc].id).collect());
+    world.apply(Step::Kick(3));
+    world.run_for(seconds(1));
+    assert!(world.pcs[3].run.is_none(), "who is removed is told so");
+    // All its old sessions, and everybody's patience, end meanwhile.
+    world.run_for(seconds(400));
+    assert_eq!((world.pcs[1].disk.epoch, world.pcs[2].disk.epoch), (1, 0));
+    world.apply(Step::Rise(2));
+    world.run_for(seconds(30));
+    assert_eq!(world.pcs[2].disk.epoch, 1);
+    world.run_for(seconds(5));
+    all_joined(&world, &[0, 1, 2]);
+    must_hold(&world);
 }

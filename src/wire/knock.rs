@@ -9,12 +9,14 @@
 //!  0xb5 'l' 'r' 'k'  version   what    0 0    nonce      sealed: token (8), envelope (postcard), zeros
 //! ```
 //!
+//! Who knocks with the secret of an earlier epoch is told so, with the owner's rotation where it fits (`Rekeyed`).
+//!
 //! A question is always `QUESTION` bytes long and an answer at most that, so that nobody can use a member to send more to
 //! a third than he sent himself. The token of a question comes back in its answer: only who got the question can
 //! give it, so an answer proves that its sender is at its address now.
 
 use crate::model::key::PartyKeys;
-use crate::model::record::Envelope;
+use crate::model::record::{Envelope, Rotation};
 
 /// The length of every question in bytes: with UDP and IPv6 it fits the least MTU of IPv6 (RFC 8200, section 5).
 pub const QUESTION: usize = 1200;
@@ -47,6 +49,43 @@ pub struct Knock {
     pub token: [u8; TOKEN],
     /// The sender's record.
     pub envelope: Envelope,
+}
+
+/// The answer to a knock with the secret of an earlier epoch, sealed with that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rekeyed {
+    /// The question's.
+    pub token: [u8; TOKEN],
+    /// What led to the present epoch; left out where it is too long (more than a dozen players).
+    pub rotation: Option<Rotation>,
+}
+
+impl Rekeyed {
+    /// Seals it; without the rotation when that is too long.
+    #[must_use]
+    pub fn seal(&self, keys: &PartyKeys, nonce: [u8; 24]) -> Vec<u8> {
+        let body = postcard::to_allocvec(&self.rotation).ok().filter(|b| b.len() <= ENVELOPE);
+        let plain = [&self.token[..], &body.unwrap_or_else(|| vec![0])].concat();
+        [&REKEYED[..], &keys.seal_knock(&REKEYED, nonce, &plain)].concat()
+    }
+
+    /// Opens it; `None` for anything else.
+    #[must_use]
+    pub fn open(bytes: &[u8], keys: &PartyKeys) -> Option<Self> {
+        let (start, sealed) = bytes.split_first_chunk::<HEAD>()?;
+        if *start != REKEYED || bytes.len() > QUESTION {
+            return None;
+        }
+        let plain = keys.open_knock(start, sealed)?;
+        let (token, rest) = plain.split_first_chunk()?;
+        Some(Self { token: *token, rotation: postcard::from_bytes(rest).ok()? })
+    }
+
+    /// Whether these bytes claim to be one, before any cipher.
+    #[must_use]
+    pub fn is(bytes: &[u8]) -> bool {
+        bytes.starts_with(&REKEYED)
+    }
 }
 
 /// Why a datagram is no knock of this party.
@@ -103,6 +142,8 @@ impl Knock {
         Ok(Self { what, token: *token, envelope })
     }
 }
+
+const REKEYED: [u8; HEAD] = [0xb5, b'l', b'r', b'k', VERSION, 3, 0, 0];
 
 const fn head(what: What) -> [u8; HEAD] {
     let word = match what {
@@ -174,10 +215,32 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_rotation_comes_along_where_it_fits_and_never_makes_an_answer_too_long() {
+        let owner = NodeKeys::new(&NodeSecret([1; 32]));
+        for (peers, fits) in [(3, true), (12, true), (30, false)] {
+            let stay: Vec<_> = (0..peers)
+                .map(|n| NodeKeys::new(&NodeSecret([n + 10; 32])))
+                .map(|k| (k.id(), k.tunnel_key()))
+                .collect();
+            let rotation = Rotation::seal(&owner, 0, 1, &PartySecret([9; 16]), &stay, || [1; 24]);
+            let said = Rekeyed { token: [7; TOKEN], rotation: Some(rotation.clone()) };
+            let bytes = said.seal(&party(1), [2; 24]);
+            assert!(bytes.len() <= QUESTION && Rekeyed::is(&bytes));
+            let read = Rekeyed::open(&bytes, &party(1)).unwrap();
+            assert_eq!(read, Rekeyed { token: [7; TOKEN], rotation: fits.then_some(rotation) });
+            assert_eq!(Rekeyed::open(&bytes, &party(2)), None);
+            assert_eq!(Knock::open(&bytes, &party(1)), Err(KnockError::Form));
+        }
+    }
+
     proptest! {
         #[test]
         fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..1300)) {
             let _ = Knock::open(&bytes, &party(1));
+            let _ = Rekeyed::open(&[&REKEYED[..], &bytes].concat(), &party(1));
+            let sealed = party(1).seal_knock(&REKEYED, [9; 24], &bytes);
+            let _ = Rekeyed::open(&[&REKEYED[..], &sealed].concat(), &party(1));
         }
 
         #[test]

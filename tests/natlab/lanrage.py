@@ -173,7 +173,9 @@ class Ground:
         if not hasattr(self, 'invite'):
             self.make_party()
         self.wires = Taps({n: (h, 'eth0') for n, h in zip('ab', self.hosts)}, least=0, most=20000)
-        relay = self.relay_args if '--relay' in help_of('run') else []
+        relay = self.relay_args
+        if relay and '--relay ' not in help_of('run'):
+            raise RuntimeError('this version has no --relay')
         a = Player(self.hosts[0], f'{self.dir}/a', [*self.control(), *relay], f'{self.logs}/a')
         b = Player(self.hosts[1], f'{self.dir}/b', ['--join', self.invite, *relay], f'{self.logs}/b')
         self.players, self.t0 = [a, b], now()

@@ -516,7 +516,7 @@ def main():
         print(json.dumps(one(json.loads(args.rest[0])), ensure_ascii=False))
         return 0
     if args.mode == 'story':
-        s = STORIES[args.rest[0]]
+        s = dict(STORIES[args.rest[0]], cell=f'story-{args.rest[0]}')
         r = one(s)
         bad = misses(s, [r])
         print(json.dumps(dict(r, missed=bad), ensure_ascii=False))

@@ -1,8 +1,12 @@
 //! Conclusions about a router from what servers saw, each in the words of RFC 5780 and RFC 4787. Pure functions.
 
 use crate::model::nat::{Filtering, Mapping, PortRule};
+use crate::model::time::Mono;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
+/// What was seen further apart in time is not compared: the router may have forgotten us in between.
+const TOGETHER: Duration = Duration::from_secs(5);
 /// Ports further apart than this are not neighbours in a router's counting. Two random ports are nearer with a chance
 /// of one in a thousand.
 const NEAR: i32 = 32;
@@ -16,6 +20,8 @@ pub(super) struct Seen {
     pub(super) mapped: SocketAddr,
     /// When the destination was first sent to, in the order of all; routers count in this order.
     pub(super) order: u32,
+    /// When the question left that it answered last.
+    pub(super) when: Mono,
 }
 
 /// What we had sent to before somebody else was asked to send to us.
@@ -34,6 +40,12 @@ pub(super) enum Contact {
 pub(super) struct Trial {
     pub(super) contact: Contact,
     pub(super) came: bool,
+}
+
+/// What was seen at about the same time as the last.
+pub(super) fn together(seen: &[Seen]) -> Vec<Seen> {
+    let last = seen.iter().map(|s| s.when).max().unwrap_or_default();
+    seen.iter().copied().filter(|s| last.since(s.when) <= TOGETHER).collect()
 }
 
 /// RFC 5780, section 4.3. With only one IP address to ask, "independent of the port" is taken for independent; a router
@@ -131,6 +143,7 @@ mod tests {
             to: to.parse().unwrap(),
             mapped: mapped.parse().unwrap(),
             order: u32::try_from(n).unwrap(),
+            when: Mono::ZERO,
         };
         list.iter().enumerate().map(one).collect()
     }
@@ -188,6 +201,7 @@ mod tests {
                     to: SocketAddr::from(([1, 1, 1, 1], u16::try_from(order).unwrap() + 1)),
                     mapped: SocketAddr::from(([9, 9, 9, 9], *port)),
                     order,
+                    when: Mono::ZERO,
                 })
                 .collect();
             let rule = ports_of(&list);

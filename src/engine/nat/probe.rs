@@ -13,12 +13,15 @@
 //! Inputs: `set_servers`, `set_locals`, `set_local_port`, `handle`, `recheck`, `handle_timeout`. Outputs:
 //! `poll_transmit`, `poll_event`, `facts`, `predict`. Deadlines: copies of questions, ends of tests, the next question.
 
+mod round;
+mod view;
+
 use super::judge::{self, Contact, Seen, Trial};
 use crate::model::dice::Dice;
-use crate::model::nat::{Filtering, Mapping, NatFacts, PortRule};
+use crate::model::nat::NatFacts;
 use crate::model::time::{Deadline, Mono};
 use crate::wire::stun::{Builder, Class, Message, Method, Transaction};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -126,8 +129,10 @@ struct Family {
     /// From there nothing came. It counts once something that is asked there plainly is answered: else it is only the
     /// server, or the network, that is silent.
     missing: Vec<(SocketAddr, Contact)>,
-    /// Where we sent anything to since the router's mapping was made.
-    contacted: BTreeSet<SocketAddr>,
+    /// Where we sent anything to since the router's mapping was made, and when last.
+    contacted: BTreeMap<SocketAddr, Mono>,
+    /// When a question left whose answer showed the present mapping last.
+    confirmed: Mono,
     /// The destination whose view is `facts.public`.
     anchor: Option<SocketAddr>,
     beat: Option<Mono>,
@@ -295,9 +300,10 @@ impl Probe {
             What::From(there) => b.change_request(there.ip() != to.ip(), there.port() != to.port()),
         };
         let len = b.finish().ok()?;
-        if first && what != What::Hairpin {
-            self.order = self.order.wrapping_add(1);
-            self.family_mut(to.is_ipv6()).contacted.insert(to);
+        self.order = self.order.wrapping_add(u32::from(first));
+        if what != What::Hairpin {
+            let now = self.now;
+            self.family_mut(to.is_ipv6()).contacted.insert(to, now);
         }
         Some((to, len))
     }
@@ -350,16 +356,20 @@ impl Probe {
         }
     }
 
+    /// A look at the outside address. A mapping per destination is looked at as a whole, because a router that was
+    /// restarted between two answers looks just like one.
     fn beat(&mut self, v6: bool) {
         let now = self.now;
         let family = self.family_mut(v6);
         if family.beat.is_some_and(|at| at <= now) {
             family.beat = Some(now + BEAT);
-            let anchor = family.anchor;
-            let first = || self.servers.iter().map(|s| s.addr).find(|a| a.is_ipv6() == v6);
-            if let Some(to) = anchor.or_else(first) {
-                self.ask(What::Plain, to);
+            let differs = family.facts.is_independent() == Some(false);
+            let all = family.seen.iter().map(|s| s.to).filter(|_| differs);
+            let mut ask: Vec<SocketAddr> = family.anchor.into_iter().chain(all).collect();
+            if ask.is_empty() {
+                ask.extend(self.servers.iter().map(|s| s.addr).find(|a| a.is_ipv6() == v6));
             }
+            ask.into_iter().for_each(|to| self.ask(What::Plain, to));
         }
     }
 
@@ -380,275 +390,6 @@ impl Probe {
             due: true,
             last: false,
         });
-    }
-
-    /// An answer to a plain question.
-    fn plain(&mut self, ask: &Ask, message: &Message<'_>) {
-        let v6 = ask.to.is_ipv6();
-        let now = self.now;
-        let (sent, order) = ask.sent.unwrap_or((now, self.order));
-        let family = self.family_mut(v6);
-        family.shaken = false;
-        family.beat = Some(now + BEAT);
-        self.change(v6, |f| f.facts.udp = Some(true));
-        let mapped = message.mapped().filter(|m| m.is_ipv6() == v6 && message.class() == Class::Success);
-        if let Some(mapped) = mapped {
-            self.note(Seen { to: ask.to, mapped, order });
-            let family = self.family_mut(v6);
-            if let Some(at) = family.missing.iter().position(|(there, _)| *there == ask.to) {
-                let (_, contact) = family.missing.remove(at);
-                family.trials.push(Trial { contact, came: false });
-            }
-        }
-        let Some(server) = self.servers.iter_mut().find(|s| s.addr == ask.to) else {
-            return self.judge(v6);
-        };
-        server.rtt = now.since(sent);
-        server.other = message.other_address().filter(|o| o.is_ipv6() == v6 && o.port() != 0);
-        let (fresh, more) =
-            (matches!(server.phase, Phase::Asking | Phase::Silent(..)), server.other.is_some());
-        if fresh {
-            server.phase = Phase::Done;
-        }
-        let at_rest = server.phase == Phase::Done && mapped.is_some();
-        self.judge(v6);
-        // What was asked last time may have got lost.
-        let again = more && self.family(v6).facts.mapping == Mapping::Unknown;
-        if at_rest && (fresh || again) && !self.start_tests(ask.to) {
-            self.ask_others(ask.to);
-        }
-    }
-
-    /// A destination saw us at an address.
-    fn note(&mut self, new: Seen) {
-        let v6 = new.to.is_ipv6();
-        let listed = |to: SocketAddr| self.servers.iter().any(|s| s.addr == to);
-        // A destination that is asked now and then makes the better anchor.
-        let better = listed(new.to) && !self.family(v6).anchor.is_some_and(listed);
-        let family = self.family_mut(v6);
-        let old = family.seen.iter().chain(&family.past).find(|s| s.to == new.to).map(|s| s.mapped);
-        let anchored = family.anchor.is_some();
-        // Whoever is asked sees the same behind such a router, so another address is a new one.
-        let shared = matches!(family.facts.mapping, Mapping::None | Mapping::EndpointIndependent);
-        let elsewhere = family.facts.public.is_some_and(|public| public != new.mapped);
-        if old.is_some_and(|old| old != new.mapped) || !anchored && shared && elsewhere {
-            return self.moved(new);
-        }
-        family.past.retain(|s| s.to != new.to);
-        if !family.seen.iter().any(|s| s.to == new.to) && family.seen.len() < SEEN {
-            family.seen.push(new);
-        }
-        if !anchored || better {
-            self.anchor(new);
-        }
-    }
-
-    /// From now on what this destination sees is our outside address.
-    fn anchor(&mut self, seen: Seen) {
-        let family = self.family_mut(seen.to.is_ipv6());
-        family.anchor = Some(seen.to);
-        if family.facts.public.replace(seen.mapped) != Some(seen.mapped) {
-            self.tell(ProbeEvent::Reflexive { public: seen.mapped });
-        }
-    }
-
-    /// The same destination sees us elsewhere than before: everything that was seen is of the past. Behind another
-    /// outside IP address it may be another router.
-    fn moved(&mut self, new: Seen) {
-        let v6 = new.to.is_ipv6();
-        let flying: Vec<SocketAddr> =
-            self.asks.iter().filter(|a| a.what == What::Plain && a.sent.is_some()).map(|a| a.to).collect();
-        let family = self.family_mut(v6);
-        let again: Vec<SocketAddr> = family.seen.iter().map(|s| s.to).filter(|to| *to != new.to).collect();
-        let other_router = family.facts.public.is_some_and(|public| public.ip() != new.mapped.ip());
-        family.seen = vec![new];
-        family.past.clear();
-        family.contacted = flying.into_iter().filter(|to| to.is_ipv6() == v6).chain([new.to]).collect();
-        family.anchor = Some(new.to);
-        if other_router {
-            family.facts = NatFacts { udp: Some(true), ..NatFacts::default() };
-        }
-        if family.facts.filtering == Filtering::Unknown {
-            family.trials.clear();
-            family.missing.clear();
-            family.tester = None;
-        }
-        family.facts.public = Some(new.mapped);
-        self.asks.retain(|a| a.to.is_ipv6() != v6 || a.what == What::Plain);
-        let mut servers = Vec::new();
-        for server in self.servers.iter_mut().filter(|s| s.addr.is_ipv6() == v6) {
-            servers.push(server.addr);
-            if other_router || server.addr != new.to {
-                server.phase = Phase::Asking;
-            }
-        }
-        // A round begins for every server; behind another router the rest is asked again by those rounds.
-        servers.retain(|to| *to != new.to);
-        servers.extend(again.into_iter().filter(|_| !other_router));
-        servers.into_iter().for_each(|to| self.ask(What::Plain, to));
-        self.tell(ProbeEvent::Moved { public: new.mapped });
-    }
-
-    /// Nobody answered a question in time.
-    fn unanswered(&mut self, ask: &Ask) {
-        let v6 = ask.to.is_ipv6();
-        match ask.what {
-            What::Hairpin => self.change(v6, |f| f.facts.hairpin = f.facts.hairpin.or(Some(false))),
-            // The end of all tests counts, not that of each.
-            What::From(_) => {}
-            What::Plain => {
-                let retry = Phase::Silent(self.now + RETRY_FIRST, RETRY_FIRST * 2);
-                if let Some(server) = self.servers.iter_mut().find(|s| s.addr == ask.to)
-                    && !matches!(server.phase, Phase::Silent(..))
-                {
-                    server.phase = retry;
-                }
-                self.silent(ask.to);
-            }
-        }
-    }
-
-    /// One destination is silent. When all are, UDP is blocked, unless it once worked from where we are.
-    fn silent(&mut self, to: SocketAddr) {
-        let v6 = to.is_ipv6();
-        let mut own = self.servers.iter().filter(|s| s.addr.is_ipv6() == v6);
-        let all = own.all(|s| matches!(s.phase, Phase::Silent(..)));
-        self.retire(to);
-        let family = self.family_mut(v6);
-        if all && (family.facts.udp.is_none() || family.shaken) {
-            family.anchor = None;
-            self.change(v6, |f| f.facts = NatFacts { udp: Some(false), ..NatFacts::default() });
-        }
-    }
-
-    /// A destination's view is no evidence any more.
-    fn retire(&mut self, to: SocketAddr) {
-        let family = self.family_mut(to.is_ipv6());
-        if let Some(at) = family.seen.iter().position(|s| s.to == to) {
-            let old = family.seen.remove(at);
-            if family.past.len() < SEEN {
-                family.past.push(old);
-            }
-        }
-        if family.anchor == Some(to) {
-            family.anchor = None;
-            if let Some(heir) = family.seen.first().copied() {
-                self.anchor(heir);
-            }
-        }
-    }
-
-    /// Asks a server to answer from elsewhere; false when it cannot, or when another did.
-    fn start_tests(&mut self, addr: SocketAddr) -> bool {
-        let Some((rtt, Some(other))) = self.servers.iter().find(|s| s.addr == addr).map(|s| (s.rtt, s.other))
-        else {
-            return false;
-        };
-        let family = self.family_mut(addr.is_ipv6());
-        if family.tester.is_some() || family.facts.filtering != Filtering::Unknown {
-            return false;
-        }
-        let port = SocketAddr::new(addr.ip(), other.port());
-        let places: Vec<SocketAddr> = [other, port]
-            .into_iter()
-            .filter(|there| *there != addr && contact(&family.contacted, *there) != Contact::Exact)
-            .collect();
-        if places.is_empty() {
-            return false;
-        }
-        family.tester = Some(addr);
-        for there in places {
-            self.ask(What::From(there), addr);
-        }
-        let until = self.now + TEST_GAP * 2 + rtt * 3 / 2 + TEST_GRACE;
-        self.set_phase(addr, Phase::Testing(until));
-        true
-    }
-
-    /// A test has a result; `None`: the server does not do it.
-    fn tested(&mut self, server: SocketAddr, there: SocketAddr, came: Option<bool>) {
-        let family = self.family_mut(server.is_ipv6());
-        let contact = contact(&family.contacted, there);
-        family.trials.extend(came.map(|came| Trial { contact, came }));
-        if !self.asks.iter().any(|a| a.to == server && matches!(a.what, What::From(_))) {
-            self.end_tests(server);
-        }
-    }
-
-    fn end_tests(&mut self, server: SocketAddr) {
-        if !self.servers.iter().any(|s| s.addr == server && matches!(s.phase, Phase::Testing(_))) {
-            return;
-        }
-        self.set_phase(server, Phase::Done);
-        let of_server = |a: &Ask| match a.what {
-            What::From(there) if a.to == server => Some(there),
-            What::From(_) | What::Plain | What::Hairpin => None,
-        };
-        let silent: Vec<SocketAddr> = self.asks.iter().filter_map(of_server).collect();
-        self.asks.retain(|a| of_server(a).is_none());
-        let family = self.family_mut(server.is_ipv6());
-        for there in silent {
-            let contact = contact(&family.contacted, there);
-            family.missing.push((there, contact));
-        }
-        self.ask_others(server);
-        self.judge(server.is_ipv6());
-    }
-
-    /// Asks the server's other ports and addresses plainly, as far as that could tell something new.
-    fn ask_others(&mut self, server: SocketAddr) {
-        let v6 = server.is_ipv6();
-        let facts = self.family(v6).facts;
-        let open = match facts.mapping {
-            Mapping::Unknown | Mapping::Dependent => true,
-            Mapping::None | Mapping::EndpointIndependent => false,
-            Mapping::AddressDependent | Mapping::AddressAndPortDependent => {
-                matches!(facts.ports, PortRule::Unknown | PortRule::Sequential(_))
-            }
-        };
-        if !open && self.family(v6).tester != Some(server) {
-            return;
-        }
-        let other = self.servers.iter().find(|s| s.addr == server).and_then(|s| s.other);
-        let others = match other {
-            Some(o) => {
-                vec![SocketAddr::new(server.ip(), o.port()), SocketAddr::new(o.ip(), server.port()), o]
-            }
-            // Many servers listen on the next port too; if not, nothing is lost.
-            None => {
-                server.port().checked_add(1).map(|p| SocketAddr::new(server.ip(), p)).into_iter().collect()
-            }
-        };
-        for to in others.into_iter().filter(|to| *to != server) {
-            self.ask(What::Plain, to);
-        }
-    }
-
-    /// Draws conclusions from what was seen.
-    fn judge(&mut self, v6: bool) {
-        let (locals, port) = (std::mem::take(&mut self.locals), self.local_port);
-        self.change(v6, |family| {
-            let mapping = judge::mapping(&family.seen, &locals);
-            if mapping != Mapping::Unknown {
-                family.facts.mapping = mapping;
-            }
-            let ports = judge::ports(&family.seen, port);
-            if ports != PortRule::Unknown {
-                family.facts.ports = ports;
-            }
-            let filtering = judge::filtering(&family.trials);
-            if filtering != Filtering::Unknown {
-                family.facts.filtering = filtering;
-            }
-        });
-        self.locals = locals;
-        let facts = self.family(v6).facts;
-        // A mapping per destination lets nobody in whom we did not send to: the test would only show that.
-        if let (Mapping::EndpointIndependent, None, Some(public)) =
-            (facts.mapping, facts.hairpin, facts.public)
-        {
-            self.ask(What::Hairpin, public);
-        }
     }
 
     fn change(&mut self, v6: bool, change: impl FnOnce(&mut Family)) {
@@ -683,17 +424,5 @@ impl Probe {
         if v6 { six } else { v4 }
     }
 }
-
-fn contact(contacted: &BTreeSet<SocketAddr>, there: SocketAddr) -> Contact {
-    if contacted.contains(&there) {
-        Contact::Exact
-    } else if contacted.iter().any(|c| c.ip() == there.ip()) {
-        Contact::OtherPort
-    } else {
-        Contact::Never
-    }
-}
-
 #[cfg(test)]
-#[path = "probe_tests.rs"]
 mod tests;

@@ -13,10 +13,11 @@ use crate::engine::tunnel::session::Session;
 use crate::model::addr::{Candidate, Endpoint, Via};
 use crate::model::dice::Dice;
 use crate::model::id::PeerId;
-use crate::model::record::Envelope;
-use crate::model::status::LinkStatus;
+use crate::model::key::PartyKeys;
+use crate::model::record::{Envelope, Rotation};
+use crate::model::status::{Event, LinkStatus, Trouble};
 use crate::model::time::{Deadline, Mono, Now};
-use crate::wire::knock::{ENVELOPE, Knock, KnockError, What};
+use crate::wire::knock::{ENVELOPE, Knock, KnockError, Rekeyed, What};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -37,21 +38,38 @@ pub(super) struct Meeting {
     look: Mono,
     /// What knocks carry: the record, or a shorter one where it is too long.
     envelope: Option<Envelope>,
+    /// The keys of the epoch before this one, and what ended it: for members who missed that.
+    before: Option<(PartyKeys, Rotation)>,
     /// What the invite names at the moment, and whether that may have changed.
     named: Vec<SocketAddr>,
     pub(super) stale: bool,
+    told_outdated: bool,
 }
 
 impl Meeting {
     pub(super) fn new(setup: DirectSetup, mut dice: Dice, now: Mono) -> Self {
         let mut knocker = Knocker::new(dice.bytes(), now);
         knocker.aim(&setup.addresses, Named::Invite, now);
-        Self { setup, knocker, look: now + LOOK, envelope: None, named: Vec::new(), stale: true }
+        Self {
+            setup,
+            knocker,
+            look: now + LOOK,
+            envelope: None,
+            before: None,
+            named: Vec::new(),
+            stale: true,
+            told_outdated: false,
+        }
     }
 
     /// Whether the party meets through its members' tunnels.
     pub(super) const fn is_on(&self) -> bool {
         self.setup.on
+    }
+
+    /// The party was re-keyed from these keys on.
+    pub(super) fn rekeyed(&mut self, before: PartyKeys, rotation: &Rotation) {
+        self.before = Some((before, rotation.clone()));
     }
 
     /// Whether an invite named addresses.
@@ -77,9 +95,9 @@ impl<S: Session> Node<S> {
         }
         let knock = match Knock::open(wire, &self.party.keys) {
             Ok(knock) => knock,
-            Err(KnockError::Form | KnockError::Seal | KnockError::Damaged) => {
-                return self.dropped(DropReason::BadKnock);
-            }
+            Err(KnockError::Form) if Rekeyed::is(wire) => return self.behind(wire, now),
+            Err(KnockError::Seal) => return self.asked_of_old(from, wire, now, wan),
+            Err(KnockError::Form | KnockError::Damaged) => return self.dropped(DropReason::BadKnock),
         };
         let id = knock.envelope.key.id();
         if id == self.me.id {
@@ -96,6 +114,39 @@ impl<S: Session> Node<S> {
                 self.answered(from, knock, now, wan);
             }
             What::Answer => self.dropped(DropReason::BadKnock),
+        }
+    }
+
+    /// Maybe a member that missed the last re-keying: told, a few times a second, in the words that it can read.
+    fn asked_of_old(&mut self, from: SocketAddr, wire: &[u8], now: Now, wan: &mut impl WanSink) {
+        let old = self.meeting.before.as_ref();
+        let asked = old.and_then(|(keys, rotation)| Some((keys, rotation, Knock::open(wire, keys).ok()?)));
+        let Some((keys, rotation, knock)) = asked.filter(|(_, _, k)| k.what == What::Question) else {
+            return self.dropped(DropReason::BadKnock);
+        };
+        let answer = Rekeyed { token: knock.token, rotation: Some(rotation.clone()) };
+        let bytes = answer.seal(keys, self.dice.bytes());
+        if !self.meeting.knocker.admit_answer(from, now.mono) {
+            return self.dropped(DropReason::KnockFlood);
+        }
+        self.send_raw(Route::main(from), &bytes, now, wan);
+    }
+
+    /// The answer to our question says that the party was re-keyed meanwhile.
+    fn behind(&mut self, wire: &[u8], now: Now) {
+        let said = Rekeyed::open(wire, &self.party.keys).filter(|s| s.token == self.meeting.knocker.token());
+        let Some(said) = said else { return self.dropped(DropReason::BadKnock) };
+        match said.rotation {
+            // Believed because its owner signed it, whoever brings it.
+            Some(rotation) => self.rotated(&rotation, now),
+            None if !std::mem::replace(&mut self.meeting.told_outdated, true) => {
+                self.event(Event::Warning(Trouble::new(
+                    "invite_outdated",
+                    "the party's secret was changed since this invite was made",
+                    "ask the host for a new invite",
+                )));
+            }
+            None => {}
         }
     }
 
@@ -272,7 +323,10 @@ impl<S: Session> Node<S> {
         let (state, why) = if waits.is_empty() || here {
             ("online", None)
         } else {
-            let why = format!("no answer yet from {}; is lanrage running there?", waits.join(", "));
+            let why = format!(
+                "no answer yet from {}; is lanrage running there, and the invite still good?",
+                waits.join(", ")
+            );
             ("connecting", Some(why))
         };
         Some(LinkStatus { control: "direct".to_owned(), state: state.to_owned(), why })

@@ -83,10 +83,9 @@ impl<S: Session> Node<S> {
         let dice = &mut self.dice;
         let rotation = Rotation::seal(&self.me.keys, slot, epoch, &secret, &stay, || dice.bytes());
         let message = PeerMessage::Rotation(rotation.clone());
+        // Also to who is removed: without a grant in it, it learns that and no more.
         for at in 0..self.peers.list.len() {
-            if self.peers.list.get(at).is_some_and(|p| p.id != id) {
-                self.send_message(at, &message, now, wan);
-            }
+            self.send_message(at, &message, now, wan);
         }
         for (link, _) in &mut self.links {
             link.rotate(&rotation);
@@ -118,7 +117,9 @@ impl<S: Session> Node<S> {
 
     /// Everything that hangs on the party's secret starts over: pre-shared keys, records, sign-ins.
     fn rekey(&mut self, rotation: &Rotation, secret: PartySecret, now: Now) {
-        self.party.keys = PartyKeys::new(self.party.id, rotation.epoch, &secret);
+        let keys = PartyKeys::new(self.party.id, rotation.epoch, &secret);
+        let before = std::mem::replace(&mut self.party.keys, keys);
+        self.meeting.rekeyed(before, rotation);
         let stays = |id: PeerId| rotation.owner.id() == id || rotation.grants.iter().any(|g| g.peer == id);
         let gone: Vec<PeerId> = self.party.roster.iter().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
         for id in gone {

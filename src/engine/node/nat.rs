@@ -210,7 +210,9 @@ impl<S: Session> Node<S> {
 
     pub(super) fn say_nat(&mut self) {
         let event = self.nat.event();
-        if self.nat.said.as_ref() != Some(&event) {
+        let status = self.nat.status();
+        let nothing = status.r#type == "unknown" && status.port_mapping == "none";
+        if self.nat.said.as_ref() != Some(&event) && !(self.nat.said.is_none() && nothing) {
             self.nat.said = Some(event.clone());
             self.event(event);
         }

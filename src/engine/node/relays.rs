@@ -480,14 +480,11 @@ impl Relays {
         up.map(|addr| Candidate { addr, kind: CandidateKind::Relay }).collect()
     }
 
-    /// Addresses that answer STUN over UDP.
+    /// Addresses that answer STUN over UDP: one of each server. It names its others itself, and the prober must not have
+    /// spoken to those before it asks who gets in from there.
     pub(super) fn stun_servers(&self) -> Vec<SocketAddr> {
-        let ways = self.servers.iter().flat_map(|s| &s.offer.ways);
-        ways.filter_map(|w| match w {
-            RelayWay::Udp { addr } => Some(*addr),
-            RelayWay::Tcp { .. } | RelayWay::Tls { .. } => None,
-        })
-        .collect()
+        let udp = |w: &RelayWay| matches!(w, RelayWay::Udp { .. }).then(|| w.addr());
+        self.servers.iter().filter_map(|s| s.offer.ways.iter().find_map(udp)).collect()
     }
 
     /// How all of them are, for people.

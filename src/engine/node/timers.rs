@@ -6,7 +6,7 @@ use super::wan::DEAF;
 use crate::engine::counters::Count;
 use crate::engine::effect::Knobs;
 use crate::engine::lan::games::{HeardGame, HeardKey};
-use crate::engine::path::agent::{Action, Report};
+use crate::engine::path::action::{Action, Report};
 use crate::engine::path::route::Route;
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::peer::{Peer, Presence};

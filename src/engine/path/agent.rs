@@ -16,6 +16,8 @@
 //!
 //! Inputs: candidates, ground, authentic datagrams, pongs, sends. Outputs: `poll`. Deadlines: `deadline`.
 
+use super::action::{Action, Report, better_words, first_words};
+use super::bootstrap::Bootstrap;
 use super::pair::{Pair, SPARE_WAIT};
 use super::pairs::Pairs;
 use super::route::{Ground, Route};
@@ -37,14 +39,6 @@ const DEMOTE_ALONE_AFTER: Duration = Duration::from_secs(4);
 const DEMOTE_ANYWAY: u32 = 5;
 /// The longest wait between pings of a primary in doubt.
 const DOUBT_WAIT_MOST: Duration = Duration::from_secs(2);
-/// How long the peer with the higher name waits before it tries a handshake itself.
-const POLITE_WAIT: Duration = Duration::from_millis(700);
-/// The first waits between handshakes, in milliseconds: a relay may be ready at one end before it is at the other.
-const FIRST_TRIES: [u64; 5] = [120, 180, 300, 400, 700];
-/// Handshakes are not sent more often than this, whatever appears.
-const LEAST_WAIT: Duration = Duration::from_millis(100);
-/// From this many tries on they come twice a minute.
-const PATIENT: u32 = 31;
 /// Refused initiations count when nothing else was heard for this long, and not more often.
 const KNOCK_QUIET: Duration = Duration::from_secs(2);
 /// A proof this fresh is worth more than a primary that has been silent for as long.
@@ -53,57 +47,6 @@ const FRESH: Duration = Duration::from_secs(2);
 const SECOND_CHANCE: Duration = Duration::from_secs(60);
 /// The shortest keepalive that is learned from mappings found dead.
 const KEEPALIVE_LEAST: Duration = Duration::from_secs(5);
-/// Proven ways beside the primary that are kept alive: the next best, a relay, and another.
-const SPARES: usize = 3;
-
-/// What the agent wants.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Send a handshake initiation by all `routes`.
-    Handshake,
-    /// Send a ping by this way.
-    Ping {
-        /// Which way.
-        route: Route,
-        /// Its number.
-        number: u64,
-        /// Nothing is heard from the peer: it should doubt its own sending too.
-        doubt: bool,
-    },
-    /// The primary path is new or changed, and proven.
-    Changed(Report),
-    /// Send what was sent since this moment once more by `second`.
-    Resend(Mono),
-    /// The way may have broken at this end: look at the router's mapping and at the relays.
-    Distress,
-    /// No path is left.
-    Lost,
-}
-
-/// A path, for people.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    /// Its tier.
-    pub kind: PathKind,
-    /// Which way.
-    pub route: Route,
-    /// Round-trip time.
-    pub rtt: Duration,
-    /// Share of lost pings in thousandths.
-    pub loss: u32,
-    /// Since when it is the path.
-    pub since: Mono,
-    /// Why this one.
-    pub why: String,
-}
-
-impl Report {
-    /// The address at the other end; unspecified where another member passes packets on.
-    #[must_use]
-    pub fn remote(&self) -> SocketAddr {
-        self.route.remote().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
-    }
-}
 
 /// One peer's path finder.
 #[derive(Debug)]
@@ -113,12 +56,9 @@ pub struct Agent {
     since: Mono,
     reported: Option<(Route, PathKind)>,
     why: String,
-    eager: bool,
     keepalive: Duration,
     session: bool,
-    next_try: Option<Mono>,
-    tries: u32,
-    last_try: Option<Mono>,
+    knock: Bootstrap,
     heard: Option<Mono>,
     doubt: Doubt,
     numbers: u64,
@@ -158,12 +98,9 @@ impl Agent {
             since: now,
             reported: None,
             why: String::new(),
-            eager,
             keepalive,
             session: false,
-            next_try: Some(if eager { now } else { now + POLITE_WAIT }),
-            tries: 0,
-            last_try: None,
+            knock: Bootstrap::new(eager, now),
             heard: None,
             doubt: Doubt::default(),
             numbers,
@@ -198,13 +135,8 @@ impl Agent {
             return;
         }
         self.news = true;
-        if !self.session && self.next_try.is_some() {
-            // Those who wait politely try a way that just appeared no sooner than they would have.
-            let wait = if self.eager { LEAST_WAIT } else { POLITE_WAIT };
-            let wish = self.last_try.map_or(now, |last| now.max(last + LEAST_WAIT));
-            let wish = if self.eager { wish } else { now + wait };
-            self.tries = self.tries.min(1);
-            self.next_try = Some(self.next_try.map_or(wish, |t| t.min(wish)));
+        if !self.session {
+            self.knock.new_ways(now);
         }
     }
 
@@ -223,8 +155,7 @@ impl Agent {
             self.doubt.moved = true;
         }
         if !self.session {
-            self.tries = 0;
-            self.next_try = Some(now);
+            self.knock.at_once(now);
         }
     }
 
@@ -232,14 +163,13 @@ impl Agent {
     pub fn session(&mut self, established: bool, now: Mono) {
         self.news = true;
         if established && !self.session {
-            self.tries = 0;
-            self.next_try = None;
+            self.knock.end();
             for pair in self.pairs.iter_mut() {
                 pair.doubt(now);
             }
         }
         if !established && self.session {
-            self.next_try = Some(now);
+            self.knock.retry(now);
         }
         self.session = established;
     }
@@ -250,9 +180,7 @@ impl Agent {
         (self.primary, self.reported, self.heard) = (None, None, None);
         self.doubt = Doubt::default();
         (self.session, self.lost, self.news) = (false, false, true);
-        self.tries = if left { 0 } else { PATIENT };
-        // At once: it may be this computer that was asleep, and the peer is still there.
-        self.next_try = (!left).then_some(now);
+        self.knock.rest(left, now);
         self.pairs.forget_unnamed();
         for pair in self.pairs.iter_mut() {
             (pair.proven, pair.heard) = (None, None);
@@ -263,9 +191,7 @@ impl Agent {
     /// The peer says that it is there: try at once.
     pub fn call(&mut self, now: Mono) {
         if !self.session {
-            let wish = if self.eager { now } else { now + POLITE_WAIT };
-            self.tries = 0;
-            self.next_try = Some(self.next_try.map_or(wish, |t| t.min(wish)));
+            self.knock.call(now);
         }
     }
 
@@ -362,8 +288,8 @@ impl Agent {
 
     /// Something waits for a session: try now, if no try is under way.
     pub fn wanted(&mut self, now: Mono) {
-        if !self.session && (self.tries == 0 || self.next_try.is_none()) {
-            self.next_try = Some(now);
+        if !self.session {
+            self.knock.wanted(now);
         }
     }
 
@@ -401,7 +327,7 @@ impl Agent {
         if let Some(why) = take {
             self.take(route, why, now);
         }
-        self.rest_surplus();
+        self.pairs.rest_surplus(self.primary);
     }
 
     /// Makes a way the primary.
@@ -419,25 +345,6 @@ impl Agent {
             for pair in self.pairs.iter_mut().filter(|p| p.rests() && p.kind != PathKind::Relay) {
                 pair.doubt(now);
             }
-        }
-    }
-
-    /// Proven ways beyond those that are worth being kept alive are not pinged any more.
-    fn rest_surplus(&mut self) {
-        let primary = self.primary;
-        let mut spares: Vec<(PathKind, Duration, Route)> = self
-            .pairs
-            .iter()
-            .filter(|p| p.proven.is_some() && p.silent == 0 && !p.waits() && Some(p.route) != primary)
-            .map(|p| (p.kind, p.rtt, p.route))
-            .collect();
-        spares.sort_unstable();
-        // One of them must be a relay, if there is any: direct ways tend to die together.
-        if let Some(at) = spares.iter().position(|s| s.0 == PathKind::Relay).filter(|at| *at >= SPARES) {
-            spares.swap(SPARES - 1, at);
-        }
-        for (_, _, route) in spares.into_iter().skip(SPARES) {
-            self.pairs.get_mut(Some(route)).into_iter().for_each(Pair::rest);
         }
     }
 
@@ -543,10 +450,11 @@ impl Agent {
             return Some(Action::Changed(report));
         }
         if std::mem::take(&mut self.doubt.answer_knock) {
-            return Some(self.handshake(now));
+            self.knock.sent(now);
+            return Some(Action::Handshake);
         }
         if !self.session {
-            return self.poll_bootstrap(now);
+            return (!self.pairs.is_empty() && self.knock.poll(now)).then_some(Action::Handshake);
         }
         self.demote(now);
         if let Some(unsure) = self.doubt.unsure.filter(|_| !self.doubt.told) {
@@ -565,9 +473,8 @@ impl Agent {
             self.reported = None;
             return Some(Action::Lost);
         }
-        if self.primary.is_none() && self.next_try.is_none_or(|t| t <= now) {
+        if self.primary.is_none() && self.knock.offer(now) {
             // The session may be dead at the other end (a restart): offer a new one beside the pings.
-            self.next_try = Some(now + Duration::from_secs(5));
             return Some(Action::Handshake);
         }
         self.poll_ping(now)
@@ -606,28 +513,6 @@ impl Agent {
             self.second_chance = Some(now + SECOND_CHANCE);
             self.pairs.wake_one(now);
         }
-    }
-
-    fn handshake(&mut self, now: Mono) -> Action {
-        self.last_try = Some(now);
-        Action::Handshake
-    }
-
-    fn poll_bootstrap(&mut self, now: Mono) -> Option<Action> {
-        if self.pairs.is_empty() || self.next_try.is_none_or(|t| t > now) {
-            return None;
-        }
-        let first = usize::try_from(self.tries).ok().and_then(|n| FIRST_TRIES.get(n));
-        let wait = match (first, self.tries) {
-            (Some(ms), _) => Duration::from_millis(*ms),
-            (None, 0..=12) => Duration::from_secs(1),
-            (None, 13..=20) => Duration::from_secs(3),
-            (None, 21..=30) => Duration::from_secs(10),
-            (None, _) => Duration::from_secs(30),
-        };
-        self.tries += 1;
-        self.next_try = Some(now + wait);
-        Some(self.handshake(now))
     }
 
     fn demote(&mut self, now: Mono) {
@@ -670,7 +555,7 @@ impl Agent {
             Some(route) => self.take(route, why.to_owned(), now),
             None => {
                 self.why = why.to_owned();
-                self.next_try = Some(now);
+                self.knock.retry(now);
                 self.doubt = Doubt { knocked: self.doubt.knocked, ..Doubt::default() };
             }
         }
@@ -684,7 +569,11 @@ impl Agent {
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
         if !self.session {
-            return self.next_try.filter(|_| !self.pairs.is_empty()).map(|at| Deadline::new(at, "handshake"));
+            return self
+                .knock
+                .next()
+                .filter(|_| !self.pairs.is_empty())
+                .map(|at| Deadline::new(at, "handshake"));
         }
         let awake = self.pairs.iter().filter(|p| !p.rests());
         let ping = awake.map(|p| p.next).min().map(|at| Deadline::new(at, "ping"));
@@ -695,27 +584,9 @@ impl Agent {
             .filter(|_| !primary_waits && self.primary.is_some())
             .map(|since| Deadline::new(since + self.doubt_after(), "doubt"));
         let chance = self.second_chance.map(|at| Deadline::new(at, "second chance"));
-        let retry = self.next_try.filter(|_| self.primary.is_none()).map(|at| Deadline::new(at, "handshake"));
+        let retry =
+            self.knock.next().filter(|_| self.primary.is_none()).map(|at| Deadline::new(at, "handshake"));
         [doubt, chance, retry].into_iter().fold(ping, Deadline::earlier)
-    }
-}
-
-fn first_words(kind: PathKind) -> String {
-    match kind {
-        PathKind::Lan => "you are on the same network",
-        PathKind::Direct => "the first direct address that answered",
-        PathKind::Relay => "no direct address has answered yet",
-    }
-    .to_owned()
-}
-
-fn better_words(kind: PathKind, old: &Pair) -> String {
-    if kind == old.kind {
-        return format!("it is faster than {}", old.route);
-    }
-    match kind {
-        PathKind::Lan => "you are on the same network".to_owned(),
-        PathKind::Direct | PathKind::Relay => "a direct address answered".to_owned(),
     }
 }
 

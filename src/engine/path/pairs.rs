@@ -5,12 +5,17 @@ use super::pair::Pair;
 use super::route::{Ground, Route};
 use crate::model::addr::{Candidate, CandidateKind};
 use crate::model::limits::CANDIDATES;
+use crate::model::status::PathKind;
 use crate::model::time::Mono;
+use std::time::Duration;
 
 /// Ways to one peer: its addresses twice over (named and heard from), and those by two relays.
 const PAIRS: usize = CANDIDATES * 3;
 /// Of its addresses on relays, this many are tried through each of ours.
 const RELAYED: usize = 4;
+
+/// Proven ways beside the primary that are kept alive: the next best, a relay, and another.
+const SPARES: usize = 3;
 
 /// See the module's description.
 #[derive(Debug, Default)]
@@ -120,6 +125,24 @@ impl Pairs {
         let mut resting = self.list.iter_mut().filter(|p| p.rests() && p.proven.is_none());
         if let Some(pair) = resting.nth(self.turn) {
             pair.next = now;
+        }
+    }
+
+    /// Proven ways beyond those that are worth being kept alive are not pinged any more.
+    pub(super) fn rest_surplus(&mut self, primary: Option<Route>) {
+        let mut spares: Vec<(PathKind, Duration, Route)> = self
+            .list
+            .iter()
+            .filter(|p| p.proven.is_some() && p.silent == 0 && !p.waits() && Some(p.route) != primary)
+            .map(|p| (p.kind, p.rtt, p.route))
+            .collect();
+        spares.sort_unstable();
+        // One of them must be a relay, if there is any: direct ways tend to die together.
+        if let Some(at) = spares.iter().position(|s| s.0 == PathKind::Relay).filter(|at| *at >= SPARES) {
+            spares.swap(SPARES - 1, at);
+        }
+        for (_, _, route) in spares.into_iter().skip(SPARES) {
+            self.get_mut(Some(route)).into_iter().for_each(Pair::rest);
         }
     }
 

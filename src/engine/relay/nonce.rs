@@ -74,7 +74,7 @@ impl Mint {
         let mut nonce = [b'0'; CHARS];
         for (at, to) in nonce.iter_mut().enumerate() {
             let value = match at.checked_sub(TIME_CHARS) {
-                None => (unit >> (5 * (TIME_CHARS - 1 - at))) as u8,
+                None => (unit >> (5 * (TIME_CHARS - 1 - at)) & 31).to_be_bytes()[7],
                 Some(at) => proof.get(at).copied().unwrap_or_default(),
             };
             *to = u8::try_from(char_of(value & 31)).unwrap_or(b'0');

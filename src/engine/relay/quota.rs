@@ -22,9 +22,9 @@ impl Rate {
 
     /// So many bytes a second, and as many as that in `burst` at once.
     #[must_use]
-    pub const fn new(bytes_per_second: u64, burst: Duration) -> Self {
+    pub fn new(bytes_per_second: u64, burst: Duration) -> Self {
         let per_second = if bytes_per_second == 0 { 1 } else { bytes_per_second };
-        Self { per_kib: 1_000_000_000 * 1024 / per_second, burst: burst.as_nanos() as u64 }
+        Self { per_kib: 1_000_000_000 * 1024 / per_second, burst: nanos(Mono(burst)) }
     }
 }
 

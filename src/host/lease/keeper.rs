@@ -68,6 +68,8 @@ struct Try {
     asked: Instant,
     /// It has answered in this round; what it came to before stands until then.
     fresh: bool,
+    /// Somebody doubted everything while its answer was under way: it is to be asked once more.
+    doubted: bool,
     outcome: Option<Result<Grant, Why>>,
 }
 
@@ -83,12 +85,16 @@ impl Try {
     }
 
     fn begin(&mut self, when: Instant, site: &Site, asking: &mut JoinSet<Answer>) {
-        (self.asked, self.fresh) = (when, false);
+        (self.asked, self.fresh, self.doubted) = (when, false, false);
         let (by, site, known) = (self.by, site.clone(), self.grant().cloned());
         asking.spawn(async move {
             sleep_until(when).await;
             (by, ask(by, &site, known.as_ref()).await)
         });
+    }
+
+    fn begin_again(&mut self, site: &Site, asking: &mut JoinSet<Answer>) {
+        self.begin(Instant::now().max(self.asked + PAUSE), site, asking);
     }
 
     /// For people.
@@ -122,7 +128,7 @@ impl Keeper {
             setup,
             news: ask::news_socket(),
             site: None,
-            tries: ALL.map(|by| Try { by, asked: started, fresh: false, outcome: None }),
+            tries: ALL.map(|by| Try { by, asked: started, fresh: false, doubted: false, outcome: None }),
             told: None,
             epoch: None,
             had: false,
@@ -226,9 +232,13 @@ impl Keeper {
                     if self.look().await.as_ref() != Some(site) {
                         return false;
                     }
-                    // The answers so far may be from before whatever made them ask; the others are being asked still.
-                    for answered in self.tries.iter_mut().filter(|t| t.fresh) {
-                        answered.begin(Instant::now().max(answered.asked + PAUSE), site, &mut asking);
+                    // The answers so far, and those under way, may be from before whatever made them ask.
+                    for tried in &mut self.tries {
+                        if tried.fresh {
+                            tried.begin_again(site, &mut asking);
+                        } else {
+                            tried.doubted = true;
+                        }
                     }
                     continue;
                 }
@@ -237,8 +247,15 @@ impl Keeper {
             // A task that panicked is a mistake of ours; the others go on.
             let Ok((by, outcome)) = answer else { continue };
             tracing::debug!(by = by.word(), ?outcome, "the router was asked for a port");
-            self.take(by, outcome).await;
-            self.choose(false).await;
+            let doubted = self.tries.iter().any(|t| t.by == by && t.doubted);
+            // A port is told even then: most doubts are about other things than the router.
+            if !doubted || outcome.is_ok() {
+                self.take(by, outcome).await;
+                self.choose(false).await;
+            }
+            if let Some(tried) = self.tries.iter_mut().find(|t| t.by == by && doubted) {
+                tried.begin_again(site, &mut asking);
+            }
         }
         self.choose(true).await;
         true

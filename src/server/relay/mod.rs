@@ -126,7 +126,7 @@ pub(super) fn start(
     let clock = HostClock::new();
     let worker = Worker {
         poll,
-        relay: Relay::new(config, seed.clone(), clock.now()),
+        relay: Relay::new(config, seed, clock.now()),
         clock,
         outbox: outbox::Outbox::new(listening.udp),
         addresses,

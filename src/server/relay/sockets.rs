@@ -78,7 +78,9 @@ pub(super) fn listen(options: &RelayOptions) -> anyhow::Result<Listening> {
         }
         match pair(at) {
             Ok((socket, second)) => {
-                first_port.get_or_insert(socket.local.port());
+                if first_port.is_none() {
+                    first_port = Some(socket.local.port());
+                }
                 listening.udp.push(socket);
                 match second {
                     Ok(second) => listening.udp.push(second),
@@ -90,20 +92,25 @@ pub(super) fn listen(options: &RelayOptions) -> anyhow::Result<Listening> {
             // Nobody asked for IPv6, and some computers have none.
             Err(error) if !named && at.is_ipv6() => tracing::debug!(%error, "no IPv6 relay"),
             Err(e) => {
-                let hint = match e.kind() {
-                    ErrorKind::AddrInUse => {
-                        "; another relay (or another lanrage server) uses that port: choose another with --relay, or --no-relay"
-                    }
-                    ErrorKind::AddrNotAvailable => "; this computer does not have that address",
-                    ErrorKind::PermissionDenied => "; ports below 1024 need administrator rights",
-                    _ => "",
-                };
+                let hint = hint(e.kind());
                 return Err(anyhow::Error::new(e).context(format!("cannot relay at UDP {at}{hint}")));
             }
         }
     }
     listening.ports = ports(&listening.udp);
     Ok(listening)
+}
+
+fn hint(kind: ErrorKind) -> &'static str {
+    if kind == ErrorKind::AddrInUse {
+        "; another relay (or another lanrage server) uses that port: choose another with --relay, or --no-relay"
+    } else if kind == ErrorKind::AddrNotAvailable {
+        "; this computer does not have that address"
+    } else if kind == ErrorKind::PermissionDenied {
+        "; ports below 1024 need administrator rights"
+    } else {
+        ""
+    }
 }
 
 /// The two ports, if every address serves on both of the same.

@@ -83,13 +83,15 @@ impl Worker {
                 Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e.into()),
                 Ok(()) | Err(_) => {}
             }
+            let left = ready.len();
             for event in &events {
                 let one = match event.token() {
                     WAKER => Ready::Inbox,
                     Token(at) if at <= listeners => Ready::Listener(at - 1),
                     Token(at) => Ready::Port(PortId(u32::try_from(at - 1 - listeners).unwrap_or(u32::MAX))),
                 };
-                if !ready.contains(&one) {
+                // A wait names each only once; what is left of the last turn may be named again.
+                if !ready.iter().take(left).any(|known| *known == one) {
                     ready.push_back(one);
                 }
             }

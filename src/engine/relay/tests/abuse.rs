@@ -148,7 +148,7 @@ fn a_flood_from_a_hundred_thousand_addresses_leaves_nothing_behind() {
     let before = g.relay.sizes();
     for n in 0..100_000_u32 {
         let ip = std::net::Ipv4Addr::from_bits(n.wrapping_mul(2_654_435_761));
-        let who = Who { address: SocketAddr::new(ip.into(), 1 + n as u16 % 60_000), ..EVE };
+        let who = Who { address: SocketAddr::new(ip.into(), 1 + u16::try_from(n % 60_000).unwrap()), ..EVE };
         g.hear(&who, &allocate);
         g.hear(&who, &channel_data);
         if n % 10 == 0 {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::dice::Seed;
+use crate::model::nat::{Filtering, Mapping, PortRule};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -82,7 +83,7 @@ impl World {
             Mapping::None => return at(LOCAL),
             Mapping::EndpointIndependent => (zero, 0),
             Mapping::AddressDependent => (to.ip(), 0),
-            _ => (to.ip(), to.port()),
+            Mapping::AddressAndPortDependent | Mapping::Dependent | Mapping::Unknown => (to.ip(), to.port()),
         };
         let step = if self.rules.step == 0 { 7_919 } else { self.rules.step };
         let next = &mut self.next_port;
@@ -97,7 +98,7 @@ impl World {
         match self.rules.filtering {
             Filtering::EndpointIndependent => true,
             Filtering::AddressDependent => self.sent_to.iter().any(|s| s.ip() == from.ip()),
-            _ => self.sent_to.contains(&from),
+            Filtering::AddressAndPortDependent | Filtering::Unknown => self.sent_to.contains(&from),
         }
     }
 
@@ -457,7 +458,7 @@ proptest! {
                 1 => world.blocked = ms % 2 == 0,
                 2 => { world.mappings.clear(); world.sent_to.clear(); }
                 3 => world.lose = 2,
-                4 => world.probe.set_locals(&[at(LOCAL).ip(), IpAddr::from([10, 0, 0, 1 + (ms % 3) as u8])]),
+                4 => world.probe.set_locals(&[at(LOCAL).ip(), IpAddr::from([10, 0, 0, if ms % 2 == 0 { 1 } else { 2 }])]),
                 5 => world.probe.set_servers(&[], world.now),
                 _ => world.probe.set_servers(&[at("192.0.2.1:3478")], world.now),
             }
