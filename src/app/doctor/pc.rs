@@ -57,7 +57,7 @@ impl Pc<'_> {
 
     fn cards(&self) -> Finding {
         let default = self.cards.iter().find(|c| c.default_route);
-        let list: Vec<String> = self.cards.iter().take(NAMED).map(|c| describe(c)).collect();
+        let list: Vec<String> = self.cards.iter().take(NAMED).map(describe).collect();
         let more = self.cards.len().saturating_sub(NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         match (default, self.default.1) {

@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_not_called_a_problem() {
         let odd = json!([{"xt": {"type": "match", "name": "conntrack"}}, accept()]);
-        assert_eq!(looks("drop", &[odd.clone()]), (Unsure, Unsure, Unsure));
+        assert_eq!(looks("drop", std::slice::from_ref(&odd)), (Unsure, Unsure, Unsure));
         assert_eq!(looks("accept", &[odd]), (Passes, Passes, Passes));
         let named = json!([is(dport(), json!("@games")), accept()]);
         assert_eq!(looks("drop", &[named]).1, Unsure);
