@@ -20,6 +20,7 @@ use crate::host::{cards, entropy, lease, store, threads};
 use crate::model::addr::Subnet;
 use crate::model::checkup::{Checkup, Finding, Mark, Section};
 use crate::model::dice::Seed;
+use crate::model::status::NatStatus;
 use crate::ui::cli::args::{DoctorArgs, GlobalArgs};
 use party::Running;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -115,10 +116,7 @@ impl Look {
             self.router(),
             firewall::look(&self.adapter, self.port.unwrap_or(0)),
         );
-        let nat = match &self.running {
-            Some(running) => running.nat.clone(),
-            None => router::status(&udp.v4, &udp.v6, &udp.seen, &asked),
-        };
+        let nat = self.nat(&udp, &asked);
         let ipv6 =
             locals.iter().any(|ip| matches!(ip, IpAddr::V6(ip) if ip.segments()[0] & 0xe000 == 0x2000));
         let reached = self.running.as_ref().is_some_and(Running::has_relay);
@@ -145,6 +143,21 @@ impl Look {
             took_ms: 0,
             nat,
             findings,
+        }
+    }
+
+    /// What a running node knows comes first; before it found out anything, what was seen here.
+    fn nat(&self, udp: &Asked, asked: &[lease::Answer]) -> NatStatus {
+        let seen = router::status(&udp.v4, &udp.v6, &udp.seen, asked);
+        match &self.running {
+            None => seen,
+            Some(Running { nat, .. }) if nat.udp.is_some() => nat.clone(),
+            Some(Running { nat, .. }) => NatStatus {
+                port_mapping: nat.port_mapping.clone(),
+                mapped: nat.mapped,
+                asked: nat.asked.clone(),
+                ..seen
+            },
         }
     }
 

@@ -153,9 +153,9 @@ fn peer(peer: &Peer) -> Finding {
                     let how = match through {
                         Some(player) if player.starts_with("player ") => format!("through {player}"),
                         Some(relay) if !relay.starts_with("the other") => {
-                            format!("through the relay {relay}")
+                            format!("through the relay {}", named(relay))
                         }
-                        Some(_) | None => "through a relay".to_owned(),
+                        Some(_) | None => format!("through a relay ({})", path.remote),
                     };
                     (Mark::Note, "path_relay", how)
                 }
@@ -183,6 +183,14 @@ fn peer(peer: &Peer) -> Finding {
     finding.peer = Some(peer.peer.clone());
     finding.advice.clone_from(&peer.advice);
     finding
+}
+
+/// `udp 192.0.2.1:3478`, as people say it.
+fn named(relay: &str) -> String {
+    match relay.split_once(' ') {
+        Some((by, address)) => format!("{address} by {}", by.to_uppercase()),
+        None => relay.to_owned(),
+    }
 }
 
 /// A time as people say it.
@@ -241,7 +249,7 @@ mod tests {
                 ("peer_away", Mark::Note),
             ]
         );
-        assert_eq!(list[3].found, "Bob: through the relay udp 192.0.2.1:3478, 61 ms, for 3 min");
+        assert_eq!(list[3].found, "Bob: through the relay 192.0.2.1:3478 by UDP, 61 ms, for 3 min");
         assert_eq!((list[3].peer.as_deref(), list[3].advice[0].code.as_str()), (Some("b"), "both_symmetric"));
     }
 

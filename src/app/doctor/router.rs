@@ -26,6 +26,13 @@ pub(super) fn findings(nat: &NatStatus, reach: Reach) -> Vec<Finding> {
     }
     out.extend(port_mapping(nat));
     out.push(ipv6(nat, reach));
+    let helps = ["port_closed", "no_ipv6"];
+    if out.iter().filter(|f| f.mark == Mark::Note && helps.contains(&f.code.as_str())).count() == helps.len()
+    {
+        // The same advice three times is read by nobody.
+        let hard = out.iter_mut().filter(|f| f.code == "router_symmetric");
+        hard.for_each(|f| f.r#try = "either of the next two would help".to_owned());
+    }
     out
 }
 
@@ -179,7 +186,7 @@ fn ipv6(nat: &NatStatus, reach: Reach) -> Finding {
             "no_ipv6",
             "there is no IPv6, which would make direct ways possible in spite of the router",
         )
-        .with_try("switch on IPv6 in the router, or ask your provider for it"),
+        .with_try("switch on IPv6 in the router, or ask your provider for it; your friends need it too"),
         (None, false) => finding(Mark::Ok, "no_ipv6", "there is no IPv6"),
     }
 }

@@ -130,11 +130,11 @@ impl Server {
         let relays: Vec<SocketAddr> = self.relays().collect();
         let took = relays.iter().find_map(|r| answered(udp, *r));
         let mut ways = vec![format!(
-            "{} {}",
+            "{} in {}",
             if self.asked.is_ok() { "TCP" } else { "TLS on 443" },
             milliseconds(visit.took)
         )];
-        ways.extend(took.map(|(at, t)| format!("UDP {} {}", at.port(), milliseconds(t))));
+        ways.extend(took.map(|(at, t)| format!("UDP {} in {}", at.port(), milliseconds(t))));
         ways.extend(
             self.https.as_ref().filter(|h| h.is_ok() && self.asked.is_ok()).map(|_| "TLS on 443".to_owned()),
         );
@@ -178,17 +178,17 @@ impl NamedRelay {
             (Some((_, took)), _) => finding(
                 Mark::Ok,
                 "relay_ok",
-                format!("the relay {name} answers (UDP {})", milliseconds(took)),
+                format!("the relay {name} answers (UDP in {})", milliseconds(took)),
             ),
             (None, Ok(took)) if self.tls || !any_udp => finding(
                 Mark::Ok,
                 "relay_by_tcp",
-                format!("the relay {name} answers (TCP {})", milliseconds(*took)),
+                format!("the relay {name} answers (TCP in {})", milliseconds(*took)),
             ),
             (None, Ok(took)) => finding(
                 Mark::Note,
                 "relay_no_udp",
-                format!("the relay {name} answers by TCP ({}), but not by UDP", milliseconds(*took)),
+                format!("the relay {name} answers by TCP (in {}), but not by UDP", milliseconds(*took)),
             )
             .with_try("its owner should open that UDP port in the relay's firewall"),
             (None, Err(why)) => {

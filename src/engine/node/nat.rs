@@ -217,8 +217,9 @@ impl<S: Session> Node<S> {
 
     pub(super) fn say_nat(&mut self) {
         let event = self.nat.event();
-        let nothing = matches!(&event, Event::Nat { r#type, port_mapping, .. } if r#type == "unknown" && port_mapping == "none");
         // What is not known at the start is no news.
+        let status = self.nat.status();
+        let nothing = status.r#type == "unknown" && status.port_mapping == "none";
         if self.nat.said.as_ref() != Some(&event) && !(self.nat.said.is_none() && nothing) {
             self.nat.said = Some(event.clone());
             self.event(event);

@@ -81,6 +81,7 @@ impl<S: Session> Node<S> {
         shown
             .filter_map(|peer| {
                 let member = self.party.roster.get(peer.id)?;
+                let advice = self.advice(peer, member, common, now);
                 let path = peer.agent.report().map(|r| PathStatus {
                     kind: r.kind,
                     remote: r.remote(),
@@ -88,7 +89,7 @@ impl<S: Session> Node<S> {
                     loss: f64::from(r.loss) / 1000.0,
                     since: seconds(now.since(r.since)),
                     mtu: peer.mtu.inner(),
-                    why: r.why,
+                    why: why(&r, &advice),
                 });
                 Some(PeerStatus {
                     peer: peer.id,
@@ -99,7 +100,7 @@ impl<S: Session> Node<S> {
                     path,
                     nat: peer.nat.word().to_owned(),
                     ways: self.ways(peer, member, common, now),
-                    advice: self.advice(peer, member, common, now),
+                    advice,
                 })
             })
             .collect()
@@ -132,13 +133,12 @@ impl<S: Session> Node<S> {
         })
     }
 
-    /// The agent's reason, and where a relay is in between, what keeps the two apart, as far as it is known already.
+    /// Why a path was taken, for the event.
     pub(super) fn why_this_path(&self, at: usize, report: &Report, now: Now) -> String {
         let peer = self.peers.list.get(at).filter(|_| report.kind == PathKind::Relay);
         let member = peer.and_then(|p| Some((p, self.party.roster.get(p.id)?)));
-        let reasons = member.map(|(peer, member)| self.advice(peer, member, &self.common(), now.mono));
-        let first = reasons.and_then(|r| r.into_iter().next()).filter(|r| !advice::is_under_way(&r.code));
-        first.map_or_else(|| report.why.clone(), |reason| format!("{}: {}", report.why, reason.message))
+        let advice = member.map(|(peer, member)| self.advice(peer, member, &self.common(), now.mono));
+        why(report, &advice.unwrap_or_default())
     }
 
     fn ways(&self, peer: &Peer<S>, member: &Member, common: &Common, now: Mono) -> Vec<WayStatus> {
@@ -192,6 +192,15 @@ impl<S: Session> Node<S> {
             })
         })
         .collect()
+    }
+}
+
+/// The agent's reason, and where a relay is in between, what keeps the two apart, as far as it is known already.
+fn why(report: &Report, advice: &[Trouble]) -> String {
+    let relayed = report.kind == PathKind::Relay;
+    match advice.first().filter(|reason| relayed && !advice::is_under_way(&reason.code)) {
+        Some(reason) => format!("{}: {}", report.why, reason.message),
+        None => report.why.clone(),
     }
 }
 

@@ -196,9 +196,11 @@ impl View {
                 let playing = if playing.is_empty() { String::new() } else { format!("; plays {playing}") };
                 let mtu = path.mtu.filter(|m| *m < limits::MTU);
                 let mtu = mtu.map_or(String::new(), |m| format!("; {m} bytes at a time"));
-                let (why, since) = (clean(&path.why, 200), lasting(path.since));
-                let id = clean(&peer.peer, 20);
-                out.extend(indented(&format!("why: {why}{playing}{mtu}; for {since}; id {id}"), 4));
+                // Reasons for not being better say more than the path's own.
+                let why = clean(&path.why, 200);
+                let why = if peer.advice.is_empty() { format!("why: {why}; ") } else { String::new() };
+                let (since, id) = (lasting(path.since), clean(&peer.peer, 20));
+                out.extend(indented(&format!("{why}for {since}{playing}{mtu}; id {id}"), 4));
             }
             out.extend(Self::advice_lines(peer, whole));
         }
@@ -344,7 +346,7 @@ mod tests {
             "You       Ana, 10.83.7.1 (mode lan)",
             "server:http://h:8667 is offline: connection refused",
             "Bob (bbbbbb)     10.83.7.2       direct     23 ms      5 %   203.0.113.5:41641",
-            "why: first answer; plays minecraft-java; 1280 bytes at a time; for 12 min",
+            "    for 12 min; plays minecraft-java; 1280 bytes at a time; id bbbb",
             "    5 of 100 test packets to Bob get lost\n      try: use a cable",
             "Relay     192.0.2.8:3478 by tls, 31 ms\n",
             "Worth knowing\n    your router is slow\n      try: kick it",
@@ -357,6 +359,14 @@ mod tests {
         }
         assert!(!table.contains("datagrams sent"), "zeros are left out");
         assert!(table.lines().all(|l| width(l) <= 80), "{table}");
+    }
+
+    #[test]
+    fn a_path_as_good_as_it_gets_says_why_it_is_the_one() {
+        let mut status = status();
+        status["peers"][0]["advice"] = json!([]);
+        let table = View::read(&status).unwrap().table();
+        assert!(table.contains("    why: first answer; for 12 min; plays minecraft-java; "), "{table}");
     }
 
     #[test]
