@@ -2,8 +2,8 @@
 
 use super::Node;
 use crate::engine::link::LinkState;
-use crate::engine::path::advice::{self, End, Pair, Router, Search};
 use crate::engine::path::action::Report;
+use crate::engine::path::advice::{self, End, Pair, Router, Search};
 use crate::engine::path::pair::Pair as WayUnderTest;
 use crate::engine::path::route::Route;
 use crate::engine::roster::Member;
