@@ -1,4 +1,10 @@
 //! The program as people and scripts meet it: the real binary, its texts and its exit codes.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and this one listens and looks at the clock"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

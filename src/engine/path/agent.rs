@@ -16,6 +16,8 @@
 //!
 //! Inputs: candidates, ground, authentic datagrams, pongs, sends. Outputs: `poll`. Deadlines: `deadline`.
 
+// Size: one state machine whose inputs all touch the same doubt; its parts that stand alone are in files beside it.
+
 use super::action::{Action, Report, better_words, first_words};
 use super::bootstrap::Bootstrap;
 use super::pair::{Pair, SPARE_WAIT};
