@@ -82,7 +82,10 @@ impl<S: Session> Node<S> {
         let mine = *self.nat.v4();
         let wanted_since = self.punch_facts(at).and_then(|f| f.wanted_since);
         let Some(peer) = self.peers.list.get_mut(at) else { return };
-        if peer.agent.kind().is_some_and(|kind| kind != PathKind::Relay) || !is_public(signal.public) {
+        // Only where the peer's own record says that its router is.
+        let named = peer.nat.public.is_some_and(|public| public.ip() == signal.public);
+        let direct = peer.agent.kind().is_some_and(|kind| kind != PathKind::Relay);
+        if direct || !named || !is_public(signal.public) {
             return;
         }
         let theirs = peer.nat;

@@ -51,6 +51,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(150);
 const ASK_PATIENCE: Duration = Duration::from_millis(600);
 /// Attempts, until a network changes.
 const ATTEMPTS: u32 = 3;
+/// After as many signals of a peer as there are attempts, the next is heeded no sooner than this.
+const HEED_AGAIN: Duration = Duration::from_secs(60);
 /// Waits before the second and third attempt.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(20)];
 /// When foretold ports are probed again, in milliseconds.
@@ -109,6 +111,9 @@ pub struct Punch {
     not_before: Mono,
     out: VecDeque<PunchAction>,
     dice: Dice,
+    /// How many signals were heeded in a row, and when the last.
+    heeded: u32,
+    heeded_at: Option<Mono>,
     /// Walks all ports once in a scattered order: step and start.
     walk: (u32, u32),
     eager: bool,
@@ -142,6 +147,8 @@ impl Punch {
             not_before: Mono::ZERO,
             out: VecDeque::new(),
             dice,
+            heeded: 0,
+            heeded_at: None,
             walk,
             eager,
             probes: 0,
@@ -273,6 +280,13 @@ impl Punch {
     /// The other end is ready. True when sockets are needed first: then `begin_answer` follows.
     #[must_use]
     pub fn signalled(&mut self, signal: &Signal, facts: Facts<'_>, now: Mono) -> bool {
+        // Each costs packets to an address that the peer names.
+        let rested = self.heeded_at.is_none_or(|at| now.since(at) >= HEED_AGAIN);
+        if self.heeded >= ATTEMPTS && !rested {
+            return false;
+        }
+        self.heeded = if rested { 1 } else { self.heeded + 1 };
+        self.heeded_at = Some(now);
         match plan(facts.mine, facts.theirs) {
             Strategy::Hopeless | Strategy::OpenMany | Strategy::Count => false,
             Strategy::CountBoth if signal.answer => {

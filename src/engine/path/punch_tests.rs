@@ -198,3 +198,18 @@ fn success_ends_everything_and_closes_the_sockets() {
     p.stop();
     assert_eq!(run(&mut p, 405, 5000), [(405, PunchAction::Close)]);
 }
+
+#[test]
+fn a_peer_cannot_make_this_end_guess_for_ever() {
+    let (mine, theirs) = (cone(), random());
+    let mut p = punch(false);
+    let signal = Signal { public: "11.0.3.2".parse().unwrap(), ports: vec![], answer: false };
+    let mut probes = 0;
+    for ms in 0..59_000 {
+        assert!(!p.signalled(&signal, wanted(&mine, &theirs), at(ms)));
+        while p.poll(at(ms)).is_some() {
+            probes += 1;
+        }
+    }
+    assert!(probes <= 3 * 2048, "{probes} probes in a minute of calling");
+}
