@@ -119,7 +119,6 @@ impl Agent {
     /// or in use.
     pub fn set_candidates(&mut self, candidates: &[Candidate], ground: Ground<'_>, now: Mono) {
         let news = self.pairs.set_candidates(candidates, ground, self.primary, now);
-        self.keep_primary(now);
         if self.pairs.get(self.primary).is_some_and(|p| !p.named) && !candidates.is_empty() {
             self.suspect(now);
         }
@@ -129,15 +128,10 @@ impl Agent {
     /// This node's relays or friends changed; cards are `network_changed`.
     pub fn set_ground(&mut self, ground: Ground<'_>, now: Mono) {
         let news = self.pairs.set_ground(ground, self.primary, now);
-        self.keep_primary(now);
-        self.new_ways(news, now);
-    }
-
-    /// Whichever way it is noticed that the primary is a way no more: another one takes over.
-    fn keep_primary(&mut self, now: Mono) {
         if self.primary.is_some() && self.pairs.get(self.primary).is_none() {
             self.fall_back(now, "its relay is gone");
         }
+        self.new_ways(news, now);
     }
 
     fn new_ways(&mut self, news: bool, now: Mono) {
@@ -154,7 +148,6 @@ impl Agent {
     pub fn network_changed(&mut self, ground: Ground<'_>, now: Mono) {
         let old = self.pairs.get(self.primary).map(|p| p.kind);
         self.pairs.set_ground(ground, self.primary, now);
-        self.keep_primary(now);
         let primary = self.pairs.get(self.primary);
         if primary.is_some_and(|p| Some(p.kind) != old) {
             self.why = "this computer's network changed".to_owned();
@@ -592,11 +585,12 @@ impl Agent {
         }
         let awake = self.pairs.iter().filter(|p| !p.rests());
         let ping = awake.map(|p| p.next).min().map(|at| Deadline::new(at, "ping"));
-        let primary_waits = self.pairs.get(self.primary).is_some_and(Pair::waits);
+        // A primary that was forgotten a moment ago cannot be pinged.
+        let pingable = self.pairs.get(self.primary).is_some_and(|p| !p.waits());
         let doubt = self
             .doubt
             .unheard_since
-            .filter(|_| !primary_waits && self.primary.is_some())
+            .filter(|_| pingable)
             .map(|since| Deadline::new(since + self.doubt_after(), "doubt"));
         let chance = self.second_chance.map(|at| Deadline::new(at, "second chance"));
         let retry =
