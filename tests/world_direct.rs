@@ -13,6 +13,7 @@
 mod world_support;
 
 use lanrage::engine::counters::{Count, DropReason};
+use lanrage::model::nat::PortMapping;
 use lanrage::model::status::{Event, PathKind};
 use lanrage::sim::fault::Step;
 use lanrage::sim::nat::Kind;
@@ -343,5 +344,31 @@ fn who_was_asleep_when_somebody_was_removed_catches_up_by_knocking() {
     assert_eq!(world.pcs[2].disk.epoch, 1);
     world.run_for(seconds(5));
     all_joined(&world, &[0, 1, 2]);
+    must_hold(&world);
+}
+
+#[test]
+fn a_host_behind_a_router_that_opens_a_port_is_found_there() {
+    let router = Site { speaks: Some(PortMapping::Pcp), ..Site::new(Kind::Symmetric) };
+    let mut world = nat_serverless(&[router, Site::new(Kind::PortRestricted)], &[0, 1]);
+    world.apply(Step::Start(0));
+    world.run_for(seconds(2));
+    let run = world.pcs[0].run.as_ref().unwrap();
+    let ready = run.events.iter().find(|(_, e)| matches!(e, Event::Ready { .. })).unwrap().0;
+    assert!(
+        ready.since(run.started) < Duration::from_millis(1200),
+        "as soon as the router said so: {ready:?}"
+    );
+    let private = |a: &std::net::SocketAddr| match a.ip() {
+        std::net::IpAddr::V4(a) => a.is_private(),
+        std::net::IpAddr::V6(_) => false,
+    };
+    let invite = &world.pcs[0].invite;
+    assert!(!private(&invite[0]) && private(invite.last().unwrap()), "the opened port first: {invite:?}");
+    world.apply(Step::Start(1));
+    world.run_for(seconds(2));
+    all_joined(&world, &[0, 1]);
+    let kinds = [(0, 1), (1, 0)].map(|(a, b)| sees(&world, a, b).and_then(|p| p.path).map(|p| p.kind));
+    assert_eq!(kinds, [Some(PathKind::Direct); 2]);
     must_hold(&world);
 }

@@ -5,6 +5,7 @@
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::wildcard_enum_match_arm,
+    clippy::print_stdout,
     unreachable_pub,
     dead_code,
     reason = "a test may panic: that is how it fails; and it takes of its helpers what it needs"

@@ -353,6 +353,7 @@ impl<S: Session> Node<S> {
         match fact {
             HostFact::Cards(cards) => self.cards_changed(cards, now),
             HostFact::Sockets(sockets) => {
+                self.nat.set_local_port(&sockets);
                 self.todo.publish |= self.world.sockets != sockets;
                 self.world.sockets = sockets;
             }

@@ -352,6 +352,8 @@ fn first_status(setup: &Setup, me: lanrage::model::id::PeerId) -> Status {
         control: Vec::new(),
         peers: Vec::new(),
         games: Vec::new(),
+        relays: Vec::new(),
+        warnings: Vec::new(),
         counters: std::collections::BTreeMap::new(),
     }
 }

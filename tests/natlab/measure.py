@@ -100,7 +100,7 @@ def recover():
 
 def switch():
     yield spec('path changes under 200 packets/s', 'switch', 'port-restricted', 'port-restricted',
-               dict(up_lost=0, up_twice=0, down_twice=0, back_lost=0, back_twice=0), want='direct')
+               dict(up_lost=0, up_twice=0, down_lost=0, down_twice=0, back_lost=0, back_twice=0), want='direct')
 
 
 def probing():
@@ -263,7 +263,8 @@ def change_under_load(s):
             return name, since, until
         gate = g.lab.sites['a'].routers[-1]
         phases = [phase('up', t, lambda: j.direct_since(t), 25, 3)]
-        peer, t = g.lab.sites['b'].public_ip, now()
+        # what is on its way when the wall comes up belongs to the wall
+        phases[0], peer, t = ('up', phases[0][1], now() - 0.2), g.lab.sites['b'].public_ip, now() - 0.2
         sh(['nft', '-f', '-'], ns=gate.ns, input=f'add rule inet fw lossy ip saddr {peer} drop\nadd rule inet fw lossy ip daddr {peer} drop\n')
         phases.append(phase('down', t, lambda: False, 10, 0))
         sh('nft flush chain inet fw lossy', ns=gate.ns)
@@ -276,6 +277,8 @@ def change_under_load(s):
         for name, since, until in phases:
             scores = [f.score(since, until) for f in flows]
             r[f'{name}_sent'], r[f'{name}_lost'], r[f'{name}_twice'] = (sum(x) for x in zip(*scores))
+            r[f'{name}_lost_at'] = [f'{way} {x - g.t0:.3f}' for way, f in zip(('a→b', 'b→a'), flows) for n, x in sorted(f.sent.items())
+                                    if since <= x <= until and n not in f.got][:12]
         arrived = [[since, *sorted(x for v in f.got.values() for x in v if since <= x <= until), until] for f in flows
                    for n, since, until in phases if n == 'down']
         r['down_gap'] = round(max(y - x for ts in arrived for x, y in zip(ts, ts[1:])), 2)
@@ -347,10 +350,11 @@ def tcp(source, sink, to, size=1 << 20, wait=15):
 
 def narrow(s):
     with ground(s) as g:
-        if s.get('hole'):                                   # routers that tell nobody
+        if s.get('hole'):                                   # routers that tell nobody, but care for TCP, as such routers do
             for n in (g.lab.inet, *(r for x in g.lab.sites.values() for r in x.routers)):
-                sh(['nft', '-f', '-'], ns=n.ns, input='table inet hole { chain out { type filter hook output priority 0; '
-                   'icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; }\n')
+                sh(['nft', '-f', '-'], ns=n.ns, input='table inet hole {\n chain out { type filter hook output priority 0; '
+                   'icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }\n'
+                   f' chain clamp {{ type filter hook forward priority 0; tcp flags syn tcp option maxseg size set {s["opt_b"]["mtu"] - 40}; }}\n}}\n')
         r, j = up(g, s, settle=6.0)
         j.stop()
         r['mtu'] = [int(h.run('cat /sys/class/net/lanrage0/mtu').stdout or 0) for h in g.hosts]

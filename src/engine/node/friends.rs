@@ -1,6 +1,7 @@
 //! Members that pass packets on for others: asked for it, doing it, and handing up what came that way.
 
 use super::Node;
+use super::party::GREET_AFTER;
 use crate::engine::counters::{Count, DropReason};
 use crate::engine::friend::Verdict;
 use crate::engine::path::route::Route;
@@ -39,8 +40,10 @@ impl<S: Session> Node<S> {
                 && !direct(peer.agent.kind());
             if peer.lent != wanted || changed && wanted {
                 peer.lent = wanted;
-                peer.agent.set_ground(self.world.ground_for(wanted), now.mono);
-                self.todo.greet = Some(now.mono);
+                // The node was woken for this moment's pings already; those of the new ways come a little later.
+                let soon = now.mono + GREET_AFTER;
+                peer.agent.set_ground(self.world.ground_for(wanted), soon);
+                self.todo.greet = Some(soon);
             }
         }
     }

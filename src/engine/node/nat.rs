@@ -62,6 +62,13 @@ impl Nat {
         self.probe.set_servers(servers, now);
     }
 
+    /// The tunnel's sockets: whether a router keeps their port can only be told by who knows it.
+    pub(super) fn set_local_port(&mut self, sockets: &[SocketAddr]) {
+        if let Some(port) = sockets.iter().map(SocketAddr::port).find(|p| *p != 0) {
+            self.probe.set_local_port(port);
+        }
+    }
+
     pub(super) fn set_lease(&mut self, lease: Option<Lease>) -> bool {
         let changed = self.lease != lease;
         self.lease = lease;
@@ -210,8 +217,8 @@ impl<S: Session> Node<S> {
 
     pub(super) fn say_nat(&mut self) {
         let event = self.nat.event();
-        let status = self.nat.status();
-        let nothing = status.r#type == "unknown" && status.port_mapping == "none";
+        let nothing = matches!(&event, Event::Nat { r#type, port_mapping, .. } if r#type == "unknown" && port_mapping == "none");
+        // What is not known at the start is no news.
         if self.nat.said.as_ref() != Some(&event) && !(self.nat.said.is_none() && nothing) {
             self.nat.said = Some(event.clone());
             self.event(event);

@@ -17,7 +17,7 @@ use crate::model::time::Now;
 use std::net::{IpAddr, SocketAddr};
 
 /// News of oneself wait this long before they go to the others: they mostly come several at a time.
-const GREET_AFTER: std::time::Duration = std::time::Duration::from_millis(2);
+pub(super) const GREET_AFTER: std::time::Duration = std::time::Duration::from_millis(2);
 
 impl<S: Session> Node<S> {
     /// A record came; what it meant, if it was taken. `live` when a control plane or a peer says it now: then people are

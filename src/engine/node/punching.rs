@@ -18,9 +18,8 @@ use std::net::SocketAddr;
 /// Blocks of extra sockets: as many hard pairs are opened at a time, so that a home router's table is not flooded.
 pub(super) const BLOCKS: usize = 4;
 
-const fn first_of(block: usize) -> u16 {
-    // A constant and a number below `BLOCKS`.
-    [0, MANY, 2 * MANY, 3 * MANY][block % BLOCKS]
+fn first_of(block: usize) -> u16 {
+    u16::try_from(block).map_or(u16::MAX, |block| block.saturating_mul(MANY))
 }
 
 impl<S: Session> Node<S> {

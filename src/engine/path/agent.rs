@@ -43,6 +43,8 @@ const DOUBT_WAIT_MOST: Duration = Duration::from_secs(2);
 const KNOCK_QUIET: Duration = Duration::from_secs(2);
 /// A proof this fresh is worth more than a primary that has been silent for as long.
 const FRESH: Duration = Duration::from_secs(2);
+/// Beside a round trip, this much before the last sign of life what was sent is sent again.
+const IN_THE_AIR: Duration = Duration::from_millis(60);
 /// While there is no direct way, one way that rests is asked this often.
 const SECOND_CHANCE: Duration = Duration::from_secs(60);
 /// The shortest keepalive that is learned from mappings found dead.
@@ -115,6 +117,7 @@ impl Agent {
     /// or in use.
     pub fn set_candidates(&mut self, candidates: &[Candidate], ground: Ground<'_>, now: Mono) {
         let news = self.pairs.set_candidates(candidates, ground, self.primary, now);
+        self.keep_primary(now);
         if self.pairs.get(self.primary).is_some_and(|p| !p.named) && !candidates.is_empty() {
             self.suspect(now);
         }
@@ -124,10 +127,15 @@ impl Agent {
     /// This node's relays or friends changed; cards are `network_changed`.
     pub fn set_ground(&mut self, ground: Ground<'_>, now: Mono) {
         let news = self.pairs.set_ground(ground, self.primary, now);
+        self.keep_primary(now);
+        self.new_ways(news, now);
+    }
+
+    /// Whichever way it is noticed that the primary is a way no more: another one takes over.
+    fn keep_primary(&mut self, now: Mono) {
         if self.primary.is_some() && self.pairs.get(self.primary).is_none() {
             self.fall_back(now, "its relay is gone");
         }
-        self.new_ways(news, now);
     }
 
     fn new_ways(&mut self, news: bool, now: Mono) {
@@ -144,6 +152,7 @@ impl Agent {
     pub fn network_changed(&mut self, ground: Ground<'_>, now: Mono) {
         let old = self.pairs.get(self.primary).map(|p| p.kind);
         self.pairs.set_ground(ground, self.primary, now);
+        self.keep_primary(now);
         let primary = self.pairs.get(self.primary);
         if primary.is_some_and(|p| Some(p.kind) != old) {
             self.why = "this computer's network changed".to_owned();
@@ -220,18 +229,20 @@ impl Agent {
             }
             return;
         }
+        let tier = self.pairs.get(self.primary).map(|p| p.kind);
         if self.pairs.get(Some(route)).is_none() {
             self.news = true;
             self.pairs.add(route, ground, self.primary, now).heard = Some(now);
             if route.kind(&[], ground) != PathKind::Relay {
                 self.suspect(now);
             }
-        } else if let Some(pair) = self.pairs.get_mut(Some(route)).filter(|p| p.rests() || p.proven.is_none())
-        {
+        } else if let Some(pair) = self.pairs.get_mut(Some(route)) {
             // It did not work when we asked; it does now, at least towards us.
             if pair.rests() {
                 pair.doubt(now);
                 self.news = true;
+            } else if pair.proven.is_none() || pair.silent > 0 || Some(pair.kind) < tier {
+                self.news |= pair.nudge(now);
             }
         }
         if self.primary.is_none() {
@@ -243,6 +254,7 @@ impl Agent {
     /// Something that the peer made came from this address, but maybe not now: worth a try, and proof of nothing.
     pub fn found(&mut self, from: SocketAddr, ground: Ground<'_>, now: Mono) {
         let route = Route::main(from);
+        let tier = self.pairs.get(self.primary).map(|p| p.kind);
         if self.pairs.get(Some(route)).is_none() {
             self.news = true;
             self.pairs.add(route, ground, self.primary, now);
@@ -460,7 +472,9 @@ impl Agent {
         if let Some(unsure) = self.doubt.unsure.filter(|_| !self.doubt.told) {
             // First the router and the relays, then what may be lost.
             self.doubt.told = true;
-            let since = self.doubt.unheard_since.unwrap_or(unsure - FRESH);
+            // What was in the air when the last sign of life was sent may be lost too.
+            let rtt = self.pairs.get(self.primary).map_or(Duration::ZERO, |p| p.rtt);
+            let since = self.doubt.unheard_since.map_or(unsure - FRESH, |since| since - (rtt + IN_THE_AIR));
             self.news = true;
             self.pending_resend = Some(since);
             return Some(Action::Distress);

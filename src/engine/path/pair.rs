@@ -38,6 +38,10 @@ pub struct Pair {
     pub loss: u32,
     /// When to ping next.
     pub next: Mono,
+    /// When it was asked last.
+    asked: Option<Mono>,
+    /// The next silence is no news: everything was in doubt.
+    forgiven: bool,
     /// The newest pings without an answer, the newest last: an answer may take longer than the wait for the next ping.
     outstanding: [Option<(u64, Mono)>; REMEMBERED],
 }
@@ -56,13 +60,16 @@ impl Pair {
             silent: 0,
             loss: 0,
             next: now,
+            asked: None,
+            forgiven: false,
             outstanding: [None; REMEMBERED],
         }
     }
 
     /// A ping goes out; the one before it counts as lost if it was not answered.
     pub fn pinged(&mut self, number: u64, now: Mono, wait: Option<Duration>) {
-        let waited = self.waits();
+        let waited = self.waits() && !std::mem::take(&mut self.forgiven);
+        self.asked = Some(now);
         self.outstanding.rotate_left(1);
         if let Some(newest) = self.outstanding.last_mut() {
             *newest = Some((number, now));
@@ -96,11 +103,20 @@ impl Pair {
         true
     }
 
-    /// Starts over (something changed): asked at once, and patiently again.
-    pub fn doubt(&mut self, now: Mono) {
+    /// Starts over (something changed): asked at once, and patiently again. An answer that is under way still counts.
+    pub const fn doubt(&mut self, now: Mono) {
         self.silent = 0;
-        self.outstanding = [None; REMEMBERED];
+        self.forgiven = true;
         self.next = now;
+    }
+
+    /// It shows signs of life: asked at once, unless it just was.
+    pub fn nudge(&mut self, now: Mono) -> bool {
+        let due = self.next > now && self.asked.is_none_or(|asked| now.since(asked) >= FIRST_WAIT);
+        if due {
+            self.next = now;
+        }
+        due
     }
 
     /// Not asked any more until something changes.

@@ -1,5 +1,7 @@
 //! Hard pairs without a network: what is sent when, and how much.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; all else fails it")]
+
 use super::*;
 use crate::model::dice::Seed;
 use crate::model::nat::{Filtering, Mapping};

@@ -199,11 +199,7 @@ mod tests {
         );
         let round = Reached { round: true, ..seen.clone() };
         let filled = fill(&round, "http://203.0.113.9", vec![udp_there.clone(), tcp_there.clone()]);
-        assert_eq!(
-            filled,
-            [here.clone(), udp_there, tcp_there],
-            "before all others when nothing else got out"
-        );
+        assert_eq!(filled, [here, udp_there, tcp_there], "before all others when nothing else got out");
         let foreign = vec![RelayWay::Udp { addr: at("198.51.100.1:3478") }];
         assert_eq!(fill(&seen, "http://203.0.113.9", foreign.clone()), foreign, "not somebody else's relay");
     }

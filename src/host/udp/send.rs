@@ -152,8 +152,9 @@ impl<S: RawSend> SendBatches<S> {
         batch.run = run.end..run.end;
         (batch.count, batch.ended) = (0, false);
         let mut rest = self.memory.get(at * ROOM + run.start..at * ROOM + run.end).unwrap_or_default();
+        let mut most = SEGMENTS;
         while !rest.is_empty() {
-            let many = self.socket.max_segments(to).clamp(1, SEGMENTS);
+            let many = self.socket.max_segments(to).clamp(1, most);
             let (now, later) = rest.split_at(rest.len().min(segment * many));
             let datagrams = now.len().div_ceil(segment.max(1));
             match self.socket.try_send(to, now, (datagrams > 1).then_some(segment)) {
@@ -163,6 +164,11 @@ impl<S: RawSend> SendBatches<S> {
                 }
                 // Segmentation was just found not to work: the same bytes again, one by one.
                 Err(_) if datagrams > 1 && self.socket.max_segments(to) < many => continue,
+                // Datagrams that the line takes only in fragments cannot be segments: one by one they pass.
+                Err(e) if datagrams > 1 && is_too_large(&e) => {
+                    most = 1;
+                    continue;
+                }
                 Err(e) => {
                     let left = if e.kind() == io::ErrorKind::WouldBlock { rest } else { now };
                     self.outcome.note(&e, to, left.len().div_ceil(segment.max(1)) as u64);
@@ -265,6 +271,11 @@ impl<S: RawSend> WanSink for SendBatches<S> {
     }
 }
 
+/// Whether the system refused segments larger than the line carries (Linux says "invalid").
+fn is_too_large(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput || quinn_udp::is_msg_size_err(error)
+}
+
 /// Whether the system says that there is no way to the destination now (as opposed to: no room, or refused).
 fn is_unreachable(error: &io::Error) -> bool {
     use io::ErrorKind as K;
@@ -294,6 +305,8 @@ mod tests {
         sent: Vec<(SocketAddr, Vec<u8>)>,
         calls: usize,
         refuses_segments: bool,
+        /// Larger segments are refused, single datagrams of any size pass.
+        line: Option<usize>,
         room: Option<usize>,
         unreachable: bool,
         whole: usize,
@@ -319,6 +332,9 @@ mod tests {
             if self.refuses_segments && segment.is_some() {
                 self.segments = 1;
                 return Err(io::Error::from_raw_os_error(5));
+            }
+            if segment.is_some_and(|size| self.line.is_some_and(|line| size > line)) {
+                return Err(io::ErrorKind::InvalidInput.into());
             }
             if self.room.is_some_and(|room| self.sent.len() >= room) {
                 return Err(io::ErrorKind::WouldBlock.into());
@@ -392,6 +408,17 @@ mod tests {
         s.flush();
         assert_eq!(bodies(&s, 1), all);
         assert_eq!((s.counts().sent, s.counts().failed), (20, 0));
+    }
+
+    #[test]
+    fn segments_larger_than_the_line_go_one_by_one_and_smaller_ones_stay_together() {
+        let mut s = paper(64);
+        s.socket.line = Some(1000);
+        let all: Vec<Vec<u8>> = (0..6u8).map(|n| vec![n; if n < 3 { 1308 } else { 200 }]).collect();
+        all.iter().for_each(|d| assert!(put(&mut s, 1, d)));
+        s.flush();
+        assert_eq!(bodies(&s, 1), all);
+        assert_eq!((s.counts().sent, s.counts().failed), (6, 0));
     }
 
     #[test]
