@@ -1,4 +1,10 @@
 //! The program as people and scripts meet it: the real binary, its texts and its exit codes.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test may panic: that is how it fails; and it is the outside world"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

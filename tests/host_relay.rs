@@ -22,7 +22,7 @@ mod offers;
 
 use lanrage::model::id::{PartyId, PeerId};
 use lanrage::server::relay::{RelayHandle, RelayOptions};
-use lanrage::server::{ServerHandle, ServerOptions, start};
+use lanrage::server::{ServerHandle, ServerOptions, Tls, start};
 use lanrage::wire::credential::Bearer;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -45,6 +45,7 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let mut options = ServerOptions::new(dir.path());
         options.listen = vec!["127.0.0.1:0".parse().unwrap()];
+        options.tls = Tls::SelfSigned;
         let listen = relays.iter().map(|r| r.parse().unwrap()).collect();
         let mut relay = RelayOptions { listen, secret: Some(SECRET.to_owned()), ..RelayOptions::default() };
         change(&mut relay);

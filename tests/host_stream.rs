@@ -5,7 +5,8 @@
 
 use lanrage::engine::effect::HostFact;
 use lanrage::host::stream::Streams;
-use lanrage::model::addr::Via;
+use lanrage::model::addr::{Card, Net, Via};
+use lanrage::model::id::CardId;
 use lanrage::model::relay::RelayWay;
 use lanrage::server::{ServerOptions, Tls, start};
 use lanrage::wire::channel::{self, Split, frame_len};
@@ -172,6 +173,24 @@ async fn a_stream_that_takes_nothing_stalls_nobody_and_keeps_the_newest() {
     assert!(numbers.windows(2).all(|w| w[0] < w[1]), "in order, none twice");
     let newest = numbers.iter().rev().zip((0..20_000).rev()).take_while(|(a, b)| **a == *b).count();
     assert!(newest >= 60, "64 KiB of the newest, but only {newest}");
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_own_address_leaves_this_computer() {
+    let (listener, way) = listen().await;
+    let mut streams = Streams::default();
+    let card = |addr: &str| {
+        let nets = vec![Net { addr: addr.parse().unwrap(), prefix: 8 }];
+        vec![Card { id: CardId(2), name: "eth0".into(), nets, default_route: true }]
+    };
+    streams.open(1, &way);
+    let _relay = up(&mut streams, 1, &listener).await;
+    streams.heed_cards(&card("192.0.2.1"));
+    assert!(!streams.turn(), "its address was never on a card, so it cannot have left one");
+    streams.heed_cards(&card("127.0.0.1"));
+    assert!(!streams.turn());
+    streams.heed_cards(&card("192.0.2.1"));
+    assert!(down(&mut streams, 1).await.contains("another address"));
 }
 
 #[tokio::test]

@@ -402,30 +402,3 @@ fn datagrams_larger_than_a_link_takes_are_lost_and_the_party_lives_with_it() {
     let mut world = evening(&[narrow, Site::new(Kind::PortRestricted)], &[0, 1], 1);
     must_end_well(&mut world);
 }
-
-#[test]
-fn zz_debug() {
-    let kinds: Vec<String> =
-        std::env::var("KINDS").unwrap_or_default().split(',').map(str::to_owned).collect();
-    if kinds.len() < 2 {
-        return;
-    }
-    let find = |w: &String| Site::new(*Kind::ALL.iter().find(|k| k.word() == w).unwrap());
-    let sites: Vec<Site> = kinds.iter().map(find).collect();
-    let mut world = nat_party(&sites, &[0, 1], 1);
-    world.trace = lanrage::sim::trace::Trace::new(true);
-    world.note_network();
-    for pc in 0..2 {
-        world.apply(Step::Start(pc));
-    }
-    world.run_for(seconds(std::env::var("SECS").ok().and_then(|s| s.parse().ok()).unwrap_or(3)));
-    for pc in 0..2 {
-        let run = world.pcs[pc].run.as_ref().unwrap();
-        println!("pc{pc}: {:#?}", run.node.status(world.pcs[pc].now(world.now)).peers);
-        println!("pc{pc}: {:?}", run.node.counters().by_name());
-    }
-    let lines = std::mem::replace(&mut world.trace, lanrage::sim::trace::Trace::new(false)).into_lines();
-    for line in lines {
-        println!("{line}");
-    }
-}

@@ -287,6 +287,7 @@ impl Scenario {
             world.pcs[pc].programs = self.programs(pc, marks);
         }
         world.chaos.fair = self.mood == Mood::Calm;
+        world.chaos.rough = self.mood != Mood::Calm;
         world.chaos.echo = u32::from(self.byte(12)) * 4;
         world.chaos.gro = self.byte(13) & 1 != 0;
         world.chaos.slack = Duration::from_micros(u64::from(self.byte(14)) * 60);

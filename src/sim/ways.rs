@@ -39,6 +39,8 @@ impl World {
         let kind = self.path_of(a, b).map(|p| p.kind);
         match self.permit(a, b) {
             Permit::Direct(By::Lan) => kind == Some(PathKind::Lan),
+            // It needs luck, and its few attempts may have fallen into bad weather.
+            Permit::Direct(By::Birthday) if self.chaos.rough => kind.is_some(),
             // A carrier's neighbour may look near.
             Permit::Direct(_) => matches!(kind, Some(PathKind::Direct | PathKind::Lan)),
             Permit::None => kind == Some(PathKind::Relay),

@@ -198,6 +198,8 @@ pub struct PartyFacts {
 pub struct Chaos {
     /// Nothing goes wrong: every packet that can arrive must, and nobody complains.
     pub fair: bool,
+    /// The weather was bad for a while: what needs luck may have had none.
+    pub rough: bool,
     /// The capture brings our own injection again.
     pub echo: u32,
     /// A bit is flipped on the way.

@@ -25,6 +25,10 @@ use std::time::Duration;
 pub const HEADER: usize = 20;
 /// The magic cookie (RFC 8489, section 5).
 pub const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+/// The SOFTWARE of requests that prove nothing yet: with it the shortest is as long as the longest answer (92 bytes: a Binding's over
+/// IPv6 with RESPONSE-ORIGIN and OTHER-ADDRESS), so a server that rations what it sends to strangers owes us an answer always.
+pub const PADDED: &str = "lanrage; padded, so that a forged sender gets no more than was sent for it";
+const _: () = assert!(HEADER + ATTRIBUTE + PADDED.len() >= 92);
 /// Length of an attribute's type and length.
 const ATTRIBUTE: usize = 4;
 /// Attributes of one message that are looked at; more are refused. A request to permit many peers is the longest.

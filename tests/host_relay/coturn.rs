@@ -112,6 +112,17 @@ async fn coturns_client_relays_by_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn coturns_client_relays_by_tls() {
+    if !is_here("turnutils_uclient") {
+        return;
+    }
+    let place = Place::new(&["127.0.0.1:0"]).await;
+    let (user, password) = credentials(1, 1, Duration::from_secs(3600));
+    all_came_back(&uclient(&place, &["-t", "-S", "-u", &user, "-w", &password]).await);
+    place.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn coturns_client_reaches_itself_through_two_allocations() {
     if !is_here("turnutils_uclient") {
         return;

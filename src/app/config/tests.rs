@@ -165,3 +165,27 @@ fn a_device_that_never_ends_is_refused_and_not_read_to_its_end() {
     assert_eq!(why, "it is larger than 4 KiB");
     assert_eq!(read_text(Path::new("/dev"), 4096).unwrap_err(), "it is a folder");
 }
+
+#[test]
+fn a_server_gets_both_files_or_its_own_certificate_and_never_half_of_one() {
+    let check = |variables: &[(&str, &str)]| {
+        let typed = ["lanrage", "server", "--data-dir", "/nowhere"].map(OsString::from);
+        let mut low = parse(typed).unwrap();
+        low.global.config = Some(EMPTY.path().to_path_buf());
+        let Command::Server(server) = low.command else { panic!("server") };
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        ServeConfig::check(&low.global, &for_server(&low.global, &server, &variables).unwrap())
+    };
+    let (cert, key, own) =
+        (("LANRAGE_TLS_CERT", "c.pem"), ("LANRAGE_TLS_KEY", "k.pem"), ("LANRAGE_TLS_SELF_SIGNED", "true"));
+    assert_eq!(check(&[]).unwrap().tls, Tls::None);
+    assert_eq!(check(&[own]).unwrap().tls, Tls::SelfSigned);
+    let files = Tls::Files { cert: "c.pem".into(), key: "k.pem".into() };
+    assert_eq!(check(&[cert, key]).unwrap().tls, files);
+    assert!(check(&[cert]).unwrap_err().text().contains("--tls-key"));
+    assert!(check(&[key]).unwrap_err().text().contains("--tls-cert"));
+    assert!(check(&[cert, key, own]).unwrap_err().text().contains("not both"));
+    // Typed, clap says the same as wrong usage.
+    let half = ["lanrage", "server", "--tls-cert", "c.pem"].map(OsString::from);
+    assert_eq!(parse(half).unwrap_err().exit_code(), 2);
+}

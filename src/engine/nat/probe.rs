@@ -20,7 +20,7 @@ use super::judge::{self, Contact, Seen, Trial};
 use crate::model::dice::Dice;
 use crate::model::nat::NatFacts;
 use crate::model::time::{Deadline, Mono};
-use crate::wire::stun::{Builder, Class, Message, Method, Transaction};
+use crate::wire::stun::{Builder, Class, Message, Method, PADDED, Transaction};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -299,7 +299,7 @@ impl Probe {
             What::Plain | What::Hairpin => b,
             What::From(there) => b.change_request(there.ip() != to.ip(), there.port() != to.port()),
         };
-        let len = b.finish().ok()?;
+        let len = b.software(PADDED).finish().ok()?;
         self.order = self.order.wrapping_add(u32::from(first));
         if what != What::Hairpin {
             let now = self.now;

@@ -11,7 +11,7 @@ use crate::model::dice::Seed;
 use crate::model::nat::{NatFacts, PortMapping};
 use crate::model::status::{Event, NatStatus, PortMappingStatus, SeenStatus};
 use crate::model::time::{Deadline, Mono, Now};
-use crate::wire::stun::{Builder, Class, Message, Method, Transaction};
+use crate::wire::stun::{Builder, Class, Message, Method, PADDED, Transaction};
 use std::net::{IpAddr, SocketAddr};
 
 /// Outside addresses that peers say they see are kept for so many peers.
@@ -153,7 +153,7 @@ impl Nat {
 pub(super) fn unsigned_request(transaction: [u8; 12]) -> Vec<u8> {
     let mut room = [0u8; REQUEST];
     let request = Builder::new(&mut room, Method::Binding, Class::Request, Transaction(transaction));
-    let len = request.finish().unwrap_or(0);
+    let len = request.software(PADDED).finish().unwrap_or(0);
     room.get(..len).unwrap_or_default().to_vec()
 }
 
@@ -217,8 +217,9 @@ impl<S: Session> Node<S> {
 
     pub(super) fn say_nat(&mut self) {
         let event = self.nat.event();
-        let nothing = matches!(&event, Event::Nat { r#type, port_mapping, .. } if r#type == "unknown" && port_mapping == "none");
         // What is not known at the start is no news.
+        let status = self.nat.status();
+        let nothing = status.r#type == "unknown" && status.port_mapping == "none";
         if self.nat.said.as_ref() != Some(&event) && !(self.nat.said.is_none() && nothing) {
             self.nat.said = Some(event.clone());
             self.event(event);

@@ -364,11 +364,15 @@ impl Relays {
             line.turn.handle_timeout(now);
             if line.retry.is_some_and(|at| at <= now) {
                 line.retry = None;
-                match line.stream {
-                    Some((stream, false)) => {
-                        self.effects.push_back(Effect::OpenStream { stream, way: line.way.clone() });
+                match &mut line.stream {
+                    // Also one that counts as up: a silent connection is most likely a dead one, and asking on it again would
+                    // be asking nobody until the system gives it up.
+                    Some((stream, up)) => {
+                        *up = false;
+                        let way = line.way.clone();
+                        self.effects.push_back(Effect::OpenStream { stream: *stream, way });
                     }
-                    Some((_, true)) | None => line.turn.restart(now),
+                    None => line.turn.restart(now),
                 }
             }
         }

@@ -254,7 +254,6 @@ impl Agent {
     /// Something that the peer made came from this address, but maybe not now: worth a try, and proof of nothing.
     pub fn found(&mut self, from: SocketAddr, ground: Ground<'_>, now: Mono) {
         let route = Route::main(from);
-        let tier = self.pairs.get(self.primary).map(|p| p.kind);
         if self.pairs.get(Some(route)).is_none() {
             self.news = true;
             self.pairs.add(route, ground, self.primary, now);

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 /// Buckets. 4,096 moments are 64 KiB.
 const PLACES: usize = 4096;
-/// The bucket: about forty unpadded first requests in a burst (a LAN party of players behind one address) ...
-pub(super) const BURST_BYTES: u32 = 2048;
-/// ... and then a byte in each: one unpadded request every two seconds or so.
-const BYTE_EVERY: Duration = Duration::from_millis(16);
+/// The bucket: some two hundred unpadded first requests in a burst (a LAN party of players behind one address) ...
+pub(super) const BURST_BYTES: u32 = 8192;
+/// ... and then a byte in each: 250 bytes a second, six or seven unpadded requests.
+const BYTE_EVERY: Duration = Duration::from_millis(4);
 
 /// All buckets.
 #[derive(Debug)]
@@ -88,9 +88,9 @@ mod tests {
         let mut given = |host: u8, now| {
             (0..1000).filter(|_| rations.allows([198, 51, 100, host].into(), 20, 60, now)).count()
         };
-        assert_eq!(given(1, NOW), 2048 / 40);
+        assert_eq!(given(1, NOW), 8192 / 40);
         assert_eq!(given(2, NOW), 0, "the same network");
-        assert_eq!(given(1, NOW + Duration::from_secs(16)), 1000 / 40, "a byte every 16 ms");
+        assert_eq!(given(1, NOW + Duration::from_secs(4)), 1000 / 40, "a byte every 4 ms");
     }
 
     #[test]

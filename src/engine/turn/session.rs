@@ -1,7 +1,7 @@
 //! Who we are to a relay, and the requests that say so.
 
 use super::ask::What;
-use crate::wire::stun::{Builder, Class, Key, Method, Transaction, Unwritable};
+use crate::wire::stun::{Builder, Class, Key, Method, PADDED, Transaction, Unwritable};
 use std::time::Duration;
 
 /// The longest request: two texts of 763 bytes from the server, our name, and 16 IPv6 peers.
@@ -58,7 +58,7 @@ pub(super) fn request(
     };
     let b = match session.filter(|_| what.method() != Method::Binding) {
         Some(s) => b.username(&s.account.username).realm(&s.realm).nonce(&s.nonce).sign(&s.key),
-        None => b,
+        None => b.software(PADDED),
     };
     let len = b.finish()?;
     room.truncate(len);

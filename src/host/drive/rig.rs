@@ -253,6 +253,7 @@ impl<M: LanMaker> Rig<M> {
                 if let Some(port) = &mut self.lan.0 {
                     port.set_cards(cards);
                 }
+                self.sends.streams.heed_cards(&self.cards);
                 for trouble in self.wan.heed_cards(&self.cards) {
                     self.events.tell(Event::Warning(trouble));
                 }

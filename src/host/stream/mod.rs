@@ -9,6 +9,9 @@
 //! brings what is no message is closed with a reason. Linux is asked to keep at most 16 KiB unsent, so that what waits
 //! waits where the oldest can still be dropped.
 //!
+//! A connection whose own address left this computer is over at once: the system would go on trying for a quarter of an
+//! hour. So is (on Linux) one on which sent bytes were not acknowledged for five seconds.
+//!
 //! Whose certificate is good: the pin where there is one, else one for the way's name; a way without a name takes any
 //! (`host::control::relays` says when). A relay sees nothing but sealed packets of the tunnel in any case.
 
@@ -19,7 +22,7 @@ use super::dial::dial;
 use super::tls::{self, Line, Trust};
 use crate::buf::batch::Datagrams;
 use crate::engine::effect::HostFact;
-use crate::model::addr::Via;
+use crate::model::addr::{Card, Via};
 use crate::model::pin::Pin as CertificatePin;
 use crate::model::relay::RelayWay;
 use inbound::{Got, Inbound};
@@ -27,7 +30,7 @@ use queue::Queue;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -37,6 +40,9 @@ use tokio::time::timeout;
 
 /// For the TCP connection, and for TLS on it.
 const WITHIN: Duration = Duration::from_secs(5);
+/// Bytes that the other side's system has not confirmed for so long: it is not there any more.
+#[cfg(target_os = "linux")]
+const UNCONFIRMED: Duration = Duration::from_secs(5);
 /// Connections at a time; the engine uses a handful.
 const STREAMS: usize = 32;
 /// What the system may hold unsent, and TLS encrypted but not yet written. What is there cannot be dropped any more.
@@ -81,6 +87,8 @@ pub struct Streams {
     all: Vec<Stream>,
     news: VecDeque<HostFact>,
     reserved: Option<usize>,
+    /// Addresses of this computer, as last heard.
+    own: Vec<IpAddr>,
     counts: StreamCounts,
 }
 
@@ -138,6 +146,20 @@ impl Streams {
         self.news.retain(|fact| {
             !matches!(fact, HostFact::StreamUp(n) | HostFact::StreamDown { stream: n, .. } if *n == number)
         });
+    }
+
+    /// This computer has these addresses now. Only one that was known to be there can be gone: not every network device is
+    /// a card.
+    pub fn heed_cards(&mut self, cards: &[Card]) {
+        let now: Vec<IpAddr> = cards.iter().flat_map(|c| &c.nets).map(|n| n.addr).collect();
+        let before = std::mem::replace(&mut self.own, now);
+        for stream in &mut self.all {
+            let State::Up(line) = &stream.state else { continue };
+            let local = line.tcp().local_addr().map(|a| a.ip());
+            if local.is_ok_and(|ip| before.contains(&ip) && !self.own.contains(&ip)) {
+                stream.state = State::Ended("this computer has another address now".to_owned());
+            }
+        }
     }
 
     /// Whether there is nothing to be served.
@@ -360,8 +382,12 @@ async fn connect(addr: SocketAddr) -> Result<TcpStream, String> {
         }
     })?;
     #[cfg(target_os = "linux")]
-    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT.into()) {
-        tracing::debug!(%error, "the system holds as much unsent as it likes");
+    {
+        let socket = socket2::SockRef::from(&stream);
+        let set = socket.set_tcp_notsent_lowat(UNSENT.into());
+        if let Err(error) = set.and_then(|()| socket.set_tcp_user_timeout(Some(UNCONFIRMED))) {
+            tracing::debug!(%error, "the system keeps its own patience with connections");
+        }
     }
     Ok(stream)
 }
