@@ -1,9 +1,9 @@
 //! The program as people and scripts meet it: the real binary, its texts and its exit codes.
 #![allow(
     clippy::indexing_slicing,
-    clippy::disallowed_types,
     clippy::disallowed_methods,
-    reason = "a test may panic, and this one listens and looks at the clock"
+    clippy::disallowed_types,
+    reason = "a test may panic: that is how it fails; and it is the outside world"
 )]
 
 use std::path::{Path, PathBuf};

@@ -29,6 +29,8 @@ impl<S: Session> Node<S> {
         for (link, _) in &mut self.links {
             link.handle_timeout(now.mono);
         }
+        // First, because new ways are asked in the same breath.
+        self.run_relays(now, wan);
         for at in 0..self.peers.list.len() {
             // A ping may be what the session's timers wait for, and a session that ends is the agent's business.
             self.run_agent(at, now, wan);
@@ -42,7 +44,6 @@ impl<S: Session> Node<S> {
         for (key, game) in self.lan.games.expired(now.mono) {
             self.say_lost(key, game, "no sign of life from it any more");
         }
-        self.run_relays(now, wan);
         if self.todo.sweep <= now.mono {
             self.todo.sweep = now.mono + SWEEP;
             self.lan.firewall.sweep(now.mono);

@@ -10,8 +10,8 @@
 //! so that the n-th mapping of one belongs to the n-th of the other.
 //!
 //! Both ends act on one message inside the tunnel, which a relay carries by then. A probe is a sealed ping, so what arrives
-//! proves itself and becomes a way to be asked like any other. Three attempts, each of at most 2,048 probes; then nothing until
-//! a network changes. Inputs: the two ends' facts, messages, answers of servers; outputs: `poll`.
+//! proves itself and becomes a way to be asked like any other. Three attempts, each of at most 2,048 probes; then one after
+//! three minutes, six, twelve … half an hour, and anew when a network changes. Pairs without hope are never tried. Inputs: the two ends' facts, messages, answers of servers; outputs: `poll`.
 
 use super::plan::{Strategy, may_be_enough, plan};
 use crate::model::addr::Via;
@@ -49,8 +49,11 @@ const OPENED: Duration = Duration::from_millis(15);
 const ASK_AGAIN: Duration = Duration::from_millis(150);
 /// How long the answer of a server is waited for before the attempt counts as failed.
 const ASK_PATIENCE: Duration = Duration::from_millis(600);
-/// Attempts, until a network changes.
+/// Attempts in quick succession.
 const ATTEMPTS: u32 = 3;
+/// Further attempts, in case the weather was bad: the first wait, which doubles, and the longest.
+const LATER: Duration = Duration::from_secs(180);
+const LATEST: Duration = Duration::from_secs(1800);
 /// After as many signals of a peer as there are attempts, the next is heeded no sooner than this.
 const HEED_AGAIN: Duration = Duration::from_secs(60);
 /// Waits before the second and third attempt.
@@ -202,7 +205,7 @@ impl Punch {
             Strategy::Plain | Strategy::Guess | Strategy::FollowCount | Strategy::Hopeless => false,
         };
         let idle = matches!(self.state, State::Idle) && self.first.is_none();
-        let Some(since) = facts.wanted_since.filter(|_| leads && idle && self.attempts < ATTEMPTS) else {
+        let Some(since) = facts.wanted_since.filter(|_| leads && idle) else {
             self.next = None;
             return false;
         };
@@ -330,8 +333,9 @@ impl Punch {
         if self.first.take().is_some() {
             self.out.push_back(PunchAction::Close);
         }
-        // After the last attempt `consider` says no whatever the time.
-        self.not_before = pause.map_or(now, |pause| now + self.dice.jitter(*pause, 20));
+        let doublings = self.attempts.saturating_sub(ATTEMPTS).min(8);
+        let pause = pause.copied().unwrap_or_else(|| (LATER * (1 << doublings)).min(LATEST));
+        self.not_before = now + self.dice.jitter(pause, 20);
         self.next = None;
     }
 
