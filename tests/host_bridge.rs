@@ -9,11 +9,13 @@
 mod netns;
 
 use lanrage::app::bridge::{self, Running};
+use lanrage::app::config::relays::{RelayAccess, RelayWish};
 use lanrage::app::config::{ModeWish, RunConfig};
 use lanrage::engine::effect::Knobs;
 use lanrage::host::control::ControlChoice;
 use lanrage::model::command::Command;
 use lanrage::model::status::{Event, Trouble};
+use lanrage::wire::credential::RelaySecret;
 use lanrage::wire::invite::{ControlHint, Invite};
 use netns::ip;
 use std::net::{SocketAddr, UdpSocket};
@@ -35,6 +37,7 @@ fn config(data: &Path, shared: &Path) -> RunConfig {
         subnet: None,
         adapter: "lanrage0".into(),
         beacon: true,
+        relays: Vec::new(),
         friend_relay: None,
         open: false,
         json: true,
@@ -172,6 +175,65 @@ fn two_nodes_meet_and_the_second_evening_is_like_the_first() {
         // Dropping it is rude, but leaves nothing either.
         drop(a);
         assert!(!has_device(), "{:?}", devices());
+    });
+}
+
+/// Two nodes that meet in a folder and are told of a `lanrage server` that they do not meet at.
+#[test]
+fn named_relays_are_used_beside_a_folder_that_has_none() {
+    const SECRET: &str = "north-of-the-north";
+    if !netns::possible() {
+        return;
+    }
+    netns::inside(|| {
+        let dirs: [tempfile::TempDir; 4] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+        let here = netns::Elsewhere::new();
+        here.cable("vethA", "vethB");
+        ip("link set lo up");
+        ip("addr add 192.0.2.1/24 dev vethA");
+        ip("link set vethA up");
+        let serve =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut options = lanrage::server::ServerOptions::new(dirs[3].path());
+        options.listen = vec!["127.0.0.1:0".parse().unwrap()];
+        options.relay = Some(lanrage::server::relay::RelayOptions {
+            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            secret: Some(SECRET.to_owned()),
+            allow_private_peers: true,
+            ..Default::default()
+        });
+        let server = serve.block_on(lanrage::server::start(options)).unwrap();
+        let at = server.relay().unwrap().addresses()[0];
+        let with_relay = |n: usize, host: &str, by: &str| {
+            let mut config = config(dirs[n].path(), dirs[2].path());
+            config.adapter = format!("lanrage{n}");
+            let place = format!("turn:{host}:{}{by}", at.port()).parse().unwrap();
+            let access = RelayAccess::Secret(RelaySecret::new(SECRET.as_bytes()));
+            config.relays = vec![RelayWish { place, access }];
+            config
+        };
+        // By address, and by a name that the hosts file knows.
+        let mut a = Node::start(with_relay(0, "127.0.0.1", ""));
+        let invite = Invite::parse(&a.ready().0).unwrap();
+        let mut joining = with_relay(1, "localhost", "?transport=udp");
+        joining.join = Some(invite);
+        let mut b = Node::start(joining);
+        b.ready();
+        b.wait(|e| matches!(e, Event::Path { .. }));
+        for node in [&a, &b] {
+            let end = Instant::now() + PATIENCE;
+            loop {
+                let relays = node.0.handle.status.borrow().relays.clone();
+                if relays.iter().any(|r| r.address == at && r.relayed.is_some()) {
+                    break;
+                }
+                assert!(Instant::now() < end, "{relays:?}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        assert_eq!(b.leave(), Ok(()));
+        assert_eq!(a.leave(), Ok(()));
+        serve.block_on(server.shutdown()).unwrap();
     });
 }
 

@@ -268,6 +268,7 @@ impl<M: LanMaker> Rig<M> {
             | HostFact::Beacon(_)
             | HostFact::StreamUp(_)
             | HostFact::StreamDown { .. }
+            | HostFact::Relays(_)
             | HostFact::Leased(_)
             | HostFact::LeaseReport(_)
             | HostFact::Woke => {}
