@@ -99,6 +99,19 @@ impl Node {
         (invite, address)
     }
 
+    /// Waits for an allocation there.
+    fn is_on_relay(&self, at: SocketAddr) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let relays = self.0.handle.status.borrow().relays.clone();
+            if relays.iter().any(|r| r.address == at && r.relayed.is_some()) {
+                return;
+            }
+            assert!(Instant::now() < end, "no relay at {at} among {relays:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     fn leave(self) -> Result<(), Trouble> {
         self.0.handle.commands.blocking_send(Command::Leave).unwrap();
         self.0.wait()
@@ -187,8 +200,8 @@ fn named_relays_are_used_beside_a_folder_that_has_none() {
     }
     netns::inside(|| {
         let dirs: [tempfile::TempDir; 4] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
-        let here = netns::Elsewhere::new();
-        here.cable("vethA", "vethB");
+        let other = netns::Elsewhere::new();
+        other.cable("vethA", "vethB");
         ip("link set lo up");
         ip("addr add 192.0.2.1/24 dev vethA");
         ip("link set vethA up");
@@ -197,41 +210,36 @@ fn named_relays_are_used_beside_a_folder_that_has_none() {
         let mut options = lanrage::server::ServerOptions::new(dirs[3].path());
         options.listen = vec!["127.0.0.1:0".parse().unwrap()];
         options.relay = Some(lanrage::server::relay::RelayOptions {
-            listen: vec!["127.0.0.1:0".parse().unwrap()],
+            listen: vec!["127.0.0.1:0".parse().unwrap(), "192.0.2.1:0".parse().unwrap()],
             secret: Some(SECRET.to_owned()),
             allow_private_peers: true,
             ..Default::default()
         });
         let server = serve.block_on(lanrage::server::start(options)).unwrap();
-        let at = server.relay().unwrap().addresses()[0];
-        let with_relay = |n: usize, host: &str, by: &str| {
+        let addresses = server.relay().unwrap().addresses().to_vec();
+        let at = |ip: &str| *addresses.iter().find(|a| a.ip().to_string() == ip).unwrap();
+        let (local, far) = (at("127.0.0.1"), at("192.0.2.1"));
+        let with_relay = |n: usize, host: &str, at: SocketAddr| {
             let mut config = config(dirs[n].path(), dirs[2].path());
-            config.adapter = format!("lanrage{n}");
-            let place = format!("turn:{host}:{}{by}", at.port()).parse().unwrap();
+            let place = format!("turn:{host}:{}", at.port()).parse().unwrap();
             let access = RelayAccess::Secret(RelaySecret::new(SECRET.as_bytes()));
             config.relays = vec![RelayWish { place, access }];
             config
         };
-        // By address, and by a name that the hosts file knows.
-        let mut a = Node::start(with_relay(0, "127.0.0.1", ""));
-        let invite = Invite::parse(&a.ready().0).unwrap();
-        let mut joining = with_relay(1, "localhost", "?transport=udp");
-        joining.join = Some(invite);
-        let mut b = Node::start(joining);
-        b.ready();
-        b.wait(|e| matches!(e, Event::Path { .. }));
-        for node in [&a, &b] {
-            let end = Instant::now() + PATIENCE;
-            loop {
-                let relays = node.0.handle.status.borrow().relays.clone();
-                if relays.iter().any(|r| r.address == at && r.relayed.is_some()) {
-                    break;
-                }
-                assert!(Instant::now() < end, "{relays:?}");
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-        assert_eq!(b.leave(), Ok(()));
+        // By a name that the hosts file knows, and by an address.
+        let mut a = Node::start(with_relay(0, "localhost", local));
+        let mut joining = with_relay(1, "192.0.2.1", far);
+        joining.join = Some(Invite::parse(&a.ready().0).unwrap());
+        other.run(move || {
+            ip("addr add 192.0.2.2/24 dev vethB");
+            ip("link set vethB up");
+            let mut b = Node::start(joining);
+            b.ready();
+            b.wait(|e| matches!(e, Event::Path { .. }));
+            b.is_on_relay(far);
+            assert_eq!(b.leave(), Ok(()));
+        });
+        a.is_on_relay(local);
         assert_eq!(a.leave(), Ok(()));
         serve.block_on(server.shutdown()).unwrap();
     });
