@@ -9,11 +9,13 @@
 mod netns;
 
 use lanrage::app::bridge::{self, Running};
+use lanrage::app::config::relays::{RelayAccess, RelayWish};
 use lanrage::app::config::{ModeWish, RunConfig};
 use lanrage::engine::effect::Knobs;
 use lanrage::host::control::ControlChoice;
 use lanrage::model::command::Command;
 use lanrage::model::status::{Event, Trouble};
+use lanrage::wire::credential::RelaySecret;
 use lanrage::wire::invite::{ControlHint, Invite};
 use netns::ip;
 use std::net::{SocketAddr, UdpSocket};
@@ -35,6 +37,7 @@ fn config(data: &Path, shared: &Path) -> RunConfig {
         subnet: None,
         adapter: "lanrage0".into(),
         beacon: true,
+        relays: Vec::new(),
         friend_relay: None,
         open: false,
         json: true,
@@ -94,6 +97,19 @@ impl Node {
         let event = self.wait(|e| matches!(e, Event::Ready { .. }));
         let Event::Ready { invite, address, .. } = event else { panic!("{event:?} is not like `ready`") };
         (invite, address)
+    }
+
+    /// Waits for an allocation there.
+    fn is_on_relay(&self, at: SocketAddr) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let relays = self.0.handle.status.borrow().relays.clone();
+            if relays.iter().any(|r| r.address == at && r.relayed.is_some()) {
+                return;
+            }
+            assert!(Instant::now() < end, "no relay at {at} among {relays:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn leave(self) -> Result<(), Trouble> {
@@ -172,6 +188,60 @@ fn two_nodes_meet_and_the_second_evening_is_like_the_first() {
         // Dropping it is rude, but leaves nothing either.
         drop(a);
         assert!(!has_device(), "{:?}", devices());
+    });
+}
+
+/// Two nodes that meet in a folder and are told of a `lanrage server` that they do not meet at.
+#[test]
+fn named_relays_are_used_beside_a_folder_that_has_none() {
+    const SECRET: &str = "north-of-the-north";
+    if !netns::possible() {
+        return;
+    }
+    netns::inside(|| {
+        let dirs: [tempfile::TempDir; 4] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+        let other = netns::Elsewhere::new();
+        other.cable("vethA", "vethB");
+        ip("link set lo up");
+        ip("addr add 192.0.2.1/24 dev vethA");
+        ip("link set vethA up");
+        let serve =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut options = lanrage::server::ServerOptions::new(dirs[3].path());
+        options.listen = vec!["127.0.0.1:0".parse().unwrap()];
+        options.relay = Some(lanrage::server::relay::RelayOptions {
+            listen: vec!["127.0.0.1:0".parse().unwrap(), "192.0.2.1:0".parse().unwrap()],
+            secret: Some(SECRET.to_owned()),
+            allow_private_peers: true,
+            ..Default::default()
+        });
+        let server = serve.block_on(lanrage::server::start(options)).unwrap();
+        let addresses = server.relay().unwrap().addresses().to_vec();
+        let at = |ip: &str| *addresses.iter().find(|a| a.ip().to_string() == ip).unwrap();
+        let (local, far) = (at("127.0.0.1"), at("192.0.2.1"));
+        let with_relay = |n: usize, host: &str, at: SocketAddr| {
+            let mut config = config(dirs[n].path(), dirs[2].path());
+            let place = format!("turn:{host}:{}", at.port()).parse().unwrap();
+            let access = RelayAccess::Secret(RelaySecret::new(SECRET.as_bytes()));
+            config.relays = vec![RelayWish { place, access }];
+            config
+        };
+        // By a name that the hosts file knows, and by an address.
+        let mut a = Node::start(with_relay(0, "localhost", local));
+        let mut joining = with_relay(1, "192.0.2.1", far);
+        joining.join = Some(Invite::parse(&a.ready().0).unwrap());
+        other.run(move || {
+            ip("addr add 192.0.2.2/24 dev vethB");
+            ip("link set vethB up");
+            let mut b = Node::start(joining);
+            b.ready();
+            b.wait(|e| matches!(e, Event::Path { .. }));
+            b.is_on_relay(far);
+            assert_eq!(b.leave(), Ok(()));
+        });
+        a.is_on_relay(local);
+        assert_eq!(a.leave(), Ok(()));
+        serve.block_on(server.shutdown()).unwrap();
     });
 }
 

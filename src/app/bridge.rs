@@ -1,16 +1,18 @@
 //! Runs a node: chooses the party, starts the data thread and everything slow around it, and hands out the ends that
 //! the command line and a running node's socket use.
 //!
-//! `party` decides which party is opened and with which network; `tasks` are the slow tasks; `handle` is what comes out.
+//! `party` decides which party is opened and with which network; `tasks` are the slow tasks, `relays` those that resolve named relays; `handle` is what comes out.
 //! Everything that can fail for reasons that people can change fails here, before anything was made, with words that
 //! say what to try. The device itself is made by the data thread; when that fails, `NodeHandle::stopped` says so.
 
 mod handle;
 mod party;
+mod relays;
 mod tasks;
 
 pub use handle::{NodeHandle, Running};
 
+use crate::app::config::relays::RelayWish;
 use crate::app::config::{ModeWish, RunConfig};
 use crate::engine::direct::DirectSetup;
 use crate::engine::effect::{LinkSetup, Setup};
@@ -30,6 +32,7 @@ use crate::model::key::{NodeKeys, PartyKeys};
 use crate::model::status::{Event, Mode, NatStatus, Status, Trouble};
 use crate::rules::ruleset::Ruleset;
 use crate::rules::{compile, shipped};
+use crate::wire::credential::Bearer;
 use handle::End;
 use party::{Opened, Wish};
 use std::collections::BTreeMap;
@@ -98,7 +101,7 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
         invite,
         doors,
     };
-    ground.finish(&opened, (config.adapter, shine, seed.dice("beacon")), parts, out).map(
+    ground.finish(&opened, config.relays, (config.adapter, shine, seed.dice("beacon")), parts, out).map(
         |(handle, events, mut end)| {
             end.slow = Some(slow);
             Running { handle, events, end }
@@ -172,6 +175,7 @@ impl Ground {
     fn finish(
         self,
         opened: &Opened,
+        relays: Vec<RelayWish>,
         (adapter, shine, dice): (String, Option<u16>, Dice),
         parts: Parts<Device>,
         out: Outside,
@@ -209,12 +213,15 @@ impl Ground {
             let (again, facts, stop) = (Arc::clone(&lease), facts.clone(), stop.clone());
             lease::spawn(LeaseSetup { local, nonce, again, facts, stop })
         });
+        let bearer = Bearer { party: opened.kept.id(), peer: self.me };
+        let mut naming = relays::spawn(relays, bearer, &facts, &event_door);
         let watch = tasks::watch_cards(adapter, facts, event_door, (lease, seen));
         let cards = tokio::spawn(watch);
         let (tell, ended) = std_mpsc::channel();
         tokio::spawn(async move {
             let trouble = data.await.unwrap_or_else(|_| Some(lost()));
             cards.abort();
+            naming.abort_all();
             stop.cancel();
             if let Some(leasing) = leasing {
                 let _ = leasing.await;

@@ -38,7 +38,7 @@ pub struct Setup {
     pub open: bool,
     /// Meeting without a control plane.
     pub direct: DirectSetup,
-    /// Relays that the player named; those of control planes come by `Down::Relays`.
+    /// Relays that are known from the start; later ones come by `HostFact::Relays`, those of control planes come by `Down::Relays`.
     pub relays: Vec<RelayOffer>,
     /// Every timeout, window and cap that a test may want to be extreme.
     pub knobs: Knobs,
@@ -214,6 +214,8 @@ pub enum HostFact {
     },
     /// Members on this network, found by their beacons: addresses of their tunnels' sockets.
     Beacon(Vec<SocketAddr>),
+    /// Relays that the player named, now that their names are resolved; again with every renewal of their credentials.
+    Relays(Vec<RelayOffer>),
     /// The router forwards this outside address to the tunnel's socket, or (`None`) does not any more.
     Leased(Option<Lease>),
     /// What asking the router for a port came to, for people: one word per protocol, such as `refused`.

@@ -10,6 +10,7 @@ pub mod layers;
 mod file;
 mod player;
 mod profiles;
+pub mod relays;
 mod timing;
 
 pub use profiles::{PROFILE_BYTES, profiles};
@@ -77,6 +78,8 @@ pub struct RunConfig {
     pub beacon: bool,
     /// Pass packets on for two others that find no direct way; when nobody says, only the host does.
     pub friend_relay: Option<bool>,
+    /// Relays beside those that control planes offer.
+    pub relays: Vec<relays::RelayWish>,
     /// Let all ports in.
     pub open: bool,
     /// Events as JSON.
@@ -138,6 +141,8 @@ pub fn for_run(global: &GlobalArgs, run: &RunArgs, variables: &Variables) -> Res
         ("cards", run.cards.clone()),
         ("subnet", one(&run.subnet)),
         ("adapter", one(&run.adapter)),
+        ("relay", run.relay.clone()),
+        ("relay_secret", one(&run.relay_secret)),
         ("friend_relay", one(&run.friend_relay)),
         ("open", switch(run.open)),
         ("json", switch(run.json)),
@@ -244,6 +249,7 @@ impl RunConfig {
             adapter: adapter_name(layers)?,
             beacon: layers.maybe_switch("beacon")?.unwrap_or(true),
             friend_relay: layers.maybe_switch("friend_relay")?,
+            relays: relays::wishes(layers)?,
             open: layers.switch("open")?,
             json: layers.switch("json")?,
             command: run.command.clone(),

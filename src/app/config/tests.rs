@@ -59,6 +59,35 @@ fn everything_typed_arrives() {
 }
 
 #[test]
+fn relays_need_credentials_and_a_secret_needs_a_relay() {
+    use relays::{RelayAccess, RelayBy};
+    let line = "--game a --relay turn:h:1 --relay turns:ana:x@[2001:db8::1]:443";
+    let config = checked(line, &[("LANRAGE_RELAY_SECRET", "north")]).unwrap();
+    let [shared, own] = config.relays.as_slice() else { panic!("{:?}", config.relays) };
+    assert_eq!((shared.place.host.as_str(), shared.place.port, shared.place.by), ("h", 1, RelayBy::UdpOrTcp));
+    assert!(matches!(shared.access, RelayAccess::Secret(_)), "{shared:?}");
+    assert!(matches!(&own.access, RelayAccess::Account(a) if a.user == "ana" && a.password == "x"));
+    let variable = checked("--game a", &[("LANRAGE_RELAY", "turn:b:c@h, turn:b:c@i")]).unwrap();
+    assert_eq!(variable.relays.len(), 2);
+    for (line, part) in [
+        (line, "--relay: h opens to nobody without credentials"),
+        ("--game a --relay h:3478", "--relay: `h:3478` names no relay"),
+        ("--game a --relay-secret x", "--relay-secret: a secret of no relay"),
+        ("--game a --relay turn:ana:hush@h:x", "--relay: `h:x`: the port is none"),
+        (
+            "--game a --relay-secret x --relay turn:a --relay turn:b --relay turn:c --relay turn:d --relay turn:e",
+            "--relay: 5 relays are more than the 4",
+        ),
+    ] {
+        let (exit, text) = wrong(line);
+        assert!(
+            exit == 2 && text.contains(part) && text.contains("try: ") && !text.contains("hush"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn little_typed_means_the_defaults() {
     let config = checked("--game minecraft --control file:/srv/p", &[]).unwrap();
     assert_eq!((config.mode, config.adapter.as_str(), config.cards), (ModeWish::Auto, "lanrage0", None));

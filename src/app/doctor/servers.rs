@@ -1,7 +1,8 @@
 //! Looks at servers and relays from here: by TCP, by TLS on 443, by UDP. All at once, each with a limit.
 
 use super::pc;
-use super::targets::{Relay, Targets};
+use super::targets::Targets;
+use crate::app::config::relays::{RelayBy, RelayPlace};
 use crate::host::checkup::page::{self, Visit};
 use crate::host::checkup::stun::Asked;
 use crate::host::control::ServerAddress;
@@ -59,7 +60,7 @@ async fn visit_one(address: &ServerAddress, patience: Duration) -> Server {
     Server { name: address.authority(), asked: asked.map_err(words), https: https.map(|h| h.map_err(words)) }
 }
 
-async fn knock_one(relay: &Relay, patience: Duration) -> NamedRelay {
+async fn knock_one(relay: &RelayPlace, patience: Duration) -> NamedRelay {
     let looked = tokio::time::timeout(patience, page::look_up(&relay.host, relay.port)).await;
     let found =
         looked.map_or_else(|_| Err("the name was not found in time".to_owned()), |f| f.map_err(|no| no.why));
@@ -70,7 +71,12 @@ async fn knock_one(relay: &Relay, patience: Duration) -> NamedRelay {
         }
         Err(why) => (Vec::new(), Err(why)),
     };
-    NamedRelay { name: format!("{}:{}", relay.host, relay.port), tls: relay.tls, addresses, tcp }
+    NamedRelay {
+        name: format!("{}:{}", relay.host, relay.port),
+        tls: relay.by == RelayBy::Tls,
+        addresses,
+        tcp,
+    }
 }
 
 impl Seen {

@@ -2,6 +2,7 @@
 //! party of this data folder.
 
 use crate::app::config::layers::Layers;
+use crate::app::config::relays::{self, RelayPlace};
 use crate::app::failure::Failure;
 use crate::host::control::{ControlChoice, ServerAddress};
 use crate::host::store::Parties;
@@ -9,25 +10,12 @@ use crate::model::addr::Subnet;
 
 /// Servers, and relays, that are looked at: each costs some packets.
 const MOST: usize = 6;
-/// STUN and TURN (RFC 8489, section 18.6).
-const TURN_PORT: u16 = 3478;
-/// The same in TLS.
-const TURNS_PORT: u16 = 5349;
-
-/// A relay that was named.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Relay {
-    pub(super) host: String,
-    pub(super) port: u16,
-    /// `turns:`, which is reached by TCP only.
-    pub(super) tls: bool,
-}
 
 /// What is looked at.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Targets {
     pub(super) servers: Vec<ServerAddress>,
-    pub(super) relays: Vec<Relay>,
+    pub(super) relays: Vec<RelayPlace>,
     /// Shared folders of the control planes.
     pub(super) folders: Vec<std::path::PathBuf>,
     /// The party's network, as far as it is known without a running node.
@@ -41,7 +29,7 @@ impl Targets {
     /// When something was named that cannot be read.
     pub(super) fn choose(
         layers: &Layers,
-        relays: &[String],
+        named_relays: &[String],
         running: Option<&[String]>,
         last: &Parties,
     ) -> Result<Self, Failure> {
@@ -70,38 +58,12 @@ impl Targets {
             }
         }
         targets.servers.truncate(MOST);
-        targets.relays = relays.iter().take(MOST).map(|r| relay(r)).collect::<Result<_, _>>()?;
+        targets.relays = relays::named(named_relays, MOST)?;
         Ok(targets)
     }
 
     pub(super) const fn is_empty(&self) -> bool {
         self.servers.is_empty() && self.relays.is_empty()
-    }
-}
-
-/// `turn:HOST[:PORT]` or `turns:HOST[:PORT]` (RFC 7065; what follows `?` is not needed here).
-fn relay(text: &str) -> Result<Relay, Failure> {
-    let wrong = || {
-        let what = format!("--relay: `{}` names no relay", text.escape_debug());
-        Failure::usage("bad_option", what, "write turn:HOST:3478")
-    };
-    let (scheme, rest) = text.split_once(':').ok_or_else(wrong)?;
-    let (tls, usual) = match scheme {
-        "turn" | "stun" => (false, TURN_PORT),
-        "turns" => (true, TURNS_PORT),
-        _ => return Err(wrong()),
-    };
-    let place = rest.split('?').next().unwrap_or_default();
-    let bare = place.strip_prefix('[').and_then(|p| p.split_once(']'));
-    let (host, port) = match bare {
-        Some((host, port)) => (host, port.strip_prefix(':').unwrap_or_default()),
-        None => place.rsplit_once(':').unwrap_or((place, "")),
-    };
-    let port = if port.is_empty() { Some(usual) } else { port.parse().ok().filter(|p| *p != 0) };
-    let host_fits = !host.is_empty() && host.len() <= 253 && !host.contains(['/', '@', ' ']);
-    match port {
-        Some(port) if host_fits => Ok(Relay { host: host.to_owned(), port, tls }),
-        Some(_) | None => Err(wrong()),
     }
 }
 
@@ -149,18 +111,10 @@ mod tests {
             Targets::choose(&layers(&[]), &[], None, &Parties::default()).unwrap(),
             Targets::default()
         );
+        let relays = ["stun:a".to_owned(), "turns:b:443".to_owned()];
+        let targets = Targets::choose(&layers(&[]), &relays, None, &last).unwrap();
+        let places: Vec<_> = targets.relays.iter().map(|r| (r.host.as_str(), r.port)).collect();
+        assert_eq!(places, [("a", 3478), ("b", 443)]);
         assert!(Targets::choose(&layers(&["nonsense"]), &[], None, &last).is_err());
-    }
-
-    #[test]
-    fn relays_are_read_as_they_are_written() {
-        let read = |text: &str| relay(text).map(|r| (r.host, r.port, r.tls)).ok();
-        assert_eq!(read("turn:h.example"), Some(("h.example".into(), 3478, false)));
-        assert_eq!(read("turn:10.0.0.1:99?transport=udp"), Some(("10.0.0.1".into(), 99, false)));
-        assert_eq!(read("turns:[2001:db8::1]:443"), Some(("2001:db8::1".into(), 443, true)));
-        assert_eq!(read("turn:[2001:db8::1]"), Some(("2001:db8::1".into(), 3478, false)));
-        for bad in ["", "h:1", "turn:", "turn:h:0", "turn:h:x", "http://h", "turn:a/b"] {
-            assert_eq!(read(bad), None, "{bad}");
-        }
     }
 }

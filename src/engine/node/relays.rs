@@ -552,7 +552,7 @@ impl Line {
 }
 
 impl<S: Session> Node<S> {
-    /// A control plane offers relays.
+    /// A control plane offers relays, or the player named them.
     pub(super) fn relays_offered(&mut self, offers: Vec<RelayOffer>, now: Now) {
         self.relays.offered(offers, now.mono);
         self.relays_settle(now);

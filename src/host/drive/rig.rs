@@ -269,6 +269,7 @@ impl<M: LanMaker> Rig<M> {
             | HostFact::Beacon(_)
             | HostFact::StreamUp(_)
             | HostFact::StreamDown { .. }
+            | HostFact::Relays(_)
             | HostFact::Leased(_)
             | HostFact::LeaseReport(_)
             | HostFact::Woke => {}

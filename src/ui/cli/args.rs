@@ -142,6 +142,12 @@ pub struct RunArgs {
     /// Name of the network device
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
+    /// A relay (TURN) to use beside the servers' own: also turns:HOST or turn:USER:PASSWORD@HOST; repeatable
+    #[arg(long, value_name = "turn:HOST:PORT")]
+    pub relay: Vec<String>,
+    /// The secret of relays that are named without an account (coturn: static-auth-secret)
+    #[arg(long, value_name = "TEXT")]
+    pub relay_secret: Option<String>,
     /// Pass packets on for two others that find no direct way: true or false; default: only the host does
     #[arg(long, value_name = "YES")]
     pub friend_relay: Option<String>,
@@ -269,7 +275,6 @@ mod tests {
         for (line, part) in [
             ("lanrage plugin list", "`lanrage plugin` is not in this version"),
             ("lanrage games record", "`lanrage games record` is not in this version"),
-            ("lanrage run --game a --relay turn:h:1", "`--relay` is not in this version"),
         ] {
             let error = typed(line).unwrap_err();
             assert!(error.to_string().contains(part), "{line}: {error}");

@@ -18,11 +18,6 @@ const LATER: &[(&str, &str, &str)] = &[
         "`lanrage games learn`",
         "write a profile by hand: `lanrage games show` prints one to start from",
     ),
-    (
-        "--relay",
-        "`--relay`",
-        "peers need a direct path to each other: the same LAN, or one reachable UDP port",
-    ),
 ];
 
 /// Better words for an error about something that is still to come; any other error unchanged.
