@@ -134,7 +134,7 @@ STORIES = {                                                  # limits of CI: thr
     'udp-blocked': spec('story', 'pair', 'udp-blocked', 'port-restricted', dict(first=6.0), want='any'),
     'mapping': spec('story', 'pair', 'symmetric', 'symmetric', dict(first=3.0, direct=9.0), want='direct', opt_b=dict(upnp=True)),
     'flush': spec('story', 'recover', 'port-restricted', 'port-restricted', dict(outage=3.0), event='flush', want='direct'),
-    'relay-dies': spec('story', 'recover', 'symmetric', 'symmetric', dict(outage=6.0), event='relay', second='coturn', want='relay'),
+    'relay-dies': spec('story', 'recover', 'symmetric', 'symmetric', dict(outage=4.0), event='relay', second='server', want='relay'),
     'same-lan': spec('story', 'pair', 'symmetric', 'same-lan', dict(first=3.0, direct=3.0, says='lan'), want='direct'),
     'open': spec('story', 'pair', 'open', 'open', dict(first=3.0, direct=3.0), want='direct'),
 }
