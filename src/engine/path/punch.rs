@@ -53,6 +53,10 @@ const ASK_PATIENCE: Duration = Duration::from_millis(600);
 const ATTEMPTS: u32 = 3;
 /// Waits before the second and third attempt.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(20)];
+/// Calls of the other end that are heeded: so many in a row, then one in this time. A call is a hundred bytes long, and makes
+/// this node send two thousand probes to whatever address it names.
+const CALLS: u32 = 8;
+const CALL_EVERY: Duration = Duration::from_secs(30);
 /// When foretold ports are probed again, in milliseconds.
 const REPEATS: [u64; 4] = [0, 60, 160, 400];
 /// Guessed ports: above the well-known ones.
@@ -113,6 +117,8 @@ pub struct Punch {
     walk: (u32, u32),
     eager: bool,
     probes: u64,
+    /// When all `CALLS` are open again.
+    calls_full: Mono,
 }
 
 /// What both ends know when `poll` looks.
@@ -145,6 +151,7 @@ impl Punch {
             walk,
             eager,
             probes: 0,
+            calls_full: Mono::ZERO,
         }
     }
 
@@ -273,6 +280,9 @@ impl Punch {
     /// The other end is ready. True when sockets are needed first: then `begin_answer` follows.
     #[must_use]
     pub fn signalled(&mut self, signal: &Signal, facts: Facts<'_>, now: Mono) -> bool {
+        if !self.heeds(now) {
+            return false;
+        }
         match plan(facts.mine, facts.theirs) {
             Strategy::Hopeless | Strategy::OpenMany | Strategy::Count => false,
             Strategy::CountBoth if signal.answer => {
@@ -295,6 +305,15 @@ impl Punch {
         }
     }
 
+    fn heeds(&mut self, now: Mono) -> bool {
+        let full = self.calls_full.max(now) + CALL_EVERY;
+        let heeds = full.since(now) <= CALL_EVERY * CALLS;
+        if heeds {
+            self.calls_full = full;
+        }
+        heeds
+    }
+
     /// Sockets for an answer.
     pub fn begin_answer(&mut self, first: u16, signal: Signal, now: Mono) {
         self.first = Some(first);
@@ -302,6 +321,8 @@ impl Punch {
     }
 
     fn fire(&mut self, via: Via, to: IpAddr, ports: &[u16], now: Mono) {
+        // Of two calls the newer knows better.
+        self.salvo.timed.clear();
         for ms in REPEATS {
             let at = now + Duration::from_millis(ms);
             let addresses = ports.iter().take(PORTS).filter(|p| **p > 0).map(|p| SocketAddr::new(to, *p));
