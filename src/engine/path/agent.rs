@@ -16,6 +16,8 @@
 //!
 //! Inputs: candidates, ground, authentic datagrams, pongs, sends. Outputs: `poll`. Deadlines: `deadline`.
 
+// Size: one machine; what it holds on to and what makes it let go are read together.
+
 use super::action::{Action, Report, better_words, first_words};
 use super::bootstrap::Bootstrap;
 use super::pair::{Pair, SPARE_WAIT};
