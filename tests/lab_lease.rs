@@ -260,7 +260,8 @@ fn a_router_opens_the_port_at_once_by_all_three_and_gets_it_back() {
         asker.again.notify_one();
         assert!(asker.lease(Duration::from_secs(2)).await.is_none());
         let took = asker.stop().await;
-        assert!(took < Duration::from_millis(400), "{took:?}");
+        // 300 ms by itself; twice that is a busy computer.
+        assert!(took < Duration::from_secs(2), "{took:?}");
         assert!(router.closes(), "{}", router.rules());
         assert!(!router.is_open(&tunnel, addr("11.0.1.1:41641")), "closed after");
     });

@@ -186,6 +186,8 @@ pub struct Node<S = Noise> {
     nat: Nat,
     /// Which peers have a block of extra sockets.
     blocks: [Option<PeerId>; punching::BLOCKS],
+    /// Questions to servers from extra sockets.
+    asked: VecDeque<punching::Asked>,
     knobs: Knobs,
     seed: Seed,
     dice: Dice,
@@ -252,6 +254,7 @@ impl<S: Session> Node<S> {
             relays: Relays::new(setup.relays, &seed),
             nat: Nat::new(&seed, now),
             blocks: [None; punching::BLOCKS],
+            asked: VecDeque::new(),
             knobs,
             seed,
             dice,

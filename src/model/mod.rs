@@ -12,6 +12,7 @@ pub mod key;
 pub mod limits;
 pub mod nat;
 pub mod pin;
+pub mod reach;
 pub mod record;
 pub mod relay;
 pub mod status;

@@ -160,9 +160,8 @@ pub(super) fn unsigned_request(transaction: [u8; 12]) -> Vec<u8> {
 impl<S: Session> Node<S> {
     /// A STUN message that no relay's client knows.
     pub(super) fn stun_answer(&mut self, from: Endpoint, wire: &[u8], now: Now) {
-        let outside = Message::parse(wire).ok().and_then(|m| m.mapped());
-        if let Some(outside) = outside
-            && self.outside_answer(from, outside, now)
+        if let Ok(message) = Message::parse(wire)
+            && self.outside_answer(from, &message, now)
         {
             return;
         }
@@ -173,8 +172,7 @@ impl<S: Session> Node<S> {
     }
 
     /// A peer says from which address our ping came. Only what a router may have made of it is new.
-    pub(super) fn seen_from_outside(&mut self, at: usize, seen: SocketAddr, to: SocketAddr) {
-        let _ = at;
+    pub(super) fn seen_from_outside(&mut self, seen: SocketAddr, to: SocketAddr) {
         let own = self.world.cards.iter().flat_map(|c| &c.nets).any(|n| n.addr == seen.ip());
         let outside = match seen.ip() {
             IpAddr::V4(a) => !(a.is_private() || a.is_loopback() || a.is_link_local() || a.is_unspecified()),

@@ -9,14 +9,26 @@ use crate::engine::path::route::Route;
 use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::{Endpoint, Via};
+use crate::model::id::PeerId;
+use crate::model::limits;
+use crate::model::reach::is_public;
 use crate::model::status::PathKind;
 use crate::model::time::Now;
 use crate::wire::control::{PeerMessage, PunchSignal};
 use crate::wire::frame::FrameKind;
+use crate::wire::stun::{Class, Message};
 use std::net::SocketAddr;
 
-/// Blocks of extra sockets: as many hard pairs are opened at a time, so that a home router's table is not flooded.
-pub(super) const BLOCKS: usize = 4;
+/// Hard pairs that are opened at a time, so that a home router's table is not flooded.
+const AT_ONCE: usize = 3;
+/// Blocks of extra sockets. Of those of an opened pair one socket stays, and its numbers with it.
+pub(super) const BLOCKS: usize = limits::PEERS + AT_ONCE;
+
+/// Questions to servers whose answers still count.
+const ASKED: usize = 16;
+
+/// A question to a server: from which extra socket, to whom, and its transaction.
+pub(super) type Asked = (u16, SocketAddr, [u8; 12]);
 
 fn first_of(block: usize) -> u16 {
     u16::try_from(block).map_or(u16::MAX, |block| block.saturating_mul(MANY))
@@ -68,13 +80,38 @@ impl<S: Session> Node<S> {
         }
     }
 
-    fn take_block(&mut self, id: crate::model::id::PeerId) -> Option<u16> {
+    fn take_block(&mut self, id: PeerId) -> Option<u16> {
+        self.free_blocks();
+        let opening = self.peers.list.iter().filter(|p| p.id != id && p.punch.first().is_some()).count();
+        if opening >= AT_ONCE {
+            return None;
+        }
         let held = self.blocks.iter().position(|b| *b == Some(id));
         let block = held.or_else(|| self.blocks.iter().position(Option::is_none))?;
         if let Some(slot) = self.blocks.get_mut(block) {
             *slot = Some(id);
         }
         Some(first_of(block))
+    }
+
+    /// Closes what was kept for a way that is not in use any more, and for peers that are forgotten.
+    fn free_blocks(&mut self) {
+        for (at, block) in self.blocks.iter_mut().enumerate() {
+            let Some(id) = *block else { continue };
+            let first = first_of(at);
+            let in_block = |n: u16| (first..first.saturating_add(MANY)).contains(&n);
+            let used = self.peers.list.iter().filter(|p| p.id == id).any(|p| {
+                let on_it = matches!(
+                    p.agent.primary(),
+                    Some(Route::Straight(Endpoint { via: Via::Extra(n), .. })) if in_block(n)
+                );
+                p.punch.first().is_some() || on_it
+            });
+            if !used {
+                *block = None;
+                self.effects.push_back(Effect::CloseSockets { first, count: MANY, keep: None });
+            }
+        }
     }
 
     /// The other end says that it is ready.
@@ -142,15 +179,22 @@ impl<S: Session> Node<S> {
         let Some(first) = self.peers.list.get(at).and_then(|p| p.punch.first()) else { return };
         let servers: Vec<SocketAddr> = self.nat.servers().filter(SocketAddr::is_ipv4).take(1).collect();
         for to in servers {
-            let request = unsigned_request(self.dice.bytes());
+            let id = self.dice.bytes();
+            let request = unsigned_request(id);
+            if self.asked.len() >= ASKED {
+                self.asked.pop_front();
+            }
+            self.asked.push_back((first, to, id));
             self.send_raw(Route::Straight(Endpoint { via: Via::Extra(first), to }), &request, now, wan);
         }
     }
 
-    /// A server's answer on an extra socket. True when it was waited for.
-    pub(super) fn outside_answer(&mut self, from: Endpoint, outside: SocketAddr, now: Now) -> bool {
-        let Via::Extra(number) = from.via else { return false };
-        if self.nat.servers().all(|s| s != from.to) {
+    /// A server's answer on an extra socket. True when it was waited for: the peer will probe what it says, so it must be the
+    /// answer to our question and not one that somebody sends in the server's name.
+    pub(super) fn outside_answer(&mut self, from: Endpoint, message: &Message<'_>, now: Now) -> bool {
+        let (Via::Extra(number), Some(outside)) = (from.via, message.mapped()) else { return false };
+        let id = message.transaction().0;
+        if message.class() != Class::Success || !self.asked.contains(&(number, from.to, id)) {
             return false;
         }
         let mine = *self.nat.v4();
@@ -160,20 +204,5 @@ impl<S: Session> Node<S> {
         let theirs = peer.nat;
         peer.punch.answered(outside, Facts { mine: &mine, theirs: &theirs, wanted_since: None }, now.mono);
         true
-    }
-}
-
-/// Whether an address that a peer names may be probed: never one of somebody's own network.
-const fn is_public(ip: std::net::IpAddr) -> bool {
-    match ip {
-        std::net::IpAddr::V4(a) => {
-            !(a.is_private()
-                || a.is_loopback()
-                || a.is_link_local()
-                || a.is_multicast()
-                || a.is_broadcast()
-                || a.is_unspecified())
-        }
-        std::net::IpAddr::V6(a) => !(a.is_loopback() || a.is_multicast() || a.is_unspecified()),
     }
 }

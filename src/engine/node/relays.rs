@@ -5,6 +5,8 @@
 //! stays until UDP works. With several relays the two with the shortest round trip are kept, so that a second is ready when one
 //! dies; which of them carries a peer's packets is decided by that peer's pings, which measure both ends together.
 
+// Size: opening, choosing and closing lines is one state machine; half of the rest is the node's face of it.
+
 use super::Node;
 use crate::engine::effect::Effect;
 use crate::engine::path::route::{RelaySlot, Route};
@@ -26,6 +28,8 @@ const UDP_FIRST: Duration = Duration::from_millis(250);
 const RELAYS: usize = 4;
 /// Of those that are up, this many are kept.
 const KEPT: usize = 2;
+/// A relay that did not serve for this long makes room for another.
+const STALE: Duration = Duration::from_secs(30);
 /// Waits after failures, doubling.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MOST: Duration = Duration::from_secs(30);
@@ -141,7 +145,7 @@ impl Relays {
                     line.turn.set_credentials(&offer.username, &offer.password);
                 }
                 known.offer = offer;
-            } else if self.servers.len() < RELAYS {
+            } else if self.servers.len() < RELAYS || self.drop_stale(now) {
                 // A way that is no UDP in front says that UDP is not to be counted on here.
                 let wide = !matches!(offer.ways.first(), Some(RelayWay::Udp { .. }));
                 self.servers.push(Server { offer, since: now, wide, aside: false });
@@ -149,6 +153,18 @@ impl Relays {
         }
         self.news = true;
         self.open_lines(now);
+    }
+
+    /// Makes room for another relay: the first that has been tried for long in vain is given up. A server that moved would else
+    /// be kept out by where it was.
+    fn drop_stale(&mut self, now: Mono) -> bool {
+        let stale = |s: &Server| now.since(s.since) >= STALE && !s.aside && !is_served(s, &self.lines);
+        let Some(at) = self.servers.iter().position(stale) else { return false };
+        let ways = self.servers.remove(at).offer.ways;
+        let lines = self.lines.iter().filter(|l| ways.contains(&l.way));
+        let slots: Vec<RelaySlot> = lines.map(|l| l.slot).collect();
+        slots.into_iter().for_each(|slot| self.close(slot));
+        true
     }
 
     /// Opens what is to be tried now: of each relay that does not serve yet its first UDP way, and all others when that one is
@@ -171,9 +187,18 @@ impl Relays {
         }
     }
 
-    fn open(&mut self, way: RelayWay, offer: &RelayOffer, now: Mono) {
+    /// A number that no line has: they come round again after 256 openings, and a line may be older than that.
+    fn free_slot(&mut self) -> RelaySlot {
+        while self.line(RelaySlot(self.next_slot)).is_some() {
+            self.next_slot = self.next_slot.wrapping_add(1);
+        }
         let slot = RelaySlot(self.next_slot);
         self.next_slot = self.next_slot.wrapping_add(1);
+        slot
+    }
+
+    fn open(&mut self, way: RelayWay, offer: &RelayOffer, now: Mono) {
+        let slot = self.free_slot();
         let stream = match way {
             RelayWay::Udp { .. } => None,
             RelayWay::Tcp { .. } | RelayWay::Tls { .. } => Some((slot.0, false)),
@@ -267,7 +292,7 @@ impl Relays {
 
     /// Takes what the clients say, and acts on it.
     fn drain(&mut self, now: Mono) {
-        let dice = &mut self.dice;
+        let (dice, effects) = (&mut self.dice, &mut self.effects);
         for line in &mut self.lines {
             while let Some(event) = line.turn.poll_event() {
                 match event {
@@ -282,6 +307,12 @@ impl Relays {
                     }
                     TurnEvent::Failed { why } => {
                         self.changed |= line.relayed.take().is_some();
+                        // A connection whose other end is out of reach looks open for a quarter of an hour: the next try gets
+                        // a new one.
+                        if let Some((stream, up @ true)) = &mut line.stream {
+                            *up = false;
+                            effects.push_back(Effect::CloseStream(*stream));
+                        }
                         line.fail(why.to_string(), dice, now);
                     }
                 }
@@ -593,5 +624,75 @@ impl<S: Session> Node<S> {
             self.todo.publish = true;
         }
         self.nat_settle(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(n: u8) -> RelayOffer {
+        let addr = SocketAddr::from(([11, 0, 0, n], 443));
+        RelayOffer {
+            ways: vec![RelayWay::Tcp { addr }],
+            username: "u".into(),
+            password: "p".into(),
+            realm: "r".into(),
+            expires: None,
+        }
+    }
+
+    fn at(seconds: u64) -> Mono {
+        Mono(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn numbers_of_lines_come_round_without_meeting_an_old_line() {
+        let mut relays = Relays::new(vec![offer(1)], &Seed::from_u64(1));
+        relays.handle_timeout(at(0));
+        let old = relays.lines.first().unwrap().slot;
+        for n in 0..600u32 {
+            let way = RelayWay::Tcp { addr: SocketAddr::from(([11, 1, 0, 1], 443)) };
+            relays.open(way, &offer(2), at(u64::from(n)));
+            let slot = relays.lines.last().unwrap().slot;
+            assert_ne!(slot, old);
+            relays.close(slot);
+        }
+        assert_eq!(relays.lines.len(), 1);
+    }
+
+    #[test]
+    fn relays_that_never_answer_do_not_keep_others_out() {
+        let mut relays = Relays::new((1..=4).map(offer).collect(), &Seed::from_u64(1));
+        relays.handle_timeout(at(0));
+        relays.offered(vec![offer(5)], at(1));
+        assert!(relays.servers.iter().all(|s| s.offer != offer(5)), "they had no time yet");
+        relays.offered(vec![offer(5)], at(60));
+        assert!(relays.servers.iter().any(|s| s.offer == offer(5)));
+        assert_eq!((relays.servers.len(), relays.lines.len()), (RELAYS, RELAYS));
+    }
+
+    #[test]
+    fn a_relay_that_fell_silent_on_an_open_connection_gets_a_new_one() {
+        let mut relays = Relays::new(vec![offer(1)], &Seed::from_u64(1));
+        relays.handle_timeout(at(0));
+        let number = relays.lines.first().unwrap().slot.0;
+        relays.stream_up(number, at(0));
+        while relays.poll_effect().is_some() {}
+        let mut said = Vec::new();
+        let mut room = [0; MESSAGE];
+        for ms in (0..60_000).step_by(10) {
+            let now = Mono(Duration::from_millis(ms));
+            relays.handle_timeout(now);
+            for line in &mut relays.lines {
+                while line.turn.poll_transmit(&mut room).is_some() {}
+            }
+            said.extend(std::iter::from_fn(|| relays.poll_effect()));
+        }
+        assert!(matches!(said.first(), Some(Effect::CloseStream(n)) if *n == number), "{said:?}");
+        assert!(
+            matches!(said.get(1), Some(Effect::OpenStream { stream, .. }) if *stream == number),
+            "{said:?}"
+        );
     }
 }

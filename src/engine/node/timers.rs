@@ -44,6 +44,8 @@ impl<S: Session> Node<S> {
         for (key, game) in self.lan.games.expired(now.mono) {
             self.say_lost(key, game, "no sign of life from it any more");
         }
+        // What the peers' path finders asked of relays goes out with it.
+        self.answer_relays(now, wan);
         if self.todo.sweep <= now.mono {
             self.todo.sweep = now.mono + SWEEP;
             self.lan.firewall.sweep(now.mono);

@@ -366,13 +366,15 @@ impl<S: Session> Node<S> {
                 }
             }
             FrameKind::Pong => {
-                if let Some(peer) = self.peers.list.get_mut(at) {
-                    peer.agent.pong(frame.number, now.mono);
-                }
+                let answers =
+                    self.peers.list.get_mut(at).is_some_and(|p| p.agent.pong(frame.number, now.mono));
                 let seen = postcard::from_bytes::<SocketAddr>(body).ok();
                 self.mtu_pong(at, frame.number, now);
-                if let (Some(seen), Route::Straight(Endpoint { via: Via::Main, to })) = (seen, from) {
-                    self.seen_from_outside(at, seen, to);
+                // Each new address is published: no oftener than we ask.
+                if let (true, Some(seen), Route::Straight(Endpoint { via: Via::Main, to })) =
+                    (answers, seen, from)
+                {
+                    self.seen_from_outside(seen, to);
                 }
                 self.run_agent(at, now, wan);
             }

@@ -299,8 +299,8 @@ impl Agent {
         }
     }
 
-    /// An authentic pong with this number.
-    pub fn pong(&mut self, number: u64, now: Mono) {
+    /// An authentic pong with this number; true when it answers a ping that waits for one.
+    pub fn pong(&mut self, number: u64, now: Mono) -> bool {
         self.news = true;
         let (primary, keepalive) = (self.primary, self.keepalive);
         let wait = |p: &Pair| if Some(p.route) == primary { keepalive } else { SPARE_WAIT };
@@ -308,7 +308,7 @@ impl Agent {
             let wait = wait(p);
             p.ponged(number, now, wait).then_some((p.route, p.kind, p.rtt))
         }) else {
-            return;
+            return false;
         };
         self.lost = false;
         if Some(route) == primary {
@@ -317,7 +317,7 @@ impl Agent {
             if self.reported.is_none() && kind == PathKind::Lan {
                 self.why = first_words(kind);
             }
-            return;
+            return true;
         }
         let take = match self.pairs.get(primary) {
             None => Some(first_words(kind)),
@@ -334,6 +334,7 @@ impl Agent {
             self.take(route, why, now);
         }
         self.pairs.rest_surplus(self.primary);
+        true
     }
 
     /// Makes a way the primary.

@@ -54,10 +54,12 @@ const ATTEMPTS: u32 = 3;
 /// Further attempts, in case the weather was bad: the first wait, which doubles, and the longest.
 const LATER: Duration = Duration::from_secs(180);
 const LATEST: Duration = Duration::from_secs(1800);
-/// After as many signals of a peer as there are attempts, the next is heeded no sooner than this.
-const HEED_AGAIN: Duration = Duration::from_secs(60);
 /// Waits before the second and third attempt.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(20)];
+/// Calls of the other end that are heeded: so many in a row, then one in this time. A call is a hundred bytes long, and makes
+/// this node send two thousand probes to whatever address it names.
+const CALLS: u32 = 8;
+const CALL_EVERY: Duration = Duration::from_secs(30);
 /// When foretold ports are probed again, in milliseconds.
 const REPEATS: [u64; 4] = [0, 60, 160, 400];
 /// Guessed ports: above the well-known ones.
@@ -114,13 +116,12 @@ pub struct Punch {
     not_before: Mono,
     out: VecDeque<PunchAction>,
     dice: Dice,
-    /// How many signals were heeded in a row, and when the last.
-    heeded: u32,
-    heeded_at: Option<Mono>,
     /// Walks all ports once in a scattered order: step and start.
     walk: (u32, u32),
     eager: bool,
     probes: u64,
+    /// When all `CALLS` are open again.
+    calls_full: Mono,
 }
 
 /// What both ends know when `poll` looks.
@@ -150,11 +151,10 @@ impl Punch {
             not_before: Mono::ZERO,
             out: VecDeque::new(),
             dice,
-            heeded: 0,
-            heeded_at: None,
             walk,
             eager,
             probes: 0,
+            calls_full: Mono::ZERO,
         }
     }
 
@@ -283,13 +283,9 @@ impl Punch {
     /// The other end is ready. True when sockets are needed first: then `begin_answer` follows.
     #[must_use]
     pub fn signalled(&mut self, signal: &Signal, facts: Facts<'_>, now: Mono) -> bool {
-        // Each costs packets to an address that the peer names.
-        let rested = self.heeded_at.is_none_or(|at| now.since(at) >= HEED_AGAIN);
-        if self.heeded >= ATTEMPTS && !rested {
+        if !self.heeds(now) {
             return false;
         }
-        self.heeded = if rested { 1 } else { self.heeded + 1 };
-        self.heeded_at = Some(now);
         match plan(facts.mine, facts.theirs) {
             Strategy::Hopeless | Strategy::OpenMany | Strategy::Count => false,
             Strategy::CountBoth if signal.answer => {
@@ -312,6 +308,15 @@ impl Punch {
         }
     }
 
+    fn heeds(&mut self, now: Mono) -> bool {
+        let full = self.calls_full.max(now) + CALL_EVERY;
+        let heeds = full.since(now) <= CALL_EVERY * CALLS;
+        if heeds {
+            self.calls_full = full;
+        }
+        heeds
+    }
+
     /// Sockets for an answer.
     pub fn begin_answer(&mut self, first: u16, signal: Signal, now: Mono) {
         self.first = Some(first);
@@ -319,6 +324,8 @@ impl Punch {
     }
 
     fn fire(&mut self, via: Via, to: IpAddr, ports: &[u16], now: Mono) {
+        // Of two calls the newer knows better.
+        self.salvo.timed.clear();
         for ms in REPEATS {
             let at = now + Duration::from_millis(ms);
             let addresses = ports.iter().take(PORTS).filter(|p| **p > 0).map(|p| SocketAddr::new(to, *p));

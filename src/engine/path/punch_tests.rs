@@ -208,16 +208,28 @@ fn success_ends_everything_and_closes_the_sockets() {
 }
 
 #[test]
-fn a_peer_cannot_make_this_end_guess_for_ever() {
-    let (mine, theirs) = (cone(), random());
-    let mut p = punch(false);
-    let signal = Signal { public: "11.0.3.2".parse().unwrap(), ports: vec![], answer: false };
-    let mut probes = 0;
-    for ms in 0..59_000 {
-        assert!(!p.signalled(&signal, wanted(&mine, &theirs), at(ms)));
-        while p.poll(at(ms)).is_some() {
-            probes += 1;
+fn a_peer_that_calls_without_end_makes_nobody_flood_a_third() {
+    let (mine, theirs) = (cone(), counting("11.0.3.2:20005"));
+    for ports in [vec![], (2000..2064).collect::<Vec<u16>>()] {
+        let mut p = punch(false);
+        let mut probes = 0;
+        for second in 0..600u64 {
+            for n in 0..10u64 {
+                let now = at(second * 1000 + n * 100);
+                let signal = Signal {
+                    public: format!("11.9.9.{}", n + 1).parse().unwrap(),
+                    ports: ports.clone(),
+                    answer: false,
+                };
+                assert!(!p.signalled(&signal, wanted(&mine, &theirs), now));
+                for ms in 0..100 {
+                    while let Some(action) = p.poll(now + Duration::from_millis(ms)) {
+                        probes += u64::from(matches!(action, PunchAction::Probe(..)));
+                    }
+                }
+                assert!(p.salvo.timed.len() <= PORTS * REPEATS.len());
+            }
         }
+        assert!(probes <= 28 * 2048, "{probes} probes in ten minutes for 6,000 calls");
     }
-    assert!(probes <= 3 * 2048, "{probes} probes in a minute of calling");
 }

@@ -5,7 +5,6 @@
 //! * `forward`: what is done with each packet of the traffic
 //! * `allocation`: permissions and channels; `quota`: shares of parties and addresses
 //! * `nonce`, `ration`: how strangers are answered without memory and without amplifying
-//! * `peers`: addresses that are never sent to
 //!
 //! In: `handle_client`, `handle_peer`, `handle_opened`, `handle_closed`, `handle_timeout`. Packets leave through a `RelaySink`
 //! during these; then `poll_effect` until `None`, then `deadline`.
@@ -19,7 +18,6 @@ mod allocation;
 mod discovery;
 mod forward;
 mod nonce;
-mod peers;
 mod quota;
 mod ration;
 mod reply;
@@ -32,6 +30,7 @@ pub use quota::Rate;
 
 use crate::model::dice::Seed;
 use crate::model::id::{PartyId, PeerId};
+use crate::model::reach::is_public;
 use crate::model::time::{Deadline, Mono, Now};
 use crate::wire::credential::{Bearer, RelaySecret};
 use allocation::{Allocation, Stage};
@@ -361,7 +360,7 @@ impl Relay {
     /// Whether permissions may name this address at all. Own addresses may: behind which of their ports there is a peer is
     /// looked at packet by packet, and to all others nothing goes.
     fn may_be_peer(&self, address: IpAddr) -> bool {
-        self.config.allow_private_peers || self.is_own(address) || peers::is_public(address)
+        self.config.allow_private_peers || self.is_own(address) || is_public(address)
     }
 
     fn insert(&mut self, allocation: Allocation) -> Option<PortId> {

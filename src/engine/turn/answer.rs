@@ -4,6 +4,7 @@ use super::ask::{Ask, What};
 use super::session::Session;
 use super::{Stage, Turn, TurnEvent, TurnFailure, TurnIn, Up};
 use crate::model::addr::Via;
+use crate::model::reach::is_public;
 use crate::wire::stun::{Class, Message, Method};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -183,7 +184,10 @@ impl Turn {
     fn sent_elsewhere(&mut self, message: &Message<'_>) {
         let Some(to) = message.alternate_server() else { return self.fail(TurnFailure::Malformed) };
         let here = self.endpoint.to;
-        let usable = to.is_ipv6() == here.is_ipv6() && to.port() != 0 && is_unicast(to.ip()) && to != here;
+        // Nobody signed this: a relay on the internet (or who poses as one) sends us to no computer of our own network.
+        let outward = is_public(to.ip()) || !is_public(here.ip());
+        let usable =
+            outward && to.is_ipv6() == here.is_ipv6() && to.port() != 0 && is_unicast(to.ip()) && to != here;
         if self.tries.alternate || !usable || !matches!(self.endpoint.via, Via::Main) {
             return self.fail(TurnFailure::Alternate(to));
         }

@@ -1,11 +1,12 @@
-//! Which addresses a relay sends to: those of the internet, and never those that only somebody inside the server's own network
-//! could reach (RFC 8656, section 21.3.2 and RFC 6890). A relay that forwards to `127.0.0.1`, to `10.0.0.0/8` or to the
-//! server's own public address is a door into whatever trusts these.
+//! Which addresses are of the internet, and not such that only somebody inside a network of his own could reach (RFC 8656,
+//! section 21.3.2 and RFC 6890). A relay that forwards to `127.0.0.1` or to `10.0.0.0/8` is a door into whatever trusts
+//! these, and so is a peer that probes whatever address it is told.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address may be a peer's. IPv6 addresses that carry an IPv4 one are judged by that.
-pub(super) fn is_public(address: IpAddr) -> bool {
+/// Whether an address is of the internet. IPv6 addresses that carry an IPv4 one are judged by that.
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => is_public_v6(v6),
