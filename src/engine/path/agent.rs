@@ -232,10 +232,13 @@ impl Agent {
                 self.suspect(now);
             }
         } else if let Some(pair) = self.pairs.get_mut(Some(route)) {
-            // It did not work when we asked; it does now, at least towards us.
-            if pair.rests() {
+            // It did not work when we asked; it does now, at least towards us. A proven one that rests is only not needed: were
+            // it asked, its question would make the other end ask, for ever.
+            if pair.rests() && pair.proven.is_none() {
                 pair.doubt(now);
                 self.news = true;
+            } else if pair.rests() {
+                // Nothing to find out.
             } else if pair.proven.is_none() || pair.silent > 0 || Some(pair.kind) < tier {
                 self.news |= pair.nudge(now);
             }

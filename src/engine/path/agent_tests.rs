@@ -176,3 +176,23 @@ fn an_idle_path_is_pinged_at_the_keepalive_and_no_more() {
     }
     assert!((4..=5).contains(&pings), "{pings}");
 }
+
+#[test]
+fn ways_that_are_not_needed_do_not_wake_each_other() {
+    let list: Vec<String> = (1..=8).map(|n| format!("203.0.113.{n}:1")).collect();
+    let list: Vec<&str> = list.iter().map(String::as_str).collect();
+    let mut a = ready(&list);
+    let mut pings = 0;
+    for ms in (10..60_010).step_by(10) {
+        // The other end asks by each way whenever this end did.
+        for action in drain(&mut a, at(ms)) {
+            if let Action::Ping { route, number, .. } = action {
+                pings += 1;
+                a.heard(route, ground(&cards()), at(ms + 2));
+                a.pong(number, at(ms + 2));
+                a.heard(route, ground(&cards()), at(ms + 3));
+            }
+        }
+    }
+    assert!(pings <= 40, "{pings} pings in a minute of peace");
+}
