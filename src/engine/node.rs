@@ -369,7 +369,7 @@ impl<S: Session> Node<S> {
             HostFact::Unreachable(_) => {}
             HostFact::StreamUp(stream) => self.relays.stream_up(stream, now.mono),
             HostFact::StreamDown { stream, why } => self.relays.stream_down(stream, why, now.mono),
-            HostFact::Relays(offers) => self.relays_offered(offers, now),
+            HostFact::Relays(offers) => self.relays_offered(offers, true, now),
             HostFact::Leased(lease) => {
                 self.todo.publish |= self.nat.set_lease(lease);
                 // The invite is as good as it gets.

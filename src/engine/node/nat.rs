@@ -8,6 +8,7 @@ use crate::engine::sink::WanSink;
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::{Candidate, CandidateKind, Endpoint};
 use crate::model::dice::Seed;
+use crate::model::id::PeerId;
 use crate::model::nat::{NatFacts, PortMapping};
 use crate::model::status::{Event, NatStatus, PortMappingStatus, SeenStatus};
 use crate::model::time::{Deadline, Mono, Now};
@@ -27,7 +28,7 @@ pub(super) struct Nat {
     lease: Option<Lease>,
     lease_report: Vec<(PortMapping, String)>,
     /// Outside addresses by which peers see this node's socket, the newest last.
-    seen: Vec<SocketAddr>,
+    seen: Vec<(PeerId, SocketAddr)>,
     said: Option<Event>,
 }
 
@@ -86,7 +87,7 @@ impl Nat {
 
     pub(super) fn candidates(&self) -> Vec<Candidate> {
         let public = [false, true].into_iter().filter_map(|v6| self.probe.facts(v6).public);
-        let reflexive = public.chain(self.seen.iter().rev().copied());
+        let reflexive = public.chain(self.seen.iter().rev().map(|(_, addr)| *addr));
         let reflexive = reflexive.map(|addr| Candidate { addr, kind: CandidateKind::Reflexive });
         let mapped = self.lease.map(|l| Candidate { addr: l.external, kind: CandidateKind::Mapped });
         mapped.into_iter().chain(reflexive).collect()
@@ -172,22 +173,26 @@ impl<S: Session> Node<S> {
     }
 
     /// A peer says from which address our ping came. Only what a router may have made of it is new.
-    pub(super) fn seen_from_outside(&mut self, seen: SocketAddr, to: SocketAddr) {
+    pub(super) fn seen_from_outside(&mut self, at: usize, seen: SocketAddr, to: SocketAddr) {
+        let Some(by) = self.peers.list.get(at).map(|p| p.id) else { return };
         let own = self.world.cards.iter().flat_map(|c| &c.nets).any(|n| n.addr == seen.ip());
         let outside = match seen.ip() {
             IpAddr::V4(a) => !(a.is_private() || a.is_loopback() || a.is_link_local() || a.is_unspecified()),
             IpAddr::V6(_) => false,
         };
-        let known = self.nat.probe.facts(false).public == Some(seen) || self.nat.seen.contains(&seen);
+        let known = self.nat.probe.facts(false).public == Some(seen)
+            || self.nat.seen.iter().any(|(_, addr)| *addr == seen);
         // What a relay sees is what its server sees.
         let by_relay = self.world.relay_ips.contains(&to.ip());
         if own || !outside || known || by_relay || self.nat.v4().is_independent() == Some(false) {
             return;
         }
+        // One place for each witness: nobody fills all of them with what is not ours.
+        self.nat.seen.retain(|(peer, _)| *peer != by);
         if self.nat.seen.len() >= SEEN {
             self.nat.seen.remove(0);
         }
-        self.nat.seen.push(seen);
+        self.nat.seen.push((by, seen));
         self.todo.publish = true;
     }
 

@@ -31,7 +31,7 @@ impl<S: Session> Node<S> {
                 self.learn(envelope, true, now);
                 self.check_seat(now);
             }
-            Down::Relays { offers } => self.relays_offered(offers, now),
+            Down::Relays { offers } => self.relays_offered(offers, false, now),
             Down::Gone { peer, left } => self.said_gone(peer, left, now),
             Down::Rotated { rotation } => self.rotated(&rotation, now),
             Down::Notice { code, message } => {

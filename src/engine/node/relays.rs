@@ -93,6 +93,8 @@ struct Server {
     wide: bool,
     /// Nearer ones serve.
     aside: bool,
+    /// The player named it.
+    named: bool,
 }
 
 /// See the module's description.
@@ -135,12 +137,17 @@ impl Relays {
     }
 
     /// A control plane offers these, or the player named them.
-    pub(super) fn offered(&mut self, offers: Vec<RelayOffer>, now: Mono) {
+    /// What the player named stays as the player named it.
+    pub(super) fn offered(&mut self, offers: Vec<RelayOffer>, named: bool, now: Mono) {
         // Those it does not name any more work until they fail; there is nothing to be gained from dropping them.
         for mut offer in offers.into_iter().take(RELAYS) {
             offer.ways.truncate(WAYS);
             let same = |s: &&mut Server| s.offer.ways.first() == offer.ways.first();
             if let Some(known) = self.servers.iter_mut().find(same) {
+                if known.named && !named {
+                    continue;
+                }
+                known.named = named;
                 for line in self.lines.iter_mut().filter(|l| known.offer.ways.contains(&l.way)) {
                     line.turn.set_credentials(&offer.username, &offer.password);
                 }
@@ -148,7 +155,7 @@ impl Relays {
             } else if self.servers.len() < RELAYS || self.drop_stale(now) {
                 // A way that is no UDP in front says that UDP is not to be counted on here.
                 let wide = !matches!(offer.ways.first(), Some(RelayWay::Udp { .. }));
-                self.servers.push(Server { offer, since: now, wide, aside: false });
+                self.servers.push(Server { offer, since: now, wide, aside: false, named });
             }
         }
         self.news = true;
@@ -389,7 +396,7 @@ impl Relays {
     pub(super) fn handle_timeout(&mut self, now: Mono) {
         let own = std::mem::take(&mut self.waiting);
         if !own.is_empty() {
-            self.offered(own, now);
+            self.offered(own, true, now);
         }
         for line in &mut self.lines {
             line.turn.handle_timeout(now);
@@ -584,8 +591,8 @@ impl Line {
 
 impl<S: Session> Node<S> {
     /// A control plane offers relays, or the player named them.
-    pub(super) fn relays_offered(&mut self, offers: Vec<RelayOffer>, now: Now) {
-        self.relays.offered(offers, now.mono);
+    pub(super) fn relays_offered(&mut self, offers: Vec<RelayOffer>, named: bool, now: Now) {
+        self.relays.offered(offers, named, now.mono);
         self.relays_settle(now);
     }
 
@@ -665,9 +672,9 @@ mod tests {
     fn relays_that_never_answer_do_not_keep_others_out() {
         let mut relays = Relays::new((1..=4).map(offer).collect(), &Seed::from_u64(1));
         relays.handle_timeout(at(0));
-        relays.offered(vec![offer(5)], at(1));
+        relays.offered(vec![offer(5)], false, at(1));
         assert!(relays.servers.iter().all(|s| s.offer != offer(5)), "they had no time yet");
-        relays.offered(vec![offer(5)], at(60));
+        relays.offered(vec![offer(5)], false, at(60));
         assert!(relays.servers.iter().any(|s| s.offer == offer(5)));
         assert_eq!((relays.servers.len(), relays.lines.len()), (RELAYS, RELAYS));
     }

@@ -374,7 +374,7 @@ impl<S: Session> Node<S> {
                 if let (true, Some(seen), Route::Straight(Endpoint { via: Via::Main, to })) =
                     (answers, seen, from)
                 {
-                    self.seen_from_outside(seen, to);
+                    self.seen_from_outside(at, seen, to);
                 }
                 self.run_agent(at, now, wan);
             }

@@ -196,3 +196,19 @@ fn ways_that_are_not_needed_do_not_wake_each_other() {
     }
     assert!(pings <= 40, "{pings} pings in a minute of peace");
 }
+
+#[test]
+fn a_peer_that_names_ever_new_addresses_makes_no_flood() {
+    let mut a = ready(&["203.0.113.1:1"]);
+    let mut pings = 0;
+    for n in 0..100u64 {
+        let list: Vec<String> = (0..24).map(|p| format!("198.18.{n}.{}:9", p + 1)).collect();
+        let list: Vec<&str> = list.iter().map(String::as_str).collect();
+        a.set_candidates(&candidates(&list), ground(&cards()), at(1000 + n * 100));
+        for ms in 0..10 {
+            let actions = drain(&mut a, at(1000 + n * 100 + ms * 10));
+            pings += actions.iter().filter(|x| matches!(x, Action::Ping { .. })).count();
+        }
+    }
+    assert!(pings <= 300, "{pings} pings for 2,400 addresses in ten seconds");
+}

@@ -125,6 +125,12 @@ impl Pair {
         self.outstanding = [None; REMEMBERED];
     }
 
+    /// Whether it was ever asked.
+    #[must_use]
+    pub const fn asked_before(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// Whether it was asked in vain and is not asked any more.
     #[must_use]
     pub fn rests(&self) -> bool {

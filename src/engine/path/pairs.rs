@@ -11,6 +11,11 @@ use std::time::Duration;
 
 /// Ways to one peer: its addresses twice over (named and heard from), and those by two relays.
 const PAIRS: usize = CANDIDATES * 3;
+/// New addresses that are asked at once: two whole records; then one in a while.
+const AT_ONCE: u32 = 48;
+const ONE_MORE_EVERY: Duration = Duration::from_secs(2);
+/// Other addresses of the peer make this node ask the old ones again, but not more often than this.
+const ANEW_EVERY: Duration = Duration::from_millis(500);
 /// Of its addresses on relays, this many are tried through each of ours.
 const RELAYED: usize = 4;
 
@@ -24,6 +29,10 @@ pub(super) struct Pairs {
     candidates: Vec<Candidate>,
     /// Whose turn it is to be asked again after resting.
     turn: usize,
+    /// When what had not worked was asked anew last because the peer named other addresses.
+    asked_anew: Option<Mono>,
+    /// When the allowance of new addresses is full again.
+    asked_until: Mono,
 }
 
 impl Pairs {
@@ -58,9 +67,13 @@ impl Pairs {
         let fresh = candidates.iter().any(|c| !self.candidates.contains(c));
         self.candidates = candidates.iter().take(CANDIDATES).copied().collect();
         let news = self.set_ground(ground, primary, now);
-        if fresh {
+        if fresh && self.asked_anew.is_none_or(|at| now.since(at) >= ANEW_EVERY) {
             // Something changed at the other end: what did not work before may work now.
-            self.list.iter_mut().filter(|p| p.proven.is_none()).for_each(|p| p.doubt(now));
+            self.asked_anew = Some(now);
+            self.list
+                .iter_mut()
+                .filter(|p| p.proven.is_none() && p.asked_before())
+                .for_each(|p| p.doubt(now));
         }
         news || fresh
     }
@@ -81,12 +94,27 @@ impl Pairs {
         let mut news = false;
         for route in wanted {
             if self.get(Some(route)).is_none() {
-                self.list.push(Pair::new(route, route.kind(&self.candidates, ground), true, now));
+                let mut pair = Pair::new(route, route.kind(&self.candidates, ground), true, now);
+                if !self.may_ask(now) {
+                    pair.rest();
+                }
+                self.list.push(pair);
                 news = true;
             }
         }
         self.make_room(PAIRS, primary);
         news
+    }
+
+    /// Whether one more address that the peer names is asked at once: whoever names hundreds makes this node ping hundreds of
+    /// strangers.
+    fn may_ask(&mut self, now: Mono) -> bool {
+        let full = self.asked_until.max(now) + ONE_MORE_EVERY;
+        let may = full.since(now) <= ONE_MORE_EVERY * AT_ONCE;
+        if may {
+            self.asked_until = full;
+        }
+        may
     }
 
     fn wanted(&self, ground: Ground<'_>) -> Vec<Route> {
