@@ -33,7 +33,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 /// A welcome with 64 records of the largest kind takes half of this.
 const MESSAGE_BYTES: usize = 1 << 20;
 /// How long the address that was asked for has for a TCP connection before 443 is tried as well.
-const CONNECT_HEAD_START: Duration = Duration::from_millis(250);
+const CONNECT_HEAD_START: Duration = Duration::from_millis(120);
 /// And for its first message, once it has one: what swallows everything is no server.
 const ANSWER_HEAD_START: Duration = Duration::from_secs(1);
 /// How long 443 may still take when something else than a lanrage server answers where one was asked for.
