@@ -37,6 +37,7 @@ fn config(data: &Path, shared: &Path) -> RunConfig {
         subnet: None,
         adapter: "lanrage0".into(),
         beacon: true,
+        port_mapping: true,
         relays: Vec::new(),
         friend_relay: None,
         open: false,

@@ -101,12 +101,18 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
         invite,
         doors,
     };
-    ground.finish(&opened, config.relays, (config.adapter, shine, seed.dice("beacon")), parts, out).map(
-        |(handle, events, mut end)| {
+    ground
+        .finish(
+            &opened,
+            config.relays,
+            (config.adapter, config.port_mapping, shine, seed.dice("beacon")),
+            parts,
+            out,
+        )
+        .map(|(handle, events, mut end)| {
             end.slow = Some(slow);
             Running { handle, events, end }
-        },
-    )
+        })
 }
 
 /// What is there before the node is.
@@ -176,7 +182,7 @@ impl Ground {
         self,
         opened: &Opened,
         relays: Vec<RelayWish>,
-        (adapter, shine, dice): (String, Option<u16>, Dice),
+        (adapter, mapping, shine, dice): (String, bool, Option<u16>, Dice),
         parts: Parts<Device>,
         out: Outside,
     ) -> Result<(NodeHandle, mpsc::Receiver<Event>, End), Trouble> {
@@ -207,7 +213,7 @@ impl Ground {
         };
         let kept = tokio::spawn(keeper.run(keep));
         let stop = CancellationToken::new();
-        let leasing = local.map(|local| {
+        let leasing = local.filter(|_| mapping).map(|local| {
             // The same on every evening, so that a port that a crash left behind is still ours (PCP).
             let nonce = Seed(self.secret.0).dice("port mapping").bytes();
             let (again, facts, stop) = (Arc::clone(&lease), facts.clone(), stop.clone());

@@ -45,6 +45,7 @@ pub const KEYS: &[Key] = &[
     key("relay_secret", "LANRAGE_RELAY_SECRET", "--relay-secret", Kind::Text),
     key("friend_relay", "LANRAGE_FRIEND_RELAY", "--friend-relay", Kind::Switch),
     key("beacon", "LANRAGE_BEACON", "", Kind::Switch),
+    key("port_mapping", "LANRAGE_PORT_MAPPING", "", Kind::Switch),
     key("open", "LANRAGE_OPEN", "--open", Kind::Switch),
     key("json", "LANRAGE_JSON", "--json", Kind::Switch),
     key("data_dir", "LANRAGE_DATA_DIR", "--data-dir", Kind::Text),

@@ -76,6 +76,8 @@ pub struct RunConfig {
     pub adapter: String,
     /// Be found in the same house, and find others there.
     pub beacon: bool,
+    /// Ask the router to open a port.
+    pub port_mapping: bool,
     /// Pass packets on for two others that find no direct way; when nobody says, only the host does.
     pub friend_relay: Option<bool>,
     /// Relays beside those that control planes offer.
@@ -248,6 +250,7 @@ impl RunConfig {
             subnet: subnet(layers, join.is_some())?,
             adapter: adapter_name(layers)?,
             beacon: layers.maybe_switch("beacon")?.unwrap_or(true),
+            port_mapping: layers.maybe_switch("port_mapping")?.unwrap_or(true),
             friend_relay: layers.maybe_switch("friend_relay")?,
             relays: relays::wishes(layers)?,
             open: layers.switch("open")?,

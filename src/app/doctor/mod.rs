@@ -56,7 +56,8 @@ pub fn doctor(global: &GlobalArgs, args: &DoctorArgs, variables: &Variables) -> 
         let (last, port) = store::glance(&data_dir);
         let controls = running.as_ref().map(Running::controls);
         let targets = Targets::choose(&layers, &args.relay, controls.as_deref(), &last)?;
-        let look = Look { running, targets, adapter, port, seed: entropy::seed()? };
+        let mapping = layers.maybe_switch("port_mapping")?.unwrap_or(true);
+        let look = Look { running, targets, adapter, port, mapping, seed: entropy::seed()? };
         let mut checkup = look.all().await;
         said.append(&mut checkup.findings);
         checkup.findings = said;
@@ -102,6 +103,8 @@ struct Look {
     targets: Targets,
     adapter: String,
     port: Option<u16>,
+    /// The router may be asked for a port.
+    mapping: bool,
     seed: Seed,
 }
 
@@ -182,9 +185,9 @@ impl Look {
         (seen, asked)
     }
 
-    /// A running node has asked its router already.
+    /// A running node has asked its router already; and whoever does not want it asked has said so.
     async fn router(&self) -> Vec<lease::Answer> {
-        if self.running.is_some() {
+        if self.running.is_some() || !self.mapping {
             return Vec::new();
         }
         let mut dice = self.seed.dice("doctor's port");
