@@ -67,17 +67,25 @@ async fn a_certificate_that_is_not_good_enough_is_refused_at_once_and_in_words_t
     plain.shutdown().await.unwrap();
 }
 
+/// A port at which nobody listens, and that nobody else is given while the socket lives.
+fn refusing() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let at = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, at)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_whose_port_nothing_gets_to_is_found_by_tls_on_the_other() {
     let (_dir, server) = serve(Tls::SelfSigned).await;
     let at = server.addresses()[0];
     let full = Full::new();
-    let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_kept, refused) = refusing();
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let shut_out = [
         ("refused", refused, Duration::ZERO),
-        ("no answer to a SYN", full.at, Duration::from_millis(250)),
-        ("connects and says nothing", mute.local_addr().unwrap(), Duration::from_millis(1250)),
+        ("no answer to a SYN", full.at, Duration::from_millis(120)),
+        ("connects and says nothing", mute.local_addr().unwrap(), Duration::from_millis(1120)),
     ];
     for (n, (what, dead, head_start)) in shut_out.into_iter().enumerate() {
         let player = Player::owner(u8::try_from(n + 1).unwrap());
@@ -104,7 +112,7 @@ async fn a_server_whose_port_nothing_gets_to_is_found_by_tls_on_the_other() {
 async fn the_way_round_wants_the_certificate_that_an_https_address_asked_for() {
     let (_dir, server) = serve(Tls::SelfSigned).await;
     let fallback = tuning(Some(server.addresses()[0].port()));
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_kept, dead) = refusing();
     let by = |pin: Pin| format!("server:https://{dead}#sha256={pin}").parse().unwrap();
     Line::join(&Player::owner(1), &by(server.pin().unwrap()), &fallback).await;
     let mut line = Line::new(&Player::owner(2), &by(Pin([1; 32])), &fallback);
@@ -124,7 +132,7 @@ async fn what_answers_on_the_other_port_but_is_no_lanrage_server_changes_no_word
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
     });
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_kept, dead) = refusing();
     let choice = format!("server:http://{dead}").parse().unwrap();
     let mut line = Line::new(&Player::owner(1), &choice, &tuning(Some(port)));
     line.tx.send(ToCarrier::Open).await.unwrap();
