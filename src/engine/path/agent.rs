@@ -234,7 +234,7 @@ impl Agent {
         } else if let Some(pair) = self.pairs.get_mut(Some(route)) {
             // It did not work when we asked; it does now, at least towards us. A proven one that rests is only not needed: were
             // it asked, its question would make the other end ask, for ever.
-            if pair.rests() && pair.proven.is_none() {
+            if pair.failed() {
                 pair.doubt(now);
                 self.news = true;
             } else if pair.rests() {

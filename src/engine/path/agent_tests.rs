@@ -212,3 +212,21 @@ fn a_peer_that_names_ever_new_addresses_makes_no_flood() {
     }
     assert!(pings <= 300, "{pings} pings for 2,400 addresses in ten seconds");
 }
+
+#[test]
+fn a_way_that_was_given_up_is_asked_when_it_is_heard_again() {
+    let mut a = ready(&["203.0.113.1:1", "203.0.113.2:1"]);
+    let pings = drain(&mut a, at(10));
+    answer(&mut a, "203.0.113.1:1", &pings, at(20));
+    answer(&mut a, "203.0.113.2:1", &pings, at(30));
+    a.sent(at(1000));
+    for ms in (1000..40_000).step_by(20) {
+        let actions = drain(&mut a, at(ms));
+        answer(&mut a, "203.0.113.2:1", &actions, at(ms + 5));
+    }
+    assert_eq!(a.primary(), Some(route("203.0.113.2:1")));
+    assert!(a.pairs().any(|p| p.route == route("203.0.113.1:1") && p.failed()), "it is left alone");
+    a.heard(route("203.0.113.1:1"), ground(&cards()), at(40_000));
+    let asked = |x: &Action| matches!(x, Action::Ping { route: by, .. } if *by == route("203.0.113.1:1"));
+    assert!(drain(&mut a, at(40_000)).iter().any(asked));
+}

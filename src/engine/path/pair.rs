@@ -137,6 +137,12 @@ impl Pair {
         self.next == NEVER
     }
 
+    /// Whether it rests because it was asked in vain, not because it is not needed.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.rests() && (self.proven.is_none() || self.silent > 0)
+    }
+
     /// Whether a ping waits for its answer.
     #[must_use]
     pub const fn waits(&self) -> bool {

@@ -147,10 +147,10 @@ impl Pairs {
 
     /// One of those that rest is asked again, each in its turn.
     pub(super) fn wake_one(&mut self, now: Mono) {
-        let resting = self.list.iter_mut().filter(|p| p.rests() && p.proven.is_none());
+        let resting = self.list.iter_mut().filter(|p| p.failed());
         let count = resting.count().max(1);
         self.turn = (self.turn + 1) % count;
-        let mut resting = self.list.iter_mut().filter(|p| p.rests() && p.proven.is_none());
+        let mut resting = self.list.iter_mut().filter(|p| p.failed());
         if let Some(pair) = resting.nth(self.turn) {
             pair.next = now;
         }
