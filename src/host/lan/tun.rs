@@ -40,6 +40,10 @@ pub(super) struct Tun {
     mtu: u16,
 }
 
+/// A device that was just closed may be seen for a moment: a child process that is being started holds it until it begins.
+const LINGERING: u32 = 16;
+const LINGER: std::time::Duration = std::time::Duration::from_millis(20);
+
 impl Tun {
     /// Makes the device and sets it up.
     pub(super) fn make(
@@ -54,9 +58,13 @@ impl Tun {
         if !Path::new("/dev/net/tun").exists() {
             return Err(LanError::NoTun);
         }
-        let links = netlink.links().map_err(refused("list network devices"))?;
-        if let Some(there) = links.iter().find(|l| l.name == name) {
-            return Err(name_taken(there, &links));
+        for last in (0..LINGERING).rev() {
+            let links = netlink.links().map_err(refused("list network devices"))?;
+            let Some(there) = links.iter().find(|l| l.name == name) else { break };
+            if last == 0 || !is_ours(there) {
+                return Err(name_taken(there, &links));
+            }
+            std::thread::sleep(LINGER);
         }
         let device = DeviceBuilder::new()
             .name(name)
@@ -159,12 +167,13 @@ fn check_name(name: &str) -> Result<(), LanError> {
     }
 }
 
+fn is_ours(there: &Link) -> bool {
+    there.tun && marker::is_ours(&there.alias)
+}
+
 fn name_taken(there: &Link, links: &[Link]) -> LanError {
-    let whose = if there.tun && marker::is_ours(&there.alias) {
-        "another lanrage on this computer uses it"
-    } else {
-        "it is not lanrage's"
-    };
+    let whose =
+        if is_ours(there) { "another lanrage on this computer uses it" } else { "it is not lanrage's" };
     let free = |name: &String| links.iter().all(|l| l.name != *name);
     let other = (0u32..).map(|n| format!("lanrage{n}")).find(free).unwrap_or_default();
     LanError::NameTaken { name: there.name.clone(), whose, other }
