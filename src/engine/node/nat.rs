@@ -167,7 +167,7 @@ impl<S: Session> Node<S> {
             return;
         }
         if from.via == crate::model::addr::Via::Main && self.nat.probe.handle(from.to, wire, now.mono) {
-            return self.nat_settle(now);
+            return self.nat_settle();
         }
         self.dropped(crate::engine::counters::DropReason::UnknownDatagram);
     }
@@ -197,7 +197,7 @@ impl<S: Session> Node<S> {
     }
 
     /// What follows from news about the router.
-    pub(super) fn nat_settle(&mut self, now: Now) {
+    pub(super) fn nat_settle(&mut self) {
         let mut news = false;
         while let Some(event) = self.nat.probe.poll_event() {
             match event {
@@ -211,7 +211,6 @@ impl<S: Session> Node<S> {
                 }
             }
         }
-        let _ = now;
         if news {
             self.todo.publish = true;
             self.say_nat();

@@ -630,7 +630,7 @@ impl<S: Session> Node<S> {
             }
             self.todo.publish = true;
         }
-        self.nat_settle(now);
+        self.nat_settle();
     }
 }
 
