@@ -21,6 +21,7 @@ pub mod buf;
 pub mod engine;
 pub mod host;
 pub mod model;
+pub mod plugin;
 pub mod rules;
 pub mod server;
 #[cfg(feature = "sim")]

@@ -28,7 +28,6 @@ const fn layer(
 }
 
 const ANY: &[&str] = &["*"];
-const ENGINE_AND_BELOW: &[&str] = &["model", "buf", "wire", "rules", "engine"];
 
 #[rustfmt::skip]
 const TABLE: &[Layer] = &[
@@ -40,16 +39,17 @@ const TABLE: &[Layer] = &[
     layer("rules", &["model", "wire"], &["serde", "toml", "annotate_snippets", "thiserror"]),
     layer("engine", &["model", "buf", "wire", "rules"], &["tracing", "serde", "postcard",
         "sha2", "thiserror", "boringtun"]),
-    layer("host", ENGINE_AND_BELOW, &["anyhow", "directories", "fs4", "futures_util", "getrandom", "libc", "mdns_sd",
+    layer("plugin", &["model", "wire", "rules"], &["mlua", "toml", "tracing", "thiserror"]),
+    layer("host", &["model", "buf", "wire", "rules", "engine", "plugin"], &["anyhow", "directories", "fs4", "futures_util", "getrandom", "libc", "mdns_sd",
         "pnet_datalink", "pnet_packet", "quinn_udp", "redb", "rtnetlink", "rustls", "rustls_native_certs", "serde", "serde_json",
         "sha2", "socket2", "thiserror", "tokio", "tokio_rustls", "tokio_tungstenite", "tokio_util", "tracing", "tun_rs"]),
     layer("server", &["model", "buf", "wire", "rules", "engine", "host"], &["anyhow", "axum", "dashmap",
         "futures_util", "hyper", "hyper_util", "mio", "pnet_datalink", "quinn_udp", "rcgen", "redb", "rustls", "serde",
         "serde_json", "sha2", "socket2", "thiserror", "tokio", "tokio_rustls", "tokio_util", "tracing"]),
-    layer("sim", ENGINE_AND_BELOW, &["postcard", "serde", "serde_json", "sha2", "thiserror", "tracing"]),
+    layer("sim", &["model", "buf", "wire", "rules", "engine", "plugin"], &["postcard", "serde", "serde_json", "sha2", "thiserror", "tracing"]),
     layer("ui", &["model"], &["clap", "clap_complete", "clap_mangen", "ratatui", "qrcode", "serde", "serde_json",
         "thiserror", "anyhow"]),
-    layer("app", &["model", "buf", "wire", "rules", "engine", "host", "server", "ui"], ANY),
+    layer("app", &["model", "buf", "wire", "rules", "engine", "plugin", "host", "server", "ui"], ANY),
     layer("main", &["app", "ui", "sim"], &[]),
     layer("lib", ANY, &[]),
 ];

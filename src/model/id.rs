@@ -64,3 +64,20 @@ impl From<&str> for ProfileId {
 /// One control plane that a node uses (a party may be reached through several at once).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u8);
+
+/// A plugin's id as in `plugins/<id>/`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct PluginId(pub String);
+
+impl std::fmt::Display for PluginId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for PluginId {
+    fn from(s: &str) -> Self {
+        Self(s.to_owned())
+    }
+}

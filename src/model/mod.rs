@@ -15,6 +15,7 @@ pub mod pin;
 pub mod reach;
 pub mod record;
 pub mod relay;
+pub mod script;
 pub mod status;
 pub mod text;
 pub mod time;

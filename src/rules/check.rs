@@ -10,7 +10,7 @@ use super::file::{Findings, Item, Section, shown};
 use super::ports::{LOWEST, PortRange};
 use super::profile::{Evidence, Play, Profile};
 use super::ruleset::Transport;
-use crate::model::id::ProfileId;
+use crate::model::id::{PluginId, ProfileId};
 use std::sync::Arc;
 use toml::de::DeTable;
 
@@ -53,10 +53,13 @@ fn read_profile(mut root: Section<'_>, source: &Arc<Source>, findings: &mut Find
     let evidence = root.need("evidence", findings).and_then(|item| item.choice(&EVIDENCE, findings));
     let tested_on = list(root.take("tested_on"), NAMES, findings, line);
     let note = root.take("note").and_then(|item| note(&item, findings));
+    let plugin = root.take("plugin").and_then(|item| word(&item, findings));
     let play_item = root.take("play");
     let play = play_item.as_ref().and_then(|item| item.section("[play]", findings));
     let (play, join_given) = play.map_or_else(|| (NO_PLAY, false), |section| read_play(section, findings));
-    let rules = root.take("rule").map_or_else(Vec::new, |item| rule::read_rules(&item, &play, findings));
+    let has_plugin = plugin.is_some();
+    let rules =
+        root.take("rule").map_or_else(Vec::new, |item| rule::read_rules(&item, &play, has_plugin, findings));
     let root_span = root.span.clone();
     root.finish(findings);
 
@@ -86,6 +89,7 @@ fn read_profile(mut root: Section<'_>, source: &Arc<Source>, findings: &mut Find
         evidence: evidence?,
         tested_on,
         note,
+        plugin: plugin.map(PluginId),
         play,
         rules,
         source: Arc::clone(source),

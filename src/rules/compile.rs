@@ -8,6 +8,8 @@ use super::diagnostic::Diagnostic;
 use super::ports::{PortMap, PortRange, meet, merge};
 use super::profile::{Profile, Rule, To};
 use super::ruleset::{Action, ProfileIx, RuleFacts, Ruleset, Side, Test};
+use crate::model::id::PluginId;
+use crate::model::script::PluginIx;
 use crate::wire::frame::Class;
 
 /// Makes the matcher.
@@ -77,6 +79,12 @@ fn overlap(a: &Rule, b: &Rule) -> bool {
 }
 
 fn build(profiles: &[Profile], rules: &[(u16, &Profile, &Rule)]) -> Ruleset {
+    let mut plugins: Vec<PluginId> = Vec::new();
+    for plugin in profiles.iter().filter_map(|profile| profile.plugin.as_ref()) {
+        if !plugins.contains(plugin) {
+            plugins.push(plugin.clone());
+        }
+    }
     let (mut by_port, mut by_source) = (Vec::new(), Vec::new());
     for ((_, _, rule), ix) in rules.iter().zip(0u16..) {
         // A rule that names destination ports is found by them; else by its source ports, which `check` made sure of.
@@ -96,13 +104,14 @@ fn build(profiles: &[Profile], rules: &[(u16, &Profile, &Rule)]) -> Ruleset {
     Ruleset {
         ids: profiles.iter().map(|profile| profile.id.clone()).collect(),
         tests: rules.iter().map(|(_, _, rule)| test(rule)).collect(),
-        actions: rules.iter().map(|(ix, profile, rule)| action(*ix, profile, rule)).collect(),
+        actions: rules.iter().map(|(ix, profile, rule)| action(*ix, profile, rule, &plugins)).collect(),
         by_port: PortMap::new(&by_port),
         by_source: PortMap::new(&by_source),
         tcp: play(profiles, |profile| &profile.play.tcp),
         udp: play(profiles, |profile| &profile.play.udp),
         capture: merge(capture.collect()),
         groups,
+        plugins,
     }
 }
 
@@ -135,7 +144,8 @@ fn test(rule: &Rule) -> Test {
     }
 }
 
-fn action(ix: u16, profile: &Profile, rule: &Rule) -> Action {
+fn action(ix: u16, profile: &Profile, rule: &Rule, plugins: &[PluginId]) -> Action {
+    let plugin = profile.plugin.as_ref().and_then(|id| plugins.iter().position(|known| known == id));
     Action {
         facts: RuleFacts {
             profile: ProfileIx(ix),
@@ -145,6 +155,9 @@ fn action(ix: u16, profile: &Profile, rule: &Rule) -> Action {
             deliver: rule.deliver,
             answers_within: rule.answers_within,
             rewrites: !rule.rewrites.is_empty(),
+            plugin: plugin.and_then(|at| u16::try_from(at).ok()).map(PluginIx),
+            ask: rule.ask,
+            lists: rule.lists.is_some(),
         },
         join: profile.play.join,
         lists: rule.lists.clone(),

@@ -8,7 +8,7 @@ use super::locate::Locate;
 use super::pattern::Clause;
 use super::ports::PortRange;
 use super::ruleset::{Pace, RuleKind, Side, Transport};
-use crate::model::id::ProfileId;
+use crate::model::id::{PluginId, ProfileId};
 use crate::wire::frame::Class;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -57,6 +57,8 @@ pub struct Profile {
     pub tested_on: Vec<String>,
     /// What people should know.
     pub note: Option<String>,
+    /// The plugin that its rules ask.
+    pub plugin: Option<PluginId>,
     /// The ports to play on.
     pub play: Play,
     /// How the game's LAN search looks, in order of precedence.
@@ -133,10 +135,23 @@ pub struct Rule {
     pub lists: Option<Listing>,
     /// Addresses in the payload.
     pub rewrites: Vec<Rewrite>,
+    /// The profile's plugin is asked about such packets.
+    pub ask: Option<Ask>,
     /// What people should know.
     pub note: Option<String>,
     /// Where the file says all this.
     pub place: Place,
+}
+
+/// How a plugin is asked about packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// What is done without an answer: the packet goes nowhere, else it goes on.
+    pub else_drop: bool,
+    /// Asked on this side only; `None` is both. The receiving one unless the profile says otherwise.
+    pub side: Option<Side>,
+    /// How long an answer is waited for.
+    pub within: Duration,
 }
 
 /// How to read what a packet says of a game.

@@ -7,10 +7,11 @@
 use super::describe::describe;
 use super::pattern::Clause;
 use super::ports::{PortMap, PortRange};
-use super::profile::{Listing, Rewrite};
+use super::profile::{Ask, Listing, Rewrite};
 use super::rewrite;
 use crate::model::addr::Seat;
-use crate::model::id::ProfileId;
+use crate::model::id::{PluginId, ProfileId};
+use crate::model::script::PluginIx;
 use crate::wire::frame::Class;
 use crate::wire::packet::{PacketView, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -80,6 +81,12 @@ pub struct RuleFacts {
     pub answers_within: Duration,
     /// Whether `rewrite` has anything to do.
     pub rewrites: bool,
+    /// The profile's plugin, if it has one.
+    pub plugin: Option<PluginIx>,
+    /// The plugin is asked about such packets.
+    pub ask: Option<Ask>,
+    /// It stands for a game in the list.
+    pub lists: bool,
 }
 
 /// What an announcement or an answer says about a game.
@@ -108,6 +115,7 @@ pub struct RewriteTo {
 #[derive(Debug, Clone, Default)]
 pub struct Ruleset {
     pub(super) ids: Vec<ProfileId>,
+    pub(super) plugins: Vec<PluginId>,
     /// What each rule asks of a packet; apart from the actions, so that the packet path touches little memory.
     pub(super) tests: Vec<Test>,
     pub(super) actions: Vec<Action>,
@@ -165,6 +173,12 @@ impl Ruleset {
     #[must_use]
     pub fn profiles(&self) -> &[ProfileId] {
         &self.ids
+    }
+
+    /// The plugins that the profiles name, in the order of `PluginIx`.
+    #[must_use]
+    pub fn plugins(&self) -> &[PluginId] {
+        &self.plugins
     }
 
     /// The first rule that fits a UDP packet, in the order of the profiles; `None` is "not a game's discovery": deny.

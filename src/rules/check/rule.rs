@@ -5,23 +5,36 @@ use super::{note, ports, span_of_numbers};
 use crate::rules::file::{Findings, Item, Section, shown};
 use crate::rules::pattern::{Clause, Pattern};
 use crate::rules::ports::PortRange;
-use crate::rules::profile::{GamePort, Listing, PlainPort, Play, Rule, To};
+use crate::rules::profile::{Ask, GamePort, Listing, PlainPort, Play, Rule, To};
 use crate::rules::ruleset::{Pace, RuleKind, Side, Transport};
 use crate::wire::frame::Class;
 use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-pub(super) fn read_rules(item: &Item<'_>, play: &Play, findings: &mut Findings) -> Vec<Rule> {
+pub(super) fn read_rules(
+    item: &Item<'_>,
+    play: &Play,
+    has_plugin: bool,
+    findings: &mut Findings,
+) -> Vec<Rule> {
     let items = item.each();
     if items.len() > RULES {
         findings.add(&item.span, format!("{} rules; a profile has at most {RULES}", items.len()));
         return Vec::new();
     }
-    items.iter().filter_map(|item| read_rule(item.section("[[rule]]", findings)?, play, findings)).collect()
+    items
+        .iter()
+        .filter_map(|item| read_rule(item.section("[[rule]]", findings)?, play, has_plugin, findings))
+        .collect()
 }
 
-fn read_rule(mut section: Section<'_>, play: &Play, findings: &mut Findings) -> Option<Rule> {
+fn read_rule(
+    mut section: Section<'_>,
+    play: &Play,
+    has_plugin: bool,
+    findings: &mut Findings,
+) -> Option<Rule> {
     let span = section.span.clone();
     let kind = section.need("kind", findings).and_then(|item| item.choice(&KINDS, findings));
     let packets = read_packets(&mut section, kind, findings);
@@ -32,6 +45,7 @@ fn read_rule(mut section: Section<'_>, play: &Play, findings: &mut Findings) -> 
     let (lists, title, game_port) = (section.take("lists"), section.take("title"), section.take("game_port"));
     let rewrites =
         section.take("rewrite").map_or_else(Vec::new, |item| place::read_rewrites(&item, findings));
+    let ask = section.take("ask").and_then(|item| read_ask(&item, has_plugin, findings));
     let note = section.take("note").and_then(|item| note(&item, findings));
     section.finish(findings);
 
@@ -52,10 +66,40 @@ fn read_rule(mut section: Section<'_>, play: &Play, findings: &mut Findings) -> 
         deliver,
         lists,
         rewrites,
+        ask,
         note,
         place: findings.place(&span),
     })
 }
+
+/// `ask = "forward"`, `ask = "drop"` or a table with `else`, `side` and `within_ms`.
+fn read_ask(item: &Item<'_>, has_plugin: bool, findings: &mut Findings) -> Option<Ask> {
+    const ELSE: [(&str, bool); 2] = [("forward", false), ("drop", true)];
+    if !has_plugin {
+        findings.add_with_help(
+            &item.span,
+            "`ask` needs a plugin to ask",
+            "name it with `plugin = \"…\"` at the top of the profile",
+        );
+    }
+    let plain = Ask { else_drop: false, side: Some(Side::FromPeer), within: ASK_WITHIN };
+    if item.as_text().is_some() {
+        return Some(Ask { else_drop: item.choice(&ELSE, findings)?, ..plain });
+    }
+    let mut section = item.section("ask", findings)?;
+    let without = section.need("else", findings).and_then(|item| item.choice(&ELSE, findings));
+    let side = section.take("side").and_then(|item| item.choice(&SIDES, findings));
+    let within = section.take("within_ms").and_then(|item| item.whole(1..=50, findings));
+    section.finish(findings);
+    Some(Ask {
+        else_drop: without?,
+        side: side.unwrap_or(plain.side),
+        within: within.map_or(ASK_WITHIN, |ms| Duration::from_millis(ms.into())),
+    })
+}
+
+/// How long a plugin's answer is waited for.
+const ASK_WITHIN: Duration = Duration::from_millis(5);
 
 /// Which packets a rule is for.
 struct Packets {
