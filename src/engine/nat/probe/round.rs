@@ -41,7 +41,8 @@ impl Probe {
         let at_rest = server.phase == Phase::Done && mapped.is_some();
         self.judge(v6);
         // What was asked last time may have got lost.
-        let again = more && self.family(v6).facts.mapping == Mapping::Unknown;
+        let known = self.family(v6).facts.mapping;
+        let again = more && matches!(known, Mapping::Unknown | Mapping::Dependent);
         if at_rest && (fresh || again) && !self.start_tests(ask.to) {
             self.ask_others(ask.to);
         }

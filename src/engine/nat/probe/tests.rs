@@ -432,6 +432,59 @@ fn families_are_apart() {
     assert_eq!(world.probe.facts(false).udp, Some(true));
 }
 
+/// A prober after all that may befall it, and a quiet minute.
+fn shaken(symmetric: bool, steps: &[(u8, u64)]) -> World {
+    let mut world = World::new(if symmetric { SYMMETRIC } else { CONE }, TWO_BY_TWO);
+    for (step, ms) in steps.iter().copied() {
+        match step {
+            0 => world.probe.recheck(world.now),
+            1 => world.blocked = ms % 2 == 0,
+            2 => {
+                world.mappings.clear();
+                world.sent_to.clear();
+            }
+            3 => world.lose = 2,
+            4 => world
+                .probe
+                .set_locals(&[at(LOCAL).ip(), IpAddr::from([10, 0, 0, if ms % 2 == 0 { 1 } else { 2 }])]),
+            5 => world.probe.set_servers(&[], world.now),
+            _ => world.probe.set_servers(&[at("192.0.2.1:3478")], world.now),
+        }
+        world.run(Duration::from_millis(ms));
+    }
+    world.blocked = false;
+    world.probe.set_servers(&[at("192.0.2.1:3478")], world.now);
+    world.probe.recheck(world.now);
+    world.run(Duration::from_secs(60));
+    world
+}
+
+#[test]
+fn what_was_lost_of_a_server_that_is_known_already_is_asked_for_again() {
+    let steps = [
+        (4, 2024),
+        (1, 403),
+        (2, 1865),
+        (1, 2699),
+        (1, 1024),
+        (0, 2074),
+        (0, 780),
+        (5, 406),
+        (0, 2082),
+        (0, 1418),
+        (0, 734),
+        (0, 2501),
+        (0, 636),
+        (0, 262),
+        (2, 1961),
+        (0, 743),
+        (3, 1050),
+        (6, 2943),
+        (1, 447),
+    ];
+    assert_eq!(shaken(true, &steps).facts().mapping, SYMMETRIC.mapping);
+}
+
 proptest! {
     #[test]
     fn hostile_datagrams_change_nothing(datagrams in proptest::collection::vec((any::<u16>(), proptest::collection::vec(any::<u8>(), 0..60)), 0..20)) {
@@ -451,23 +504,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_it_finds_the_truth_again(steps in proptest::collection::vec((0u8..8, 0u64..3_000), 0..25), symmetric in any::<bool>()) {
-        let mut world = World::new(if symmetric { SYMMETRIC } else { CONE }, TWO_BY_TWO);
-        for (step, ms) in steps {
-            match step {
-                0 => world.probe.recheck(world.now),
-                1 => world.blocked = ms % 2 == 0,
-                2 => { world.mappings.clear(); world.sent_to.clear(); }
-                3 => world.lose = 2,
-                4 => world.probe.set_locals(&[at(LOCAL).ip(), IpAddr::from([10, 0, 0, if ms % 2 == 0 { 1 } else { 2 }])]),
-                5 => world.probe.set_servers(&[], world.now),
-                _ => world.probe.set_servers(&[at("192.0.2.1:3478")], world.now),
-            }
-            world.run(Duration::from_millis(ms));
-        }
-        world.blocked = false;
-        world.probe.set_servers(&[at("192.0.2.1:3478")], world.now);
-        world.probe.recheck(world.now);
-        world.run(Duration::from_secs(60));
+        let mut world = shaken(symmetric, &steps);
         let facts = world.facts();
         prop_assert!([Filtering::Unknown, world.rules.filtering].contains(&facts.filtering), "{:?}", facts.filtering);
         prop_assert_eq!(facts.mapping, world.rules.mapping);
