@@ -7,6 +7,7 @@
 //! * `lease`: a port on the router, by UPnP, NAT-PMP and PCP
 //! * `control`: carriers of the control planes
 //! * `dial`, `tls`: TCP connections to the first address that answers, and TLS on them
+//! * `scripts`: plugins: a thread each, and a watchdog over all
 //! * `drive`: the data loop around one `engine::node::Node`
 //! * `checkup`: looking at this computer once, for `lanrage doctor`
 //! * `store`: the data directory: keys, parties, what is remembered between evenings
@@ -21,6 +22,7 @@ pub mod drive;
 pub mod entropy;
 pub mod lan;
 pub mod lease;
+pub mod scripts;
 pub mod store;
 pub mod stream;
 pub mod threads;
