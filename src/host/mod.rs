@@ -9,6 +9,7 @@
 //! * `dial`, `tls`: TCP connections to the first address that answers, and TLS on them
 //! * `drive`: the data loop around one `engine::node::Node`
 //! * `checkup`: looking at this computer once, for `lanrage doctor`
+//! * `plugins`: folders, archives and repositories of plugins, and what was agreed to
 //! * `store`: the data directory: keys, parties, what is remembered between evenings
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
 
@@ -21,6 +22,7 @@ pub mod drive;
 pub mod entropy;
 pub mod lan;
 pub mod lease;
+pub mod plugins;
 pub mod store;
 pub mod stream;
 pub mod threads;

@@ -75,7 +75,9 @@ fn zip(bytes: &[u8]) -> Result<Tree, Refused> {
         let entry = archive.by_index(at).map_err(broken)?;
         let raw = entry.name_raw().to_vec();
         let name = text(&raw)?;
-        if entry.is_symlink() || entry.unix_mode().is_some_and(|mode| !matches!(mode & 0o170_000, 0 | 0o100_000 | 0o040_000)) {
+        if entry.is_symlink()
+            || entry.unix_mode().is_some_and(|mode| !matches!(mode & 0o170_000, 0 | 0o100_000 | 0o040_000))
+        {
             return Err(Refused::name(name, "is a link or a device; a plugin has only files"));
         } else if entry.is_dir() {
             tree.folder(name)?;

@@ -216,7 +216,8 @@ impl Tree {
     #[must_use]
     pub fn below(self, folder: &str) -> Option<Self> {
         let prefix = format!("{}/", folder.trim_matches('/'));
-        let files = self.files.into_iter().filter_map(|(n, b)| Some((n.strip_prefix(&prefix)?.to_owned(), b)));
+        let files =
+            self.files.into_iter().filter_map(|(n, b)| Some((n.strip_prefix(&prefix)?.to_owned(), b)));
         let mut tree = Self::default();
         for (name, bytes) in files {
             tree.add(&name, bytes.as_slice()).ok()?;
@@ -298,7 +299,9 @@ fn wrong(part: &str) -> Option<&'static str> {
     let device = DEVICES.iter().any(|device| {
         stem.strip_prefix(device).is_some_and(|n| match n {
             "" => device.len() == 3 && !["com", "lpt"].contains(device),
-            n => ["com", "lpt"].contains(device) && n.len() == 1 && n.as_bytes().iter().all(u8::is_ascii_digit),
+            n => {
+                ["com", "lpt"].contains(device) && n.len() == 1 && n.as_bytes().iter().all(u8::is_ascii_digit)
+            }
         })
     });
     let fine = |c: char| c.is_ascii_alphanumeric() || " ._-+()".contains(c);
@@ -390,7 +393,9 @@ mod tests {
         let tree = |files: &[(&str, &str)]| Tree::of(files.iter().map(|(n, b)| (*n, b.as_bytes()))).unwrap();
         let hash = tree(&[("a", "1"), ("b", "2")]).hash();
         assert_eq!(hash, tree(&[("b", "2"), ("./a", "1"), (".git/x", "y")]).hash());
-        for other in [&[("a", "1")][..], &[("a", "2"), ("b", "1")], &[("ab", "1"), ("b", "2")], &[("a", "1b2")]] {
+        for other in
+            [&[("a", "1")][..], &[("a", "2"), ("b", "1")], &[("ab", "1"), ("b", "2")], &[("a", "1b2")]]
+        {
             assert_ne!(hash, tree(other).hash());
         }
         let dir = tempfile::tempdir().unwrap();
