@@ -4,7 +4,7 @@
 //! * `bridge`: a node with everything around it; `run`: one in the foreground; `serve`: a control server
 //! * `ipc`: `status`, `invite`, `leave` and `kick` talk to the node that runs with the same data folder
 //! * `doctor`: looks at this computer, the servers and each pair
-//! * `games`: the profiles; `plugin`: the plugins
+//! * `games`: the profiles; `plugin`: making plugins, `plugins`: having them
 //! * `output`: standard output, for `run`
 //! * `failure`: what a command says when it did not work, and its exit code; `log`: standard error
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
@@ -17,6 +17,7 @@ pub mod games;
 pub mod ipc;
 pub mod log;
 pub mod plugin;
+pub mod plugins;
 pub mod run;
 pub mod serve;
 pub mod signals;
@@ -28,6 +29,7 @@ use crate::rules::shipped::Catalog;
 use crate::ui::cli::args::{self, Command, DoctorArgs, GamesCommand, GlobalArgs, LowArgs};
 use crate::ui::cli::doctor as examined;
 use crate::ui::cli::invite::{self, Room};
+use crate::ui::cli::plugin_args::PluginCommand;
 use crate::ui::cli::screen::Screen;
 use crate::ui::cli::status::View;
 use crate::ui::cli::{json, pages};
@@ -84,6 +86,15 @@ fn dispatch(low: LowArgs, variables: &Variables, screen: Screen) -> Result<ExitC
         Command::Leave => done(ask(&global, variables, Request::Leave)?),
         Command::Kick { peer } => done(ask(&global, variables, Request::Kick { peer })?),
         Command::Games { command } => show_games(&global, variables, command),
+        Command::Plugin { command: PluginCommand::List { json } } => {
+            print(plugins::list(&global, variables, json)?.as_bytes())
+        }
+        Command::Plugin { command: PluginCommand::Add(args) } => {
+            print(plugins::add(&global, variables, &args)?.as_bytes())
+        }
+        Command::Plugin { command: PluginCommand::Remove { id } } => {
+            print(plugins::remove(&global, variables, &id)?.as_bytes())
+        }
         Command::Plugin { command } => return plugin::run(command),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -19,6 +19,7 @@ pub mod live;
 pub mod pages;
 pub mod plain;
 pub mod plugin_args;
+pub mod plugins;
 mod qr;
 pub mod screen;
 pub mod status;
