@@ -341,6 +341,7 @@ fn first_status(setup: &Setup, me: PeerId) -> Status {
         games: Vec::new(),
         relays: Vec::new(),
         warnings: Vec::new(),
+        plugins: Vec::new(),
         counters: BTreeMap::new(),
     }
 }

@@ -151,7 +151,8 @@ fn show_invite(global: &GlobalArgs, variables: &Variables, json: bool) -> Result
 fn show_games(global: &GlobalArgs, variables: &Variables, command: GamesCommand) -> Result<(), Failure> {
     let catalog = || -> Result<Catalog, Failure> {
         let layers = warned(config::common(global, variables)?);
-        let own = config::profiles(&layers, &config::data_dir(global, &layers)?)?;
+        let data_dir = config::data_dir(global, &layers)?;
+        let (own, _) = plugins::found::gather(&data_dir, || config::profiles(&layers, &data_dir), None)?;
         let catalog = Catalog::new(own);
         catalog.wrong.iter().for_each(|wrong| tracing::warn!("{wrong}"));
         Ok(catalog)

@@ -38,6 +38,7 @@ fn status(owner: bool) -> Status {
         games: Vec::new(),
         relays: Vec::new(),
         warnings: Vec::new(),
+        plugins: Vec::new(),
         counters: BTreeMap::new(),
     }
 }

@@ -158,6 +158,12 @@ pub struct RunArgs {
     /// Pass packets on for two others that find no direct way: true or false; default: only the host does
     #[arg(long, value_name = "YES")]
     pub friend_relay: Option<String>,
+    /// For who writes a profile or a plugin: load what was edited at once, and show what it makes of the last packets
+    #[arg(long)]
+    pub dev: bool,
+    /// A plugin's folder, or a folder with several, to load from there; repeatable [default: the current folder, if it is one]
+    #[arg(long, value_name = "DIR", requires = "dev")]
+    pub plugin_dir: Vec<PathBuf>,
     /// Let all ports in between peers, not only the game's
     #[arg(long)]
     pub open: bool,

@@ -48,7 +48,9 @@ impl Live {
             | Event::Path { .. }
             | Event::GameFound { .. }
             | Event::GameLost { .. }
-            | Event::PeerLeft { .. } => {
+            | Event::PeerLeft { .. }
+            | Event::Plugin(_)
+            | Event::Reloaded { .. } => {
                 if let Some(line) = sentence(event, &self.names) {
                     self.screen.say(&line);
                 }
