@@ -83,6 +83,7 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
         open: config.open,
         direct,
         relays: Vec::new(),
+        plugins: Arc::default(),
         knobs: config.knobs.clone(),
     };
     let (mut doors, out) = drive::doors(first_status(&setup, ground.me), invite.to_text());

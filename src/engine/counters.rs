@@ -58,6 +58,30 @@ counted! {
         RecordsPassed => "records_passed",
         /// Datagrams passed on for two others.
         Forwarded => "forwarded",
+        /// Questions to plugins, of every kind.
+        PluginCalls => "plugin_calls",
+        /// Answers of plugins that came in time.
+        PluginAnswers => "plugin_answers",
+        /// Packets that a plugin changed.
+        PluginReplaced => "plugin_replaced",
+        /// Packets that needed no question, because an earlier answer still holds.
+        PluginTaught => "plugin_taught",
+        /// Packets without an answer (too late, too many, asleep, failed): the rule's default applied.
+        PluginDefaults => "plugin_defaults",
+        /// Answers that were waited for in vain.
+        PluginLate => "plugin_late",
+        /// Questions not asked because of the plugin's pace, or because too many packets wait.
+        PluginBusy => "plugin_busy",
+        /// Faults of plugins.
+        PluginFaults => "plugin_faults",
+        /// Packets that plugins sent.
+        PluginSends => "plugin_sends",
+        /// Ports that plugins opened.
+        PluginOpens => "plugin_opens",
+        /// What plugins asked for and may not do.
+        PluginRefused => "plugin_refused",
+        /// Packets that plugins wanted to send beyond their pace.
+        PluginPace => "plugin_pace",
     }
 }
 
@@ -106,6 +130,10 @@ counted! {
         HeardNatively => "drop.heard_natively",
         /// A rewrite rule met a payload that is not what it should be.
         RewriteFailed => "drop.rewrite_failed",
+        /// A plugin said so.
+        PluginDrop => "drop.plugin",
+        /// Its plugin gave no answer, and the rule says that it is dropped then.
+        PluginDefault => "drop.plugin_no_answer",
         /// A record or message of a peer that was not believed.
         BadRecord => "drop.bad_record",
         /// More handshakes than one second allows.

@@ -7,6 +7,7 @@ use crate::model::key::{NodeSecret, PartySecret};
 use crate::model::nat::PortMapping;
 use crate::model::record::{Envelope, Rotation};
 use crate::model::relay::{RelayOffer, RelayWay};
+use crate::model::script::{PluginFacts, ScriptCall};
 use crate::model::status::Event;
 use crate::rules::ruleset::Ruleset;
 use crate::wire::control::Up;
@@ -30,6 +31,8 @@ pub struct Setup {
     pub links: Vec<LinkSetup>,
     /// The compiled profiles of the games being played.
     pub rules: Arc<Ruleset>,
+    /// The plugins that the rules ask, in the order of `Ruleset::plugins`; `None` is not there.
+    pub plugins: Arc<[Option<PluginFacts>]>,
     /// What is remembered from the last evening.
     pub memory: Memory,
     /// The invite as text, for the `ready` event.
@@ -172,6 +175,8 @@ pub enum Effect {
     RefreshLease,
     /// The largest IP packet that is to enter the tunnel device changed (path MTU).
     SetMtu(u16),
+    /// Ask a plugin; the answer comes by `Node::handle_reply`, or too late, or never.
+    Ask(Box<ScriptCall>),
     /// Goodbyes are sent; stop now.
     Stop {
         /// `None` after `Command::Leave`, else what stopped it (such as having been removed).
@@ -201,6 +206,9 @@ pub enum HostFact {
     Sockets(Vec<SocketAddr>),
     /// New rules (a profile was edited).
     Rules(Arc<Ruleset>),
+    /// The plugins that are there now, in the order of `Ruleset::plugins`. One that was put to sleep and is `Some` here was
+    /// started again; one that was loaded anew is `None` once in between.
+    Plugins(Arc<[Option<PluginFacts>]>),
     /// A send to this address failed for good (unreachable network or host).
     Unreachable(SocketAddr),
     /// A connection to a relay came up.

@@ -19,6 +19,7 @@ pub mod parts;
 pub mod path;
 pub mod relay;
 pub mod roster;
+pub mod script;
 pub mod sink;
 pub mod tunnel;
 pub mod turn;

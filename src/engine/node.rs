@@ -1,7 +1,7 @@
 //! The node: composes all machines of one peer. What host and sim drive.
 //!
 //! This file holds the state and the doors. Behind them: `wan` (datagrams in), `inward` and `outward` (packets of games),
-//! `party` (records and seats), `planes` (control planes), `members` (messages, goodbyes, re-keying), `timers`
+//! `party` (records and seats), `planes` (control planes), `members` (messages, goodbyes, re-keying), `scripts` (questions to plugins), `timers`
 //! (deadlines, paths, who is away) and `report` (status). Every door
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
@@ -19,6 +19,7 @@ mod rekeying;
 mod relays;
 mod report;
 mod roster;
+mod scripts;
 mod timers;
 mod wan;
 
@@ -33,6 +34,7 @@ use super::lan::pace::Bucket;
 use super::link::{Link, LinkTimes};
 use super::path::route::{Ground, RelaySlot};
 use super::roster::Roster;
+use super::script::Scripts;
 use super::sink::{LanSink, WanSink};
 use super::tunnel::noise::Noise;
 use super::tunnel::peer::Peer;
@@ -46,6 +48,7 @@ use crate::model::key::{NodeKeys, PartyKeys};
 use crate::model::limits;
 use crate::model::record::Envelope;
 use crate::model::record::Rotation;
+use crate::model::script::ScriptReply;
 use crate::model::status::{Event, Status};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
@@ -196,6 +199,7 @@ pub struct Node<S = Noise> {
     gossip: Gossip,
     forwarder: Forwarder,
     rekeying: Option<Rekeying<S>>,
+    scripts: Scripts,
     todo: Todo,
     effects: VecDeque<Effect>,
     counters: Counters,
@@ -215,6 +219,8 @@ impl<S: Session> Node<S> {
         // With nothing but its own addresses a host waits only for what its router says of them.
         let alone = setup.links.is_empty() && setup.direct.addresses.is_empty();
         let patience = if alone { LEASE_PATIENCE } else { READY_PATIENCE };
+        let hash = Hasher::new(dice.u64());
+        let scripts = Scripts::new(setup.rules.plugins(), hash, now.mono);
         let mut node = Self {
             me: Me {
                 id,
@@ -241,7 +247,7 @@ impl<S: Session> Node<S> {
             world: World::default(),
             lan: Lan {
                 rules: setup.rules,
-                hash: Hasher::new(dice.u64()),
+                hash,
                 echo: EchoGuard::new(dice.u64(), knobs.echo_window),
                 twin: TwinGuard::new(dice.u64(), knobs.twin_window),
                 firewall: Firewall::new(setup.open),
@@ -263,6 +269,7 @@ impl<S: Session> Node<S> {
             meeting: Meeting::new(setup.direct, seed.dice("meeting"), now.mono),
             gossip: Gossip::new(seed.dice("gossip"), now.mono),
             rekeying: None,
+            scripts,
             todo: Todo {
                 publish: true,
                 remember: true,
@@ -280,6 +287,7 @@ impl<S: Session> Node<S> {
         node.remember_peers(&setup.memory, now);
         node.choose_seat(setup.memory.seat, now);
         node.configure_lan();
+        node.plugins_changed(&setup.plugins, now);
         node.settle(now);
         node
     }
@@ -319,6 +327,7 @@ impl<S: Session> Node<S> {
                 Source::Card(card) => self.outward_card(card, slot, now, wan),
             }
         }
+        self.release(now, wan, lan);
         self.settle(now);
     }
 
@@ -335,13 +344,26 @@ impl<S: Session> Node<S> {
             self.datagram(from, wire, now, wan, lan);
         }
         self.answer_relays(now, wan);
+        self.release(now, wan, lan);
         self.settle(now);
     }
 
     /// The deadline has come.
     pub fn handle_timeout(&mut self, now: Now, wan: &mut impl WanSink, lan: &mut impl LanSink) {
-        let _ = lan;
         self.run_timers(now, wan);
+        self.run_scripts(now, wan, lan);
+        self.settle(now);
+    }
+
+    /// A plugin answers a question, or somebody says for it why it does not.
+    pub fn handle_reply(
+        &mut self,
+        reply: ScriptReply,
+        now: Now,
+        wan: &mut impl WanSink,
+        lan: &mut impl LanSink,
+    ) {
+        self.replied(reply, now, wan, lan);
         self.settle(now);
     }
 
@@ -361,11 +383,13 @@ impl<S: Session> Node<S> {
                 self.world.sockets = sockets;
             }
             HostFact::Rules(rules) => {
+                self.rules_changed(&rules, now);
                 self.lan.rules = rules;
                 self.lan.buckets.clear();
                 self.peers.list.iter_mut().for_each(|p| p.inbound.buckets.clear());
                 self.todo.publish = true;
             }
+            HostFact::Plugins(plugins) => self.plugins_changed(&plugins, now),
             HostFact::Unreachable(_) => {}
             HostFact::StreamUp(stream) => self.relays.stream_up(stream, now.mono),
             HostFact::StreamDown { stream, why } => self.relays.stream_down(stream, why, now.mono),

@@ -1,7 +1,7 @@
 //! The data loop: one thread that owns one `Node`, the tunnel's sockets and the LAN side, and keeps the contract of the
 //! engine: one input, send what it wrote, take every effect out, next input.
 //!
-//! A turn serves every source in a fixed order (timeouts, network, LAN, control planes, facts, commands), each until it
+//! A turn serves every source in a fixed order (timeouts, network, LAN, plugins' answers, control planes, facts, commands), each until it
 //! is empty or its share of the turn is used up, so that no flood starves another source. When everything is empty
 //! the thread sleeps until something happens or the node's deadline comes. There is no queue between capture and wire.
 //!
@@ -43,6 +43,8 @@ const EXTRAS: usize = 32;
 const LAN_READS: usize = 4;
 /// Messages of each slow door in one turn.
 const MESSAGES: usize = 32;
+/// Answers of plugins in one turn: as many as packets may wait for one.
+const ANSWERS: usize = crate::model::limits::QUESTIONS;
 /// The longest sleep. The runtime's timer stands still while a laptop sleeps and the node's deadlines do not, so
 /// this bounds how late they are noticed after waking up; it is also the rhythm in which counters reach `status`.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -191,8 +193,10 @@ impl<M: LanMaker> Driver<M> {
     fn serve_doors(&mut self) -> bool {
         // Under a load that never lets the thread sleep, this is where an abort is seen.
         self.rig.take_all(1, |d| d.abort.is_cancelled().then_some(Input::Abort));
-        let mut more = self.rig.take_all(MESSAGES, |d| d.control.try_recv().ok().map(Input::from));
+        let mut more = self.rig.take_all(ANSWERS, |d| d.replies.try_recv().ok().map(Input::Reply));
+        more |= self.rig.take_all(MESSAGES, |d| d.control.try_recv().ok().map(Input::from));
         more |= self.rig.take_all(MESSAGES, |d| d.facts.try_recv().ok().map(Input::Fact));
+        more |= self.rig.take_all(MESSAGES, |d| d.plugins.try_recv().ok().map(Input::Plugin));
         more |= self.rig.take_all(MESSAGES, |d| d.commands.try_recv().ok().map(Input::Command));
         more
     }
@@ -206,8 +210,10 @@ impl<M: LanMaker> Driver<M> {
             () = self.sockets.readable() => Input::Packets,
             () = lan.readable() => Input::Packets,
             () = streams.ready() => Input::Packets,
+            Some(reply) = doors.replies.recv() => Input::Reply(reply),
             Some(message) = doors.control.recv() => Input::from(message),
             Some(fact) = doors.facts.recv() => Input::Fact(fact),
+            Some(news) = doors.plugins.recv() => Input::Plugin(news),
             Some(command) = doors.commands.recv() => Input::Command(command),
             () = tokio::time::sleep(nap) => Input::Packets,
         }

@@ -7,6 +7,7 @@
 //! * `lease`: a port on the router, by UPnP, NAT-PMP and PCP
 //! * `control`: carriers of the control planes
 //! * `dial`, `tls`: TCP connections to the first address that answers, and TLS on them
+//! * `scripts`: plugins: a thread each, and a watchdog over all
 //! * `drive`: the data loop around one `engine::node::Node`
 //! * `checkup`: looking at this computer once, for `lanrage doctor`
 //! * `plugins`: folders, archives and repositories of plugins, and what was agreed to
@@ -23,6 +24,7 @@ pub mod entropy;
 pub mod lan;
 pub mod lease;
 pub mod plugins;
+pub mod scripts;
 pub mod store;
 pub mod stream;
 pub mod threads;

@@ -39,6 +39,10 @@ pub const FLOWS: usize = 4096;
 pub const ANNOUNCEMENTS: usize = 256;
 /// Our own injections remembered to recognise their echo.
 pub const ECHOES: usize = 1024;
+/// Packets that wait for a plugin's answer: at 5 ms each, 64 are 12,800 a second.
+pub const QUESTIONS: usize = 64;
+/// Verdicts of plugins that hold for a while.
+pub const TAUGHT: usize = 512;
 /// Twins remembered: the same announcement from another card.
 pub const TWINS: usize = 256;
 /// The tunnel device's MTU in bytes: 1400 + 20 (frame) + 32 (WireGuard) + 8 (UDP) + 40 (IPv6) is exactly 1500.
@@ -68,7 +72,8 @@ pub const DATA_PLANE_BYTES: usize = BATCH_SLOTS * SLOT_BYTES
     + PEERS * WAITING * SLOT_BYTES
     + PEERS * SENT_PACKETS * (SENT_BYTES + 24)
     + FLOWS * 64
-    + ANNOUNCEMENTS * 2 * SLOT_BYTES;
+    + ANNOUNCEMENTS * 2 * SLOT_BYTES
+    + (2 * QUESTIONS + TAUGHT) * SLOT_BYTES;
 const _: () = assert!(DATA_PLANE_BYTES <= 32 << 20, "the data plane must fit 32 MiB");
 const _: () = assert!(MTU as usize + 36 + 16 + SLOT_HEAD <= SLOT_BYTES);
 const _: () = assert!(MTU >= MTU_FLOOR);

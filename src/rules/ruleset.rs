@@ -210,6 +210,12 @@ impl Ruleset {
         self.action(rule).map(|action| &action.facts)
     }
 
+    /// How the games of a rule are joined, when nobody says otherwise.
+    #[must_use]
+    pub fn joined_by(&self, rule: RuleIx) -> Option<Transport> {
+        self.action(rule).map(|action| action.join)
+    }
+
     /// The group that a rule names first: where its packets go when `deliver` says multicast.
     #[must_use]
     pub fn group_of(&self, rule: RuleIx) -> Option<IpAddr> {

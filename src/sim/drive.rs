@@ -53,6 +53,7 @@ impl World {
             open: false,
             direct,
             relays,
+            plugins: Default::default(),
             knobs: self.party.knobs.clone(),
         };
         let seed = self.seed.fork(&format!("node {pc} start {}", computer.starts));
@@ -221,6 +222,7 @@ impl World {
             Effect::OpenStream { stream, way } => self.open_stream(pc, stream, &way),
             Effect::CloseStream(stream) => self.close_stream(pc, stream),
             Effect::RefreshLease => self.ask_lease(pc),
+            Effect::Ask(_) => {}
             Effect::SetMtu(mtu) => {
                 if let Some(lan) = self.pcs[pc].run.as_mut().and_then(|r| r.lan.as_mut()) {
                     lan.mtu = mtu;

@@ -248,6 +248,7 @@ impl Peer {
             open: false,
             direct: direct.unwrap_or_default(),
             relays: table.relays.clone(),
+            plugins: Arc::default(),
             knobs: Knobs::default(),
         };
         let (mut doors, mut out) = drive::doors(first_status(&setup, me), invite.to_text());

@@ -17,9 +17,11 @@ use lanrage::model::dice::Seed;
 use lanrage::model::id::{CardId, LinkId, PartyId};
 use lanrage::model::key::{NodeKeys, NodeSecret, PartySecret};
 use lanrage::model::record::Envelope;
+use lanrage::model::script::{PluginFacts, ScriptCall};
 use lanrage::model::status::Event;
 use lanrage::model::time::{Mono, Now};
 use lanrage::rules::compile::compile;
+use lanrage::rules::ruleset::Ruleset;
 use lanrage::rules::shipped;
 use lanrage::wire::control::{Down, Nonce, Up};
 use lanrage::wire::packet::{PacketView, write_udp};
@@ -81,6 +83,8 @@ pub struct Seat<S> {
     pub socket: SocketAddr,
     pub games: Games,
     pub events: Vec<Event>,
+    /// Questions to plugins, for the test to answer.
+    pub asked: Vec<ScriptCall>,
     pub memory: Memory,
     pub stopped: bool,
 }
@@ -119,9 +123,29 @@ impl<S: Session> Party<S> {
         party
     }
 
+    /// `n` nodes with these rules, whose plugins are played by the test.
+    pub fn scripted(n: usize, rules: &Arc<Ruleset>, plugins: &[PluginFacts]) -> Self {
+        let mut party = Self::new(0, &[]);
+        let plugins: Arc<[_]> = plugins.iter().cloned().map(Some).collect();
+        for i in 0..n {
+            let seat = party.make_with(i, (rules.clone(), plugins.clone()), Memory::default(), 0);
+            party.seats.push(seat);
+        }
+        party
+    }
+
     pub fn make(&self, i: usize, games: &[&str], memory: Memory, restart: u64) -> Seat<S> {
         let profiles: Vec<_> = games.iter().map(|g| shipped::find(g).unwrap()).collect();
-        let rules = Arc::new(compile(&profiles).unwrap());
+        self.make_with(i, (Arc::new(compile(&profiles).unwrap()), Arc::default()), memory, restart)
+    }
+
+    fn make_with(
+        &self,
+        i: usize,
+        (rules, plugins): (Arc<Ruleset>, Arc<[Option<PluginFacts>]>),
+        memory: Memory,
+        restart: u64,
+    ) -> Seat<S> {
         let owner = NodeKeys::new(&secret(0)).id();
         let setup = Setup {
             secret: secret(i),
@@ -140,6 +164,7 @@ impl<S: Session> Party<S> {
             open: false,
             direct: Default::default(),
             relays: Vec::new(),
+            plugins,
             knobs: Knobs::default(),
         };
         let octet = i as u8 + 1;
@@ -154,6 +179,7 @@ impl<S: Session> Party<S> {
             socket,
             games: Games::default(),
             events: vec![],
+            asked: vec![],
             memory: Memory::default(),
             stopped: false,
         }
@@ -165,6 +191,7 @@ impl<S: Session> Party<S> {
             match effect {
                 Effect::Event(event) => self.seats[i].events.push(event),
                 Effect::Remember(memory) => self.seats[i].memory = memory,
+                Effect::Ask(call) => self.seats[i].asked.push(*call),
                 Effect::Stop { .. } => self.seats[i].stopped = true,
                 Effect::OpenLink(link) => {
                     let opened = Down::Opened { nonce: Nonce([1; 32]), audience: "memory".into() };

@@ -116,6 +116,12 @@ impl Firewall {
         self.lease(Lease::AnswersIn(local), life, now);
     }
 
+    /// Whether answers to this UDP port are expected: a query left from it lately.
+    #[must_use]
+    pub fn is_awaited(&self, local: u16, now: Mono) -> bool {
+        self.leased(Lease::AnswersIn(local), now)
+    }
+
     /// A query came from this UDP port of a peer.
     pub fn was_asked(&mut self, seat: Seat, remote: u16, life: Duration, now: Mono) {
         self.lease(Lease::AnswersOut(seat, remote), life, now);

@@ -133,6 +133,11 @@ impl Games {
         }
     }
 
+    /// A game says that it is over: takes it out.
+    pub fn over(&mut self, key: &HeardKey) -> Option<HeardGame> {
+        self.heard.remove(key)
+    }
+
     /// All games of the peers.
     pub fn all_heard(&self) -> impl Iterator<Item = (&HeardKey, &HeardGame)> {
         self.heard.iter()

@@ -22,13 +22,19 @@ impl Bucket {
 
     /// Takes one token; false when there is none.
     pub fn take(&mut self, pace: Pace, now: Mono) -> bool {
+        self.take_n(pace, 1, now)
+    }
+
+    /// Takes `n` tokens at once, or none; false when there are not so many.
+    pub fn take_n(&mut self, pace: Pace, n: u32, now: Mono) -> bool {
         let micros = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
         self.at = self.at.max(now);
         let gain = micros.saturating_mul(u64::from(pace.per_second));
         self.level = self.level.saturating_add(gain).min(u64::from(pace.burst) * WHOLE);
-        let enough = self.level >= WHOLE;
+        let price = u64::from(n) * WHOLE;
+        let enough = self.level >= price;
         if enough {
-            self.level -= WHOLE;
+            self.level -= price;
         }
         enough
     }

@@ -4,12 +4,14 @@ use super::Node;
 use crate::engine::counters::{Count, DropReason};
 use crate::engine::lan::firewall::Way;
 use crate::engine::lan::pace::Bucket;
+use crate::engine::script::{Decision, Held, Judged};
 use crate::engine::sink::{Delivery, LanSink};
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::Seat;
+use crate::model::id::PeerId;
 use crate::model::status::Event;
 use crate::model::time::Now;
-use crate::rules::ruleset::{ProfileIx, RewriteTo, RuleFacts, RuleIx, RuleKind, Side, Transport};
+use crate::rules::ruleset::{Described, ProfileIx, RewriteTo, RuleFacts, RuleIx, RuleKind, Side, Transport};
 use crate::wire::frame::{Class, Frame, HEADER};
 use crate::wire::packet::{PacketView, clamp_mss, proto, readdress};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,6 +19,14 @@ use std::time::Duration;
 
 /// How much longer than an announcement's life its port stays open: a client that saw it last moment can still join.
 pub(super) const JOIN_GRACE: Duration = Duration::from_secs(60);
+
+/// Whose packet it is, and what matched it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct From {
+    pub(super) peer: PeerId,
+    pub(super) seat: Seat,
+    pub(super) rule: RuleIx,
+}
 
 impl<S: Session> Node<S> {
     /// A plain IP packet of a peer lies in `room`. Its length after checks and rewrites, if it is to be delivered.
@@ -42,8 +52,8 @@ impl<S: Session> Node<S> {
         if !self.lan.firewall.admit(Way::In, &view, seat, &rules, now.mono) {
             return self.refuse(DropReason::PortClosedIn);
         }
-        self.counters.add(Count::LanOut);
         if view.proto == proto::TCP {
+            self.counters.add(Count::LanOut);
             let whole = view.bytes.len();
             clamp_mss(room.get_mut(..whole)?, self.mtu_of(at));
             return Some(whole);
@@ -53,11 +63,39 @@ impl<S: Session> Node<S> {
             .then(|| rules.classify(&view, Class::Unicast, Side::FromPeer))
             .flatten();
         let Some((rule, facts)) = rule.and_then(|rule| Some((rule, rules.facts(rule)?))) else {
+            self.counters.add(Count::LanOut);
             return Some(whole);
         };
-        self.note_game(at, seat, rule, facts, &view, now);
-        let rewritten = self.rewrite(rule, facts, room, whole, seat);
-        rewritten.or_else(|| self.refuse(DropReason::RewriteFailed))
+        let from = From { peer: self.peers.list.get(at)?.id, seat, rule };
+        let held = Held::Packet { peer: from.peer, seat };
+        let decision = match self.judge(rule, facts, &view, held, now) {
+            Judged::Held => return None,
+            Judged::Now(decision) => decision,
+        };
+        self.finish_packet(from, facts, room, whole, &decision, now)
+    }
+
+    /// A peer's packet for a game is decided. Its length in `room`, if it is to be delivered.
+    pub(super) fn finish_packet(
+        &mut self,
+        from: From,
+        facts: &RuleFacts,
+        room: &mut [u8],
+        len: usize,
+        decision: &Decision,
+        now: Now,
+    ) -> Option<usize> {
+        let len = match self.obey(decision, room, len) {
+            Ok(len) => len,
+            Err(why) => return self.refuse(why),
+        };
+        let view = PacketView::parse(room.get(..len)?).ok()?;
+        self.note_game(from, facts, &view, now);
+        let Some(len) = self.rewrite(from.rule, facts, room, len, from.seat) else {
+            return self.refuse(DropReason::RewriteFailed);
+        };
+        self.counters.add(Count::LanOut);
+        Some(len)
     }
 
     fn refuse<T>(&mut self, why: DropReason) -> Option<T> {
@@ -114,6 +152,7 @@ impl<S: Session> Node<S> {
         lan: &mut impl LanSink,
     ) -> Result<(), DropReason> {
         let peer = self.peers.list.get_mut(at).ok_or(DropReason::NoSuchPeer)?;
+        let id = peer.id;
         let seat = peer.seat.filter(|s| s.0 == frame.origin).ok_or(DropReason::ForgedSource)?;
         if frame.hops != 0 {
             return Err(DropReason::HopLimit);
@@ -141,19 +180,43 @@ impl<S: Session> Node<S> {
         if facts.kind == RuleKind::Query {
             self.lan.firewall.was_asked(seat, view.src_port, facts.answers_within, now.mono);
         }
-        self.note_game(at, seat, rule, facts, &view, now);
+        let held = Held::Frame { peer: id, seat, class: frame.class };
         let whole = view.bytes.len();
-        let deliver = facts.deliver.unwrap_or(frame.class);
-        let room_at = HEADER;
-        let room = scratch.get_mut(room_at..).ok_or(DropReason::BadFrame)?;
-        let len = self.rewrite(rule, facts, room, whole, seat).ok_or(DropReason::RewriteFailed)?;
+        let decision = match self.judge(rule, facts, &view, held, now) {
+            Judged::Held => return Ok(()),
+            Judged::Now(decision) => decision,
+        };
+        let room = scratch.get_mut(HEADER..).ok_or(DropReason::BadFrame)?;
+        let from = From { peer: id, seat, rule };
+        self.finish_frame(from, frame.class, room, whole, &decision, now, lan)
+    }
+
+    /// A peer's discovery packet is decided.
+    pub(super) fn finish_frame(
+        &mut self,
+        from: From,
+        class: Class,
+        room: &mut [u8],
+        len: usize,
+        decision: &Decision,
+        now: Now,
+        lan: &mut impl LanSink,
+    ) -> Result<(), DropReason> {
+        let rules = std::sync::Arc::clone(&self.lan.rules);
+        let facts = rules.facts(from.rule).ok_or(DropReason::NotAGame)?;
+        let len = self.obey(decision, room, len)?;
+        let packet = room.get(..len).ok_or(DropReason::BadFrame)?;
+        let view = PacketView::parse(packet).map_err(|_| DropReason::Malformed)?;
+        self.note_game(from, facts, &view, now);
+        let deliver = facts.deliver.unwrap_or(class);
+        let len = self.rewrite(from.rule, facts, room, len, from.seat).ok_or(DropReason::RewriteFailed)?;
         let packet = room.get_mut(..len).ok_or(DropReason::BadFrame)?;
-        let group = rules.group_of(rule).filter(|_| deliver == Class::Multicast);
+        let group = rules.group_of(from.rule).filter(|_| deliver == Class::Multicast);
         self.inject(packet, deliver, group, now, lan)
     }
 
     /// Addresses a discovery packet in this computer's own terms and hands it over.
-    fn inject(
+    pub(super) fn inject(
         &mut self,
         packet: &mut [u8],
         class: Class,
@@ -192,19 +255,11 @@ impl<S: Session> Node<S> {
     }
 
     /// An announcement or answer of a peer: remember its game and let this computer join it.
-    fn note_game(
-        &mut self,
-        at: usize,
-        seat: Seat,
-        rule: RuleIx,
-        facts: &RuleFacts,
-        view: &PacketView<'_>,
-        now: Now,
-    ) {
+    fn note_game(&mut self, from: From, facts: &RuleFacts, view: &PacketView<'_>, now: Now) {
         if facts.kind == RuleKind::Query {
             return;
         }
-        let Some(peer) = self.peers.list.get(at).map(|p| p.id) else { return };
+        let From { peer, seat, rule, .. } = from;
         let (sighting, words) = ((peer, rule, view.src_port), self.lan.hash.bytes(view.payload()).finish());
         if let Some((_, _, transport, port)) =
             self.lan.games.heard_again(sighting, words, facts.life, now.mono)
@@ -218,15 +273,29 @@ impl<S: Session> Node<S> {
             );
         }
         let rules = std::sync::Arc::clone(&self.lan.rules);
-        let Some(game) = rules.describe(rule, view) else { return };
-        let (transport, port) = (game.transport, game.port);
-        self.lan.games.sighted(sighting, words, (peer, facts.profile, transport, port));
-        self.lan.firewall.announced_there(seat, transport, port, facts.life + JOIN_GRACE, now.mono);
-        if self.lan.games.heard(peer, facts.profile, game.clone(), facts.life, now.mono)
-            && let Some(id) = rules.profiles().get(usize::from(facts.profile.0))
+        let game = rules.describe(rule, view);
+        if let Some(Described { transport, port, .. }) = game {
+            self.lan.firewall.announced_there(seat, transport, port, facts.life + JOIN_GRACE, now.mono);
+        }
+        if self.scripts.reads(facts) && self.read_game(from, facts, view, (sighting, words), &game, now) {
+            // The list waits for what the plugin reads in it.
+            return;
+        }
+        if let Some(game) = game {
+            self.lan.games.sighted(sighting, words, (peer, facts.profile, game.transport, game.port));
+            self.list_game(peer, facts, game, now);
+        }
+    }
+
+    /// A peer's game is in the list from now on, or still.
+    pub(super) fn list_game(&mut self, peer: PeerId, facts: &RuleFacts, game: Described, now: Now) {
+        let (title, port) = (game.title.clone(), game.port);
+        let Some(seat) = self.peers.list.iter().find(|p| p.id == peer).and_then(|p| p.seat) else { return };
+        if self.lan.games.heard(peer, facts.profile, game, facts.life, now.mono)
+            && let Some(id) = self.profile_id(facts.profile)
         {
             let address = SocketAddr::new(IpAddr::V4(self.party.subnet.v4(seat)), port);
-            self.event(Event::GameFound { game: id.clone(), peer, title: game.title, address, local: None });
+            self.event(Event::GameFound { game: id, peer, title, address, local: None });
         }
     }
 
@@ -239,9 +308,14 @@ impl<S: Session> Node<S> {
         now: Now,
     ) -> Option<(Transport, u16)> {
         let rules = std::sync::Arc::clone(&self.lan.rules);
-        let game = rules.describe(rule, view)?;
-        self.lan.firewall.announced_here(game.transport, game.port, facts.life + JOIN_GRACE, now.mono);
-        Some((game.transport, game.port))
+        let game = rules.describe(rule, view);
+        if let Some(game) = &game {
+            self.lan.firewall.announced_here(game.transport, game.port, facts.life + JOIN_GRACE, now.mono);
+        }
+        if self.scripts.reads(facts) {
+            self.read_own(rule, facts, view, now);
+        }
+        game.map(|game| (game.transport, game.port))
     }
 
     /// The id of a compiled profile.

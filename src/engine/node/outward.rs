@@ -7,12 +7,14 @@ use crate::engine::counters::{Count, DropReason};
 use crate::engine::lan::firewall::Way;
 use crate::engine::lan::games::OwnGame;
 use crate::engine::lan::pace::Bucket;
+use crate::engine::script::{Decision, Held, Judged};
 use crate::engine::sink::{LanSink, WanSink};
 use crate::engine::tunnel::peer::Presence;
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::Seat;
 use crate::model::id::CardId;
 use crate::model::limits;
+use crate::model::script::Verdict;
 use crate::model::time::Now;
 use crate::rules::ruleset::{ProfileIx, RuleFacts, RuleIx, RuleKind, Side};
 use crate::wire::frame::{Class, Frame, FrameKind, HEADER};
@@ -103,20 +105,51 @@ impl<S: Session> Node<S> {
             return self.dropped(DropReason::TooBig);
         }
         let len = view.bytes.len();
+        let mut decision = Decision::FORWARD;
         if view.proto == proto::UDP && !view.fragment {
             if let Some(rule) = rules.classify(&view, Class::Unicast, Side::FromGame)
-                && let Some(facts) = rules.facts(rule).filter(|f| f.kind != RuleKind::Query)
+                && let Some(facts) = rules.facts(rule)
+                && let Some(peer) = self.peers.list.get(at).map(|p| p.id)
             {
-                self.note_own_game(rule, facts, &view, now);
+                match self.judge(rule, facts, &view, Held::Unicast { peer }, now) {
+                    Judged::Held => return,
+                    Judged::Now(decided) => decision = decided,
+                }
+                if facts.kind != RuleKind::Query && decision.verdict != Verdict::Drop {
+                    self.note_own_game(rule, facts, &view, now);
+                }
             }
         } else if view.proto == proto::TCP {
             clamp_mss(slot.packet_mut(), self.mtu_of(at));
         }
         slot.set_len(len);
-        self.send_or_wait(at, slot.packet(), now, wan);
+        if decision == Decision::FORWARD {
+            return self.send_or_wait(at, slot.packet(), now, wan);
+        }
+        let mut packet = slot.packet().to_vec();
+        self.finish_unicast(at, &mut packet, &decision, now, wan);
     }
 
-    fn send_or_wait(&mut self, at: usize, packet: &[u8], now: Now, wan: &mut impl WanSink) {
+    /// The own game's packet to a peer is decided.
+    pub(super) fn finish_unicast(
+        &mut self,
+        at: usize,
+        packet: &mut Vec<u8>,
+        decision: &Decision,
+        now: Now,
+        wan: &mut impl WanSink,
+    ) {
+        let Some(peer) = self.peers.list.get(at).map(|p| p.id) else { return };
+        if !decision.is_for(peer) {
+            return self.dropped(DropReason::PluginDrop);
+        }
+        match self.obey_in(decision, packet) {
+            Ok(()) => self.send_or_wait(at, packet, now, wan),
+            Err(why) => self.dropped(why),
+        }
+    }
+
+    pub(super) fn send_or_wait(&mut self, at: usize, packet: &[u8], now: Now, wan: &mut impl WanSink) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         if peer.session.established() && peer.agent.primary().is_some() {
             self.seal_to(at, None, packet, now, wan);
@@ -154,9 +187,18 @@ impl<S: Session> Node<S> {
         if !readdress(slot.packet_mut(), Some(source), destination, Some(1)) {
             return self.dropped(DropReason::Malformed);
         }
+        let Ok(view) = PacketView::parse(slot.packet()) else { return self.dropped(DropReason::Malformed) };
+        let decision = match self.judge(rule, facts, &view, Held::Discovery { class, card }, now) {
+            Judged::Held => return,
+            Judged::Now(decision) => decision,
+        };
+        if decision != Decision::FORWARD {
+            let packet = slot.packet().to_vec();
+            return self.finish_discovery(rule, (class, card), packet, &decision, now, wan);
+        }
         self.me.frames += 1;
         let number = self.me.frames;
-        self.note_outward(rule, facts, (class, card, number), slot.packet(), now);
+        self.note_outward(rule, facts, (class, card, number), &view, now);
         let frame = Frame { class, ..self.own_frame(FrameKind::Lan, number) };
         let Some(header) = slot.prepend(HEADER) else { return self.dropped(DropReason::TooBig) };
         if !frame.write(header, len) {
@@ -165,6 +207,71 @@ impl<S: Session> Node<S> {
         for at in 0..self.peers.list.len() {
             self.fan_out(at, facts.profile, card, slot.packet(), now, wan);
         }
+    }
+
+    /// The own game's discovery packet is decided, and not simply to go on. What the game said is what counts for the
+    /// firewall, whatever a plugin makes of it for the others: a port that only the plugin named is none of the game's.
+    pub(super) fn finish_discovery(
+        &mut self,
+        rule: RuleIx,
+        (class, card): (Class, Option<CardId>),
+        mut packet: Vec<u8>,
+        decision: &Decision,
+        now: Now,
+        wan: &mut impl WanSink,
+    ) {
+        let rules = Arc::clone(&self.lan.rules);
+        let Some(facts) = rules.facts(rule) else { return self.dropped(DropReason::NotAGame) };
+        self.me.frames += 1;
+        let number = self.me.frames;
+        let said = (class, card, number);
+        // What is not for everybody, or not as the game said it, is not handed to those who come later as it is.
+        let plain = decision.to.is_none() && decision.verdict == Verdict::Forward;
+        if decision.verdict != Verdict::Drop {
+            let Ok(view) = PacketView::parse(&packet) else { return self.dropped(DropReason::Malformed) };
+            match facts.kind {
+                RuleKind::Announcement if !plain => {
+                    self.note_own_game(rule, facts, &view, now);
+                }
+                RuleKind::Announcement | RuleKind::Answer | RuleKind::Query => {
+                    self.note_outward(rule, facts, said, &view, now);
+                }
+            }
+        }
+        if let Err(why) = self.obey_in(decision, &mut packet) {
+            return self.dropped(why);
+        }
+        if let (RuleKind::Announcement, Verdict::Replace(_), None) =
+            (facts.kind, &decision.verdict, &decision.to)
+        {
+            self.remember_changed(rule, facts, said, &packet, now);
+        }
+        let frame = Frame { class, ..self.own_frame(FrameKind::Lan, number) };
+        let mut bytes = vec![0; HEADER + packet.len()];
+        let Some((_, body)) = bytes.split_at_mut_checked(HEADER) else { return };
+        body.copy_from_slice(&packet);
+        if !frame.write(&mut bytes, packet.len()) {
+            return self.dropped(DropReason::TooBig);
+        }
+        for at in 0..self.peers.list.len() {
+            if self.peers.list.get(at).is_some_and(|p| decision.is_for(p.id)) {
+                self.fan_out(at, facts.profile, card, &bytes, now, wan);
+            }
+        }
+    }
+
+    /// An announcement that a plugin changed is handed on as it was sent; its game is joined where the game itself said.
+    fn remember_changed(
+        &mut self,
+        rule: RuleIx,
+        facts: &RuleFacts,
+        said: (Class, Option<CardId>, u64),
+        packet: &[u8],
+        now: Now,
+    ) {
+        let Ok(view) = PacketView::parse(packet) else { return };
+        let own = OwnGame::new(said, packet.to_vec(), facts.profile, None);
+        self.lan.games.announced(rule, view.src_port, own, facts.life, now.mono);
     }
 
     fn admit_discovery(
@@ -198,16 +305,15 @@ impl<S: Session> Node<S> {
         rule: RuleIx,
         facts: &RuleFacts,
         said: (Class, Option<CardId>, u64),
-        packet: &[u8],
+        view: &PacketView<'_>,
         now: Now,
     ) {
-        let Ok(view) = PacketView::parse(packet) else { return };
         match facts.kind {
             RuleKind::Query => self.lan.firewall.asked(view.src_port, facts.answers_within, now.mono),
             RuleKind::Answer => {
-                self.note_own_game(rule, facts, &view, now);
+                self.note_own_game(rule, facts, view, now);
             }
-            RuleKind::Announcement => self.note_announcement(rule, facts, said, &view, now),
+            RuleKind::Announcement => self.note_announcement(rule, facts, said, view, now),
         }
     }
 
@@ -231,12 +337,13 @@ impl<S: Session> Node<S> {
                 joined_at
             }
         };
-        if let Some((transport, port)) = joined_at {
+        let read = self.scripts.own_port(rule, view.src_port);
+        for (transport, port) in joined_at.into_iter().chain(read) {
             self.lan.firewall.announced_here(transport, port, facts.life + JOIN_GRACE, now.mono);
         }
     }
 
-    fn fan_out(
+    pub(super) fn fan_out(
         &mut self,
         at: usize,
         profile: ProfileIx,
@@ -263,7 +370,7 @@ impl<S: Session> Node<S> {
         agent.zip(card).is_some_and(|(agent, card)| agent.is_native(card, self.world.ground()))
     }
 
-    fn plays(&self, at: usize, profile: ProfileIx) -> bool {
+    pub(super) fn plays(&self, at: usize, profile: ProfileIx) -> bool {
         let Some(id) = self.lan.rules.profiles().get(usize::from(profile.0)) else { return false };
         let record = self.peers.list.get(at).and_then(|p| self.party.roster.get(p.id));
         record.is_some_and(|m| m.record.games.contains(id))

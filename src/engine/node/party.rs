@@ -177,6 +177,7 @@ impl<S: Session> Node<S> {
                 if let Some(old) = peer.seat {
                     self.lan.firewall.forget(old);
                 }
+                self.scripts.members_changed();
                 peer.seat = holds;
             }
             if let (Some(seat), Ok(at)) = (holds, u8::try_from(at))

@@ -146,6 +146,7 @@ impl<S: Session> Node<S> {
         if self.todo.publish {
             self.publish(now);
         }
+        self.tell_plugins(now);
         self.update_meeting(now);
         if std::mem::take(&mut self.todo.router_spoke) && self.links.is_empty() && !self.meeting.is_guest() {
             self.say_ready();

@@ -176,6 +176,7 @@ impl<S: Session> Node<S> {
     pub(super) fn peer_is_here(&mut self, at: usize, now: Now) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         self.meeting.stale = true;
+        self.scripts.members_changed();
         let was = std::mem::replace(&mut peer.presence, Presence::Here);
         peer.written_off = false;
         peer.since = now.mono;
@@ -193,6 +194,7 @@ impl<S: Session> Node<S> {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         let shown = peer.is_shown();
         self.meeting.stale = true;
+        self.scripts.members_changed();
         peer.presence = Presence::Dormant;
         peer.written_off = true;
         peer.renew(setup, now);
@@ -258,6 +260,7 @@ impl<S: Session> Node<S> {
             first = Deadline::earlier(first, link.deadline());
         }
         first = Deadline::earlier(first, self.relays.deadline());
+        first = Deadline::earlier(first, self.scripts.deadline());
         first = Deadline::earlier(first, self.nat.deadline());
         for peer in &self.peers.list {
             first = Deadline::earlier(first, peer_deadline(peer, &self.knobs));

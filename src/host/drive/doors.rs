@@ -2,9 +2,11 @@
 
 use crate::engine::effect::{HostFact, Memory};
 use crate::host::control::ToCarrier;
+use crate::host::scripts::{PluginNews, REPLIES};
 use crate::model::command::Command;
 use crate::model::id::LinkId;
 use crate::model::key::PartySecret;
+use crate::model::script::ScriptReply;
 use crate::model::status::{Event, Status, Trouble};
 use crate::wire::control::Down;
 use std::sync::Arc;
@@ -34,6 +36,10 @@ pub struct Inside {
     pub control: mpsc::Receiver<(LinkId, Down)>,
     /// From whoever watches cards and profiles.
     pub facts: mpsc::Receiver<HostFact>,
+    /// Plugins that were loaded or taken away.
+    pub plugins: mpsc::Receiver<PluginNews>,
+    /// What plugins answer.
+    pub replies: mpsc::Receiver<ScriptReply>,
     /// From people.
     pub commands: mpsc::Receiver<Command>,
     /// To people.
@@ -59,6 +65,10 @@ pub struct Outside {
     pub control: mpsc::Sender<(LinkId, Down)>,
     /// For whoever watches cards and profiles.
     pub facts: mpsc::Sender<HostFact>,
+    /// For whoever loads plugins.
+    pub plugins: mpsc::Sender<PluginNews>,
+    /// For the plugins' threads.
+    pub replies: mpsc::Sender<ScriptReply>,
     /// For people.
     pub commands: mpsc::Sender<Command>,
     /// What happens.
@@ -84,6 +94,8 @@ pub struct Outside {
 pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
     let (control_in, control) = mpsc::channel(DEPTH);
     let (facts_in, facts) = mpsc::channel(DEPTH);
+    let (plugins_in, plugins) = mpsc::channel(DEPTH);
+    let (replies_in, replies) = mpsc::channel(REPLIES);
     let (commands_in, commands) = mpsc::channel(DEPTH);
     let (events, events_out) = mpsc::channel(EVENTS);
     let (status, status_out) = watch::channel(Arc::new(first));
@@ -95,6 +107,8 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
     let outside = Outside {
         control: control_in,
         facts: facts_in,
+        plugins: plugins_in,
+        replies: replies_in,
         commands: commands_in,
         events: events_out,
         event_door: events.clone(),
@@ -109,6 +123,8 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
         links: Vec::new(),
         control,
         facts,
+        plugins,
+        replies,
         commands,
         events,
         status,

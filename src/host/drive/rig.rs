@@ -10,18 +10,20 @@ use crate::engine::effect::{Effect, HostFact, LanConfig};
 use crate::engine::node::Node;
 use crate::host::clock::{HostClock, SleepWatch};
 use crate::host::control::ToCarrier;
+use crate::host::scripts::{Plugin, PluginNews};
 use crate::host::stream::Streams;
 use crate::host::udp::Sockets;
 use crate::model::addr::Card;
 use crate::model::command::Command;
-use crate::model::id::LinkId;
+use crate::model::id::{LinkId, PluginId};
 use crate::model::key::PartySecret;
+use crate::model::script::{ScriptCall, ScriptFault, ScriptReply};
 use crate::model::status::{Event, Trouble};
 use crate::model::time::{Mono, Now};
 use crate::rules::ruleset::Ruleset;
 use crate::wire::control::Down;
 use crate::wire::invite::Invite;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,6 +42,8 @@ pub(super) enum Input {
     Control(LinkId, Down),
     Fact(HostFact),
     Command(Command),
+    Reply(ScriptReply),
+    Plugin(PluginNews),
     /// Stop without goodbyes.
     Abort,
     /// Packets or a deadline; the next turn finds them.
@@ -63,6 +67,7 @@ pub(super) struct Rig<M: LanMaker> {
     maker: M,
     cards: Vec<Card>,
     rules: Arc<Ruleset>,
+    plugins: BTreeMap<PluginId, Plugin>,
     doors: Inside,
     events: Events,
     invite: Invite,
@@ -104,6 +109,7 @@ impl<M: LanMaker> Rig<M> {
             maker: parts.lan,
             cards: parts.cards,
             rules,
+            plugins: BTreeMap::new(),
             events: Events::new(parts.doors.events.clone()),
             doors: parts.doors,
             invite: parts.invite,
@@ -237,11 +243,54 @@ impl<M: LanMaker> Rig<M> {
             Input::Control(link, message) => self.node.handle_control(link, message, self.now),
             Input::Fact(fact) => {
                 self.heed(&fact);
+                let rules = matches!(fact, HostFact::Rules(_));
                 self.node.handle_fact(fact, self.now);
+                if rules {
+                    self.name_plugins();
+                }
             }
+            Input::Reply(reply) => {
+                self.node.handle_reply(reply, self.now, &mut self.sends, &mut self.lan);
+            }
+            Input::Plugin(news) => self.plugin_news(news),
             Input::Command(command) => self.node.handle_command(command, self.now, &mut self.sends),
             Input::Abort => self.end = End::Stopped(None),
             Input::Packets => {}
+        }
+    }
+
+    fn plugin_news(&mut self, news: PluginNews) {
+        match news {
+            PluginNews::Loaded(plugin) => {
+                let id = plugin.facts.id.clone();
+                if self.plugins.remove(&id).is_some() {
+                    // The engine is to see that this is another one, which knows nobody yet.
+                    self.name_plugins();
+                }
+                self.plugins.insert(id, plugin);
+                self.name_plugins();
+            }
+            PluginNews::Gone(id) => {
+                self.plugins.remove(&id);
+                self.name_plugins();
+            }
+        }
+    }
+
+    /// Tells the node which plugins are there.
+    fn name_plugins(&mut self) {
+        let facts = |id: &PluginId| self.plugins.get(id).filter(|p| p.is_awake()).map(|p| p.facts.clone());
+        let facts = self.rules.plugins().iter().map(facts).collect();
+        self.node.handle_fact(HostFact::Plugins(facts), self.now);
+    }
+
+    /// A question to a plugin's thread. What cannot be asked is answered at once.
+    fn ask(&mut self, call: ScriptCall) {
+        let (id, ix) = (call.id, call.plugin);
+        let plugin = self.rules.plugins().get(usize::from(ix.0)).and_then(|id| self.plugins.get(id));
+        let asked = plugin.map_or(Err(ScriptFault::Asleep), |plugin| plugin.ask(call));
+        if let Err(fault) = asked {
+            self.follow_ups.push_back(Input::Reply(ScriptReply { id, plugin: ix, answer: Err(fault) }));
         }
     }
 
@@ -265,6 +314,7 @@ impl<M: LanMaker> Rig<M> {
                 }
             }
             HostFact::Sockets(_)
+            | HostFact::Plugins(_)
             | HostFact::Unreachable(_)
             | HostFact::Beacon(_)
             | HostFact::StreamUp(_)
@@ -331,6 +381,7 @@ impl<M: LanMaker> Rig<M> {
                     port.set_mtu(mtu);
                 }
             }
+            Effect::Ask(call) => self.ask(*call),
             Effect::Stop { trouble } => self.stop(trouble),
         }
     }
