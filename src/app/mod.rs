@@ -192,7 +192,9 @@ fn ask(global: &GlobalArgs, variables: &Variables, request: Request) -> Result<A
 fn done(answer: Answer) -> Result<(), Failure> {
     match answer {
         Answer::Done { text } => print(format!("{text}\n").as_bytes()),
-        Answer::Status { .. } | Answer::Invite { .. } | Answer::Trouble { .. } => Err(strange()),
+        Answer::Status { .. } | Answer::Invite { .. } | Answer::Check { .. } | Answer::Trouble { .. } => {
+            Err(strange())
+        }
     }
 }
 

@@ -88,7 +88,10 @@ pub(in crate::app) struct Ends {
 ///
 /// # Errors
 /// `unknown_game` or `games_clash`.
-pub(in crate::app) fn choose(catalog: &Catalog, games: &[String]) -> Result<(Vec<Profile>, Ruleset), Trouble> {
+pub(in crate::app) fn choose(
+    catalog: &Catalog,
+    games: &[String],
+) -> Result<(Vec<Profile>, Ruleset), Trouble> {
     let mut chosen: Vec<Profile> = Vec::new();
     for game in games {
         let profile = catalog.find(game).map_err(|e| {
@@ -136,10 +139,17 @@ fn need(id: &PluginId, chosen: &[Profile], found: Option<&Found>) -> Need {
             let what = format!("the plugin `{id}` is not there: {goes_on}");
             Err(Trouble::new("plugin_missing", what, format!("lanrage plugin add {id}")))
         }
-        (Some(found), None) => found.code.clone().map_err(|t| Trouble { message: format!("{}; {goes_on}", t.message), ..t }),
+        (Some(found), None) => {
+            found.code.clone().map_err(|t| Trouble { message: format!("{}; {goes_on}", t.message), ..t })
+        }
         (Some(_), Some(game)) => {
-            let what = format!("the profile `{game}` asks the plugin `{id}`, which is not for this game: {goes_on}");
-            Err(Trouble::new("plugin_not_for", what, "name the right plugin in the profile, or the game in `games` of plugin.toml"))
+            let what =
+                format!("the profile `{game}` asks the plugin `{id}`, which is not for this game: {goes_on}");
+            Err(Trouble::new(
+                "plugin_not_for",
+                what,
+                "name the right plugin in the profile, or the game in `games` of plugin.toml",
+            ))
         }
     };
     if let Err(trouble) = &code {
@@ -226,7 +236,8 @@ impl Crew {
     fn hire(&mut self, need: Need) {
         let Need { mut status, code } = need;
         let started = code.and_then(|code| {
-            let (plugin, member, _) = self.load(&code, None).map_err(|fault| unloadable(&status.id, &fault))?;
+            let (plugin, member, _) =
+                self.load(&code, None).map_err(|fault| unloadable(&status.id, &fault))?;
             Ok((plugin, member))
         });
         match started {
@@ -247,7 +258,11 @@ impl Crew {
     }
 
     /// Loads code on a thread of its own, and asks it about the packets of the past first.
-    fn load(&self, code: &Arc<Code>, past: Option<Past>) -> Result<(Plugin, Member, Vec<String>), ScriptFault> {
+    fn load(
+        &self,
+        code: &Arc<Code>,
+        past: Option<Past>,
+    ) -> Result<(Plugin, Member, Vec<String>), ScriptFault> {
         let id = code.manifest.id.clone();
         let seed = seed_for(&self.seed, &id);
         let shared = self.dev.as_ref().map(|_| SharedPast::default());
@@ -263,7 +278,8 @@ impl Crew {
             }
         };
         let plugin = self.keeper.start(&id, make)?;
-        let member = Member { code: Arc::clone(code), watch: plugin.watch(), asker: plugin.asker(), past: shared };
+        let member =
+            Member { code: Arc::clone(code), watch: plugin.watch(), asker: plugin.asker(), past: shared };
         Ok((plugin, member, lines.try_recv().unwrap_or_default()))
     }
 
@@ -298,7 +314,8 @@ impl Crew {
 
     /// Folders with profiles and plugins.
     fn folders(&self) -> Vec<PathBuf> {
-        let mut folders = vec![self.data_dir.join("games"), PluginFolder::of(&self.data_dir).dir().to_path_buf()];
+        let mut folders =
+            vec![self.data_dir.join("games"), PluginFolder::of(&self.data_dir).dir().to_path_buf()];
         if let Some(dev) = &self.dev {
             folders.extend(dev.plugin_dirs.iter().cloned());
             let named = dev.layers.raw("profiles").map(|raw| raw.values.clone()).unwrap_or_default();
@@ -334,7 +351,11 @@ impl Crew {
         for Need { mut status, code } in needs {
             let id = status.id.clone();
             match code {
-                Ok(code) if self.members.get(&id).is_some_and(|m| m.code == code && m.watch.stats().asleep.is_none()) => {}
+                Ok(code)
+                    if self
+                        .members
+                        .get(&id)
+                        .is_some_and(|m| m.code == code && m.watch.stats().asleep.is_none()) => {}
                 Ok(code) => {
                     let past = self.members.get(&id).and_then(|m| m.past.as_ref());
                     let past = past.map(|p| p.lock().unwrap_or_else(PoisonError::into_inner).clone());
@@ -345,7 +366,9 @@ impl Crew {
                     hired.push((id, plugin, member));
                 }
                 // What never worked may go on not working, but nothing that works is given up.
-                Err(trouble) if self.members.contains_key(&id) && trouble.code != "plugin_missing" => return Err(trouble),
+                Err(trouble) if self.members.contains_key(&id) && trouble.code != "plugin_missing" => {
+                    return Err(trouble);
+                }
                 Err(trouble) => {
                     status.why = Some(trouble.message.clone());
                     self.tell(Event::Warning(trouble));
@@ -354,12 +377,18 @@ impl Crew {
             statuses.push(status);
         }
         if chosen != self.chosen {
-            names.extend(chosen.iter().filter(|p| !self.chosen.contains(p)).map(|p| format!("profile {}", p.id)));
+            names.extend(
+                chosen.iter().filter(|p| !self.chosen.contains(p)).map(|p| format!("profile {}", p.id)),
+            );
             let _ = self.ends.facts.blocking_send(HostFact::Rules(Arc::new(rules)));
             self.chosen = chosen;
         }
-        let gone: Vec<PluginId> =
-            self.members.keys().filter(|id| statuses.iter().all(|s| s.id != **id || s.why.is_some())).cloned().collect();
+        let gone: Vec<PluginId> = self
+            .members
+            .keys()
+            .filter(|id| statuses.iter().all(|s| s.id != **id || s.why.is_some()))
+            .cloned()
+            .collect();
         for id in gone {
             self.members.remove(&id);
             let _ = self.ends.news.blocking_send(PluginNews::Gone(id));
@@ -406,7 +435,8 @@ impl Crew {
         }
         let (until, mut said) = (Instant::now() + CHECK, BTreeMap::new());
         while said.len() < asked.len()
-            && let Ok((call, answer)) = self.checks.1.recv_timeout(until.saturating_duration_since(Instant::now()))
+            && let Ok((call, answer)) =
+                self.checks.1.recv_timeout(until.saturating_duration_since(Instant::now()))
         {
             // Answers to an earlier question may still come.
             if let Some(id) = asked.get(&call) {

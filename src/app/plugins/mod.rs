@@ -1,8 +1,10 @@
 //! `lanrage plugin list|add|remove`, and which plugins a running node has.
 //!
-//! `found` says which there are and which may be loaded. Adding fetches into memory, checks all of it there, shows what the
+//! `found` says which there are and which may be loaded; `crew` runs those that a node's games ask, each of them in a `brain`. Adding fetches into memory, checks all of it there, shows what the
 //! plugin may do, asks, and only then writes.
 
+mod brain;
+pub mod crew;
 pub mod found;
 
 use super::config::layers::{Layers, Variables};
