@@ -79,7 +79,10 @@ async fn running(data_dir: &Path) -> (Option<Running>, Vec<Finding>) {
         let status = Client::new(&dir).ask(Request::Status)?;
         // An older node does not know this question, and has no plugins.
         let said = Client::new(&dir).ask(Request::Check);
-        Ok::<_, Failure>((status, if let Ok(Answer::Check { plugins }) = said { plugins } else { Vec::new() }))
+        Ok::<_, Failure>((
+            status,
+            if let Ok(Answer::Check { plugins }) = said { plugins } else { Vec::new() },
+        ))
     });
     let silent = |why: &str| {
         let finding = Finding::new(Section::Party, Mark::Problem, "node_silent", why.to_owned())

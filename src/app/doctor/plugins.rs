@@ -13,10 +13,14 @@ fn finding(plugin: &CheckSaid) -> Finding {
     let why = plugin.why.as_deref().unwrap_or("no reason is given");
     let say = |mark, code, found: String| Finding::new(Section::Party, mark, code, found);
     match (plugin.state.as_str(), &plugin.said) {
-        ("asleep", _) => say(Mark::Problem, "plugin_asleep", format!("the plugin {id} was put to sleep: {why}"))
-            .with_try("start lanrage again to wake it; if that does not last, tell its author, or do without it"),
-        ("missing", _) => say(Mark::Note, "plugin_missing", why.to_owned())
-            .with_try(format!("lanrage plugin add {id}")),
+        ("asleep", _) => {
+            say(Mark::Problem, "plugin_asleep", format!("the plugin {id} was put to sleep: {why}")).with_try(
+                "start lanrage again to wake it; if that does not last, tell its author, or do without it",
+            )
+        }
+        ("missing", _) => {
+            say(Mark::Note, "plugin_missing", why.to_owned()).with_try(format!("lanrage plugin add {id}"))
+        }
         ("refused", _) => say(Mark::Problem, "plugin_refused", format!("the plugin {id} is not used: {why}"))
             .with_try("lanrage plugin list tells what helps"),
         (_, Some(text)) => say(Mark::Note, "plugin_says", format!("the plugin {id} says: {text}"))
@@ -45,7 +49,12 @@ mod tests {
             (said("asleep", Some("it looped"), None), "plugin_asleep", Mark::Problem, "it looped"),
             (said("missing", Some("it is not there"), None), "plugin_missing", Mark::Note, "not there"),
             (said("refused", Some("tampered"), None), "plugin_refused", Mark::Problem, "tampered"),
-            (said("ok", None, Some("port 6112 is taken")), "plugin_says", Mark::Note, "says: port 6112 is taken"),
+            (
+                said("ok", None, Some("port 6112 is taken")),
+                "plugin_says",
+                Mark::Note,
+                "says: port 6112 is taken",
+            ),
             (said("ok", Some("main.luau:3"), None), "plugin_silent", Mark::Note, "main.luau:3"),
             (said("ok", None, None), "plugin_fine", Mark::Ok, "works"),
         ];

@@ -12,6 +12,7 @@ use crate::plugin::vm::Vm;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 /// Packets that are remembered.
 pub(super) const PACKETS: usize = 64;
@@ -90,7 +91,8 @@ impl Past {
         self.packets.len()
     }
 
-    /// Asks a machine of its own, which is thrown away, about the last packets: a line for each, before and after.
+    /// Asks a machine of its own, which is thrown away, about the last packets: a line for each, before and after; and the same
+    /// past with the new answers.
     ///
     /// # Errors
     /// When the new code does not load, or one of them puts it to sleep.
@@ -99,9 +101,10 @@ impl Past {
         code: &Code,
         seed: Seed,
         stop: Arc<AtomicBool>,
-    ) -> Result<Vec<String>, ScriptFault> {
+    ) -> Result<(Vec<String>, Self), ScriptFault> {
         let mut vm = Vm::load(code, seed, stop)?;
-        let Some(at) = self.packets.front().map(|(call, _)| call.at) else { return Ok(Vec::new()) };
+        let mut now = Self { packets: VecDeque::new(), peers: self.peers.clone() };
+        let at = self.packets.front().map_or(Duration::ZERO, |(call, _)| call.at);
         for (n, peer) in (0..).zip(self.peers.values()) {
             let ask = Ask::PeerJoined(peer.clone());
             let Some((first, _)) = self.packets.front() else { break };
@@ -118,8 +121,9 @@ impl Past {
                 return Err(fault);
             }
             lines.push(line(*hook, packet, before, &after));
+            now.note(call, &after);
         }
-        Ok(lines)
+        Ok((lines, now))
     }
 }
 

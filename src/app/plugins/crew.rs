@@ -68,30 +68,31 @@ impl CrewDoor {
     }
 
     /// Ends the thread.
-    pub(in crate::app) fn stop(&self) {
+    pub fn stop(&self) {
         let _ = self.0.as_ref().map(|door| door.send(Wish::Stop));
     }
 }
 
 /// Where the crew tells what it did.
 #[derive(Debug)]
-pub(in crate::app) struct Ends {
-    pub(in crate::app) news: mpsc::Sender<PluginNews>,
-    pub(in crate::app) facts: mpsc::Sender<HostFact>,
-    pub(in crate::app) events: mpsc::Sender<Event>,
-    pub(in crate::app) replies: mpsc::Sender<ScriptReply>,
+pub struct Ends {
+    /// Plugins that came or went.
+    pub news: mpsc::Sender<PluginNews>,
+    /// New rules.
+    pub facts: mpsc::Sender<HostFact>,
+    /// For people.
+    pub events: mpsc::Sender<Event>,
+    /// For the plugins' answers.
+    pub replies: mpsc::Sender<ScriptReply>,
     /// For `status`.
-    pub(in crate::app) board: watch::Sender<Vec<PluginStatus>>,
+    pub board: watch::Sender<Vec<PluginStatus>>,
 }
 
 /// The profiles of the named games.
 ///
 /// # Errors
 /// `unknown_game` or `games_clash`.
-pub(in crate::app) fn choose(
-    catalog: &Catalog,
-    games: &[String],
-) -> Result<(Vec<Profile>, Ruleset), Trouble> {
+pub fn choose(catalog: &Catalog, games: &[String]) -> Result<(Vec<Profile>, Ruleset), Trouble> {
     let mut chosen: Vec<Profile> = Vec::new();
     for game in games {
         let profile = catalog.find(game).map_err(|e| {
@@ -169,7 +170,7 @@ struct Member {
 }
 
 /// See the module's description.
-pub(in crate::app) struct Crew {
+pub struct Crew {
     games: Vec<String>,
     data_dir: PathBuf,
     dev: Option<Dev>,
@@ -196,7 +197,7 @@ impl Crew {
     ///
     /// # Errors
     /// `no_thread`.
-    pub(in crate::app) fn start(
+    pub fn start(
         config: &RunConfig,
         (chosen, rules): (Vec<Profile>, &Ruleset),
         (clock, seed): (HostClock, Seed),
@@ -271,7 +272,12 @@ impl Crew {
             let (code, shared, checks) = (Arc::clone(code), shared.clone(), self.checks.0.clone());
             move |stop: Arc<std::sync::atomic::AtomicBool>| {
                 if let Some(past) = past {
-                    let _ = tell.send(past.replay(&code, seed.clone(), Arc::clone(&stop))?);
+                    let (lines, now) = past.replay(&code, seed.clone(), Arc::clone(&stop))?;
+                    let _ = tell.send(lines);
+                    // So that a second edit a moment later has something to compare with, too.
+                    if let Some(shared) = &shared {
+                        *shared.lock().unwrap_or_else(PoisonError::into_inner) = now;
+                    }
                 }
                 let vm = Vm::load(&code, seed, stop)?;
                 Ok((vm.facts(), Watched::new(vm, checks, shared)))
@@ -287,7 +293,7 @@ impl Crew {
     ///
     /// # Errors
     /// `no_thread`.
-    pub(in crate::app) fn spawn(mut self) -> Result<CrewDoor, Trouble> {
+    pub fn spawn(mut self) -> Result<CrewDoor, Trouble> {
         let (door, wishes) = channel();
         threads::named("plugins", move || self.run(&wishes))?;
         Ok(CrewDoor(Some(door)))
@@ -343,6 +349,9 @@ impl Crew {
         let catalog = Catalog::new(profiles);
         if let Some(wrong) = catalog.wrong.first() {
             return Err(Trouble::new("bad_profile", wrong.to_string(), "correct this file"));
+        }
+        if let Some(trouble) = plugins.told.iter().find(|t| t.code != "plugin_replaced") {
+            return Err(trouble.clone());
         }
         let (chosen, rules) = choose(&catalog, &self.games)?;
         let (mut hired, mut replayed, mut names) = (Vec::new(), Vec::new(), Vec::new());

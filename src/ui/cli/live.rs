@@ -51,8 +51,8 @@ impl Live {
             | Event::PeerLeft { .. }
             | Event::Plugin(_)
             | Event::Reloaded { .. } => {
-                if let Some(line) = sentence(event, &self.names) {
-                    self.screen.say(&line);
+                if let Some(text) = sentence(event, &self.names) {
+                    text.lines().for_each(|line| self.screen.say(line));
                 }
             }
         }
