@@ -45,7 +45,7 @@ tcp = 7777
 [[rule]]
 kind = "answer"
 port = 6112
-send = "broadcast"
+to = "broadcast"
 "#;
 
 struct Told {
@@ -297,7 +297,7 @@ fn what_cannot_run_is_not_added() {
         (MANIFEST.replace("rewrite", "rewirte"), MAIN, "rewirte"),
         (MANIFEST.into(), "return 1 +", "main.luau:1"),
         (MANIFEST.into(), "while true do end", "tester"),
-        (MANIFEST.into(), "return {}\0\u{1b}[2J", "tester"),
+        (MANIFEST.into(), "return {} \u{1b}[2J", "tester"),
         (MANIFEST.into(), "error('no')", "main.luau:1"),
     ] {
         let place = Place::new();
