@@ -418,7 +418,7 @@ impl Scripts {
         decision: Decision,
         before: Option<Mono>,
     ) -> Judged {
-        let Some(deadline) = before.filter(|_| self.waiting.len() < QUESTIONS) else {
+        let Some(deadline) = before.filter(|_| self.has_room(flow.source.ip())) else {
             return Judged::Now(decision);
         };
         self.next += 1;
@@ -430,6 +430,12 @@ impl Scripts {
         Judged::Held
     }
 
+    /// Whether one more packet of this address may wait.
+    fn has_room(&self, source: IpAddr) -> bool {
+        let of_one = || self.waiting.values().filter(|w| w.flow.source.ip() == source).take(OF_ONE).count();
+        self.waiting.len() < QUESTIONS && of_one() < OF_ONE
+    }
+
     /// Whether this packet's plugin can be asked about it now.
     fn may_ask(
         &mut self,
@@ -438,8 +444,7 @@ impl Scripts {
         counters: &mut Counters,
         now: Mono,
     ) -> bool {
-        let (waiting, source) = (self.waiting.len(), question.view.src);
-        let of_one = self.waiting.values().filter(|w| w.flow.source.ip() == source).take(OF_ONE).count();
+        let has_room = self.has_room(question.view.src);
         let Some(slot) = self.slot_mut(plugin).filter(|slot| slot.has(hook_of(question.facts.kind))) else {
             return false;
         };
@@ -447,7 +452,7 @@ impl Scripts {
             self.refuse(plugin, Refusal::Lacks(Right::Udp), counters);
             return false;
         }
-        if waiting >= QUESTIONS || of_one >= OF_ONE || !slot.take_call(now) {
+        if !has_room || !slot.take_call(now) {
             counters.add(Count::PluginBusy);
             return false;
         }

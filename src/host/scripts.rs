@@ -15,6 +15,7 @@ use crate::model::dice::Seed;
 use crate::model::id::PluginId;
 use crate::model::script::{PluginFacts, ScriptAnswer, ScriptCall, ScriptFault, ScriptReply};
 use crate::model::status::Trouble;
+use crate::plugin::vm::Vm;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -48,6 +49,20 @@ pub trait Brain {
     /// What it logged since it was asked last, where no answer carries it.
     fn take_log(&mut self) -> Vec<String> {
         Vec::new()
+    }
+}
+
+impl Brain for Vm {
+    fn ask(&mut self, call: &ScriptCall) -> Result<ScriptAnswer, ScriptFault> {
+        self.ask(call)
+    }
+
+    fn memory(&self) -> usize {
+        self.memory()
+    }
+
+    fn take_log(&mut self) -> Vec<String> {
+        self.take_log()
     }
 }
 

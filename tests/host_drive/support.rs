@@ -135,6 +135,8 @@ pub(crate) struct Table {
     slow: Runtime,
     /// What everybody's player named with `--relay`.
     pub(crate) relays: Vec<RelayOffer>,
+    /// What everybody plays.
+    pub(crate) rules: Arc<Ruleset>,
 }
 
 impl Table {
@@ -145,6 +147,7 @@ impl Table {
             host,
             slow: threads::slow_runtime().unwrap(),
             relays: Vec::new(),
+            rules: Arc::new(compile::compile(&[shipped::find("minecraft").unwrap()]).unwrap()),
         }
     }
 
@@ -230,7 +233,6 @@ impl Peer {
             invite.control.clear();
         }
         let carried = direct.is_none();
-        let rules = compile::compile(&[shipped::find("minecraft").unwrap()]).unwrap();
         let setup = Setup {
             secret,
             name: name.into(),
@@ -242,7 +244,7 @@ impl Peer {
                 subnet: invite.subnet,
             },
             links,
-            rules: Arc::new(rules),
+            rules: Arc::clone(&table.rules),
             memory,
             invite: invite.to_text(),
             open: false,
