@@ -344,6 +344,33 @@ fn games_can_be_listed_shown_and_checked() {
 }
 
 #[test]
+fn plugins_can_be_listed_and_what_is_not_there_cannot_be_removed() {
+    let place = Place::new();
+    let json = place.lanrage(&["plugin", "list", "--json"]);
+    assert_eq!((json.code, json.err.as_str()), (0, ""));
+    let all: serde_json::Value = serde_json::from_str(&json.out).expect("one JSON array");
+    for plugin in all.as_array().expect("an array") {
+        for name in ["id", "version", "origin", "state", "why", "games", "may", "source", "hash"] {
+            assert!(plugin.get(name).is_some(), "{name} in {plugin}");
+        }
+        assert_eq!((plugin["origin"].as_str(), plugin["state"].as_str()), (Some("shipped"), Some("ok")));
+    }
+    assert_eq!(place.lanrage(&["plugin", "list"]).code, 0);
+    assert!(!place.path("data").exists(), "looking makes no data folder");
+    for (args, part) in [
+        (&["plugin", "remove", "nothing"][..], "no plugin is called `nothing`"),
+        (&["plugin", "remove", "../games"], "no plugin is called `../games`"),
+        (&["plugin", "add", "./nothing"], "there is no `./nothing` to add"),
+        (&["plugin", "add", "nothing"], "no index"),
+        (&["plugin", "add", "http://h/p.git"], "not safe or not known"),
+    ] {
+        let told = place.lanrage(args);
+        assert_eq!((told.code, told.out.as_str()), (1, ""), "{args:?}");
+        assert!(told.err.contains(part) && told.err.contains("  try: "), "{args:?}: {}", told.err);
+    }
+}
+
+#[test]
 fn own_profiles_join_the_list_and_a_broken_one_only_warns() {
     let place = Place::new();
     let shown = place.lanrage(&["games", "show", "teeworlds"]).out;

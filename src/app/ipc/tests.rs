@@ -76,6 +76,7 @@ fn questions_are_answered_through_both_kinds_of_door() {
         let Answer::Status { status } = client.ask(Request::Status).unwrap() else { panic!("a status") };
         assert_eq!(status["name"], "Ana");
         assert_eq!(client.ask(Request::Invite).unwrap(), Answer::Invite { invite: "4hedq-mqgxd".into() });
+        assert_eq!(client.ask(Request::Check).unwrap(), Answer::Check { plugins: Vec::new() });
         drop(server);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
         let failure = client.ask(Request::Status).unwrap_err();
