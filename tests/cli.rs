@@ -79,13 +79,14 @@ fn help_names_every_command_and_nothing_that_does_not_exist() {
         "kick",
         "doctor",
         "games",
+        "plugin",
         "--data-dir",
         "--config",
         "-v",
     ] {
         assert!(help.out.contains(word), "{word} in\n{}", help.out);
     }
-    for word in ["plugin", " ui", "completions", "record", "learn"] {
+    for word in [" ui", "completions", "record", "learn"] {
         assert!(!help.out.contains(word), "{word} in\n{}", help.out);
     }
     let run = lanrage(&["run", "--help"]);
@@ -125,6 +126,11 @@ fn wrong_usage_is_exit_code_2() {
         &["run", "--game", "minecraft", "--relay", "turn:h:3478"],
         &["run", "--game", "minecraft", "--relay-secret", "x"],
         &["kick"],
+        &["plugin"],
+        &["plugin", "add"],
+        &["plugin", "remove"],
+        &["run", "--game", "minecraft", "--plugin-dir", "."],
+        &["run", "--game", "minecraft", "--dev", "--plugin-dir", "/nowhere"],
         &["games"],
         &["man", "nothing"],
         &[],
@@ -138,7 +144,7 @@ fn wrong_usage_is_exit_code_2() {
 
 #[test]
 fn what_comes_later_says_so() {
-    for args in [&["plugin", "list"][..], &["ui"], &["games", "learn"]] {
+    for args in [&["ui"][..], &["games", "learn"]] {
         let told = lanrage(args);
         assert_eq!(told.code, 2, "{args:?}");
         assert!(told.err.contains("is not in this version of lanrage"), "{args:?}: {}", told.err);
@@ -335,6 +341,33 @@ fn games_can_be_listed_shown_and_checked() {
     let line = shown.out.lines().position(|l| l.starts_with("name =")).expect("a name") + 1;
     assert!(checked.err.contains(&format!("mine.toml:{line}:1: ")), "{}", checked.err);
     assert!(checked.err.contains("`name`"), "{}", checked.err);
+}
+
+#[test]
+fn plugins_can_be_listed_and_what_is_not_there_cannot_be_removed() {
+    let place = Place::new();
+    let json = place.lanrage(&["plugin", "list", "--json"]);
+    assert_eq!((json.code, json.err.as_str()), (0, ""));
+    let all: serde_json::Value = serde_json::from_str(&json.out).expect("one JSON array");
+    for plugin in all.as_array().expect("an array") {
+        for name in ["id", "version", "origin", "state", "why", "games", "may", "source", "hash"] {
+            assert!(plugin.get(name).is_some(), "{name} in {plugin}");
+        }
+        assert_eq!((plugin["origin"].as_str(), plugin["state"].as_str()), (Some("shipped"), Some("ok")));
+    }
+    assert_eq!(place.lanrage(&["plugin", "list"]).code, 0);
+    assert!(!place.path("data").exists(), "looking makes no data folder");
+    for (args, part) in [
+        (&["plugin", "remove", "nothing"][..], "no plugin is called `nothing`"),
+        (&["plugin", "remove", "../games"], "no plugin is called `../games`"),
+        (&["plugin", "add", "./nothing"], "there is no `./nothing` to add"),
+        (&["plugin", "add", "nothing"], "no index"),
+        (&["plugin", "add", "http://h/p.git"], "not safe or not known"),
+    ] {
+        let told = place.lanrage(args);
+        assert_eq!((told.code, told.out.as_str()), (1, ""), "{args:?}");
+        assert!(told.err.contains(part) && told.err.contains("  try: "), "{args:?}: {}", told.err);
+    }
 }
 
 #[test]

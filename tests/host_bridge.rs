@@ -47,6 +47,8 @@ fn config(data: &Path, shared: &Path) -> RunConfig {
         knobs: Knobs::default(),
         profiles: Vec::new(),
         fresh: false,
+        plugins: lanrage::app::plugins::found::Plugins::default(),
+        dev: None,
     }
 }
 

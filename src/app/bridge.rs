@@ -14,6 +14,7 @@ pub use handle::{NodeHandle, Running};
 
 use crate::app::config::relays::RelayWish;
 use crate::app::config::{ModeWish, RunConfig};
+use crate::app::plugins::crew::{self, Crew, CrewDoor, Ends};
 use crate::engine::direct::DirectSetup;
 use crate::engine::effect::{LinkSetup, Setup};
 use crate::host::clock::{self, HostClock};
@@ -30,8 +31,9 @@ use crate::model::dice::{Dice, Seed};
 use crate::model::id::{LinkId, PartyId, PeerId};
 use crate::model::key::{NodeKeys, PartyKeys};
 use crate::model::status::{Event, Mode, NatStatus, Status, Trouble};
+use crate::rules::profile::Profile;
 use crate::rules::ruleset::Ruleset;
-use crate::rules::{compile, shipped};
+use crate::rules::shipped;
 use crate::wire::credential::Bearer;
 use handle::End;
 use party::{Opened, Wish};
@@ -88,10 +90,12 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
     };
     let (mut doors, out) = drive::doors(first_status(&setup, ground.me), invite.to_text());
     doors.links = carriers(controls, setup.party.id, ground.me, &out.control);
+    let (clock, plugin_seed) = (HostClock::new(), seed.fork("plugins"));
+    let crew = ground.crew(&config, (clock, plugin_seed), &out)?;
     let parts = Parts {
         setup,
         seed: seed.fork("node"),
-        clock: HostClock::new(),
+        clock,
         bound,
         lan: Device(LanOptions {
             adapter: config.adapter.clone(),
@@ -107,7 +111,7 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
             &opened,
             config.relays,
             (config.adapter, config.port_mapping, shine, seed.dice("beacon")),
-            parts,
+            (parts, crew),
             out,
         )
         .map(|(handle, events, mut end)| {
@@ -123,6 +127,7 @@ struct Ground {
     secret: crate::model::key::NodeSecret,
     me: PeerId,
     cards: Vec<Card>,
+    chosen: Vec<Profile>,
     rules: Arc<Ruleset>,
     warnings: Vec<Trouble>,
 }
@@ -135,7 +140,7 @@ impl Ground {
             return Err(Trouble::new("no_proxy_mode", what, hint));
         }
         let mut warnings = Vec::new();
-        let rules = Arc::new(rules(config)?);
+        let (chosen, rules) = rules(config)?;
         let mut store = Store::open(&config.data_dir)?;
         let secret = store.node_secret(|| seed.dice("node secret").bytes())?;
         let parties = store.parties()?;
@@ -144,7 +149,7 @@ impl Ground {
         let cards = cards::list(&config.adapter);
         warnings.extend(unknown_cards(config, &cards));
         let me = NodeKeys::new(&secret).id();
-        Ok(Self { store, parties, secret, me, cards, rules, warnings })
+        Ok(Self { store, parties, secret, me, cards, chosen, rules: Arc::new(rules), warnings })
     }
 
     fn open_party(&mut self, config: &RunConfig, seed: &Seed) -> Result<Opened, Trouble> {
@@ -178,13 +183,31 @@ impl Ground {
         Ok(bound)
     }
 
+    /// Starts the plugins that the games ask. They answer from the first packet on.
+    fn crew(
+        &mut self,
+        config: &RunConfig,
+        (clock, seed): (HostClock, Seed),
+        out: &Outside,
+    ) -> Result<CrewDoor, Trouble> {
+        let ends = Ends {
+            news: out.plugins.clone(),
+            facts: out.facts.clone(),
+            events: out.event_door.clone(),
+            replies: out.replies.clone(),
+            board: out.board.clone(),
+        };
+        let chosen = std::mem::take(&mut self.chosen);
+        Crew::start(config, (chosen, &self.rules), (clock, seed), ends)?.spawn()
+    }
+
     /// Starts the threads and tasks.
     fn finish(
         self,
         opened: &Opened,
         relays: Vec<RelayWish>,
         (adapter, mapping, shine, dice): (String, bool, Option<u16>, Dice),
-        parts: Parts<Device>,
+        (parts, crew): (Parts<Device>, CrewDoor),
         out: Outside,
     ) -> Result<(NodeHandle, mpsc::Receiver<Event>, End), Trouble> {
         for warning in self.warnings {
@@ -225,8 +248,10 @@ impl Ground {
         let watch = tasks::watch_cards(adapter, facts, event_door, (lease, seen));
         let cards = tokio::spawn(watch);
         let (tell, ended) = std_mpsc::channel();
+        let hands = crew.clone();
         tokio::spawn(async move {
             let trouble = data.await.unwrap_or_else(|_| Some(lost()));
+            hands.stop();
             cards.abort();
             naming.abort_all();
             stop.cancel();
@@ -239,7 +264,7 @@ impl Ground {
             }
             let _ = tell.send(trouble);
         });
-        Ok((NodeHandle { commands, status, invite }, events, End { abort, ended, slow: None }))
+        Ok((NodeHandle { commands, status, invite, crew }, events, End { abort, ended, slow: None }))
     }
 }
 
@@ -248,21 +273,8 @@ fn lost() -> Trouble {
 }
 
 /// Profiles that cannot be read are told to people by whoever asked for them; here they are simply not there.
-fn rules(config: &RunConfig) -> Result<Ruleset, Trouble> {
-    let catalog = shipped::Catalog::new(config.profiles.iter().cloned());
-    let mut chosen: Vec<crate::rules::profile::Profile> = Vec::new();
-    for game in &config.games {
-        let profile = catalog.find(game).map_err(|e| {
-            Trouble::new("unknown_game", e.to_string(), "`lanrage games list` shows all games")
-        })?;
-        if chosen.iter().all(|have| have.id != profile.id) {
-            chosen.push(profile.clone());
-        }
-    }
-    compile::compile(&chosen).map_err(|wrong| {
-        let texts: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-        Trouble::new("games_clash", texts.join("; "), "run these games one after the other")
-    })
+fn rules(config: &RunConfig) -> Result<(Vec<Profile>, Ruleset), Trouble> {
+    crew::choose(&shipped::Catalog::new(config.profiles.iter().cloned()), &config.games)
 }
 
 fn unknown_cards(config: &RunConfig, cards: &[Card]) -> Vec<Trouble> {
@@ -342,6 +354,7 @@ fn first_status(setup: &Setup, me: PeerId) -> Status {
         games: Vec::new(),
         relays: Vec::new(),
         warnings: Vec::new(),
+        plugins: Vec::new(),
         counters: BTreeMap::new(),
     }
 }

@@ -4,7 +4,7 @@
 //! * `bridge`: a node with everything around it; `run`: one in the foreground; `serve`: a control server
 //! * `ipc`: `status`, `invite`, `leave` and `kick` talk to the node that runs with the same data folder
 //! * `doctor`: looks at this computer, the servers and each pair
-//! * `games`: the profiles
+//! * `games`: the profiles; `plugin`: making plugins, `plugins`: having them
 //! * `output`: standard output, for `run`
 //! * `failure`: what a command says when it did not work, and its exit code; `log`: standard error
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
@@ -16,6 +16,8 @@ pub mod failure;
 pub mod games;
 pub mod ipc;
 pub mod log;
+pub mod plugin;
+pub mod plugins;
 pub mod run;
 pub mod serve;
 pub mod signals;
@@ -27,6 +29,7 @@ use crate::rules::shipped::Catalog;
 use crate::ui::cli::args::{self, Command, DoctorArgs, GamesCommand, GlobalArgs, LowArgs};
 use crate::ui::cli::doctor as examined;
 use crate::ui::cli::invite::{self, Room};
+use crate::ui::cli::plugin_args::PluginCommand;
 use crate::ui::cli::screen::Screen;
 use crate::ui::cli::status::View;
 use crate::ui::cli::{json, pages};
@@ -83,6 +86,16 @@ fn dispatch(low: LowArgs, variables: &Variables, screen: Screen) -> Result<ExitC
         Command::Leave => done(ask(&global, variables, Request::Leave)?),
         Command::Kick { peer } => done(ask(&global, variables, Request::Kick { peer })?),
         Command::Games { command } => show_games(&global, variables, command),
+        Command::Plugin { command: PluginCommand::List { json } } => {
+            print(plugins::list(&global, variables, json)?.as_bytes())
+        }
+        Command::Plugin { command: PluginCommand::Add(args) } => {
+            print(plugins::add(&global, variables, &args)?.as_bytes())
+        }
+        Command::Plugin { command: PluginCommand::Remove { id } } => {
+            print(plugins::remove(&global, variables, &id)?.as_bytes())
+        }
+        Command::Plugin { command } => return plugin::run(command),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             pages::completions(shell, &mut text);
@@ -138,7 +151,8 @@ fn show_invite(global: &GlobalArgs, variables: &Variables, json: bool) -> Result
 fn show_games(global: &GlobalArgs, variables: &Variables, command: GamesCommand) -> Result<(), Failure> {
     let catalog = || -> Result<Catalog, Failure> {
         let layers = warned(config::common(global, variables)?);
-        let own = config::profiles(&layers, &config::data_dir(global, &layers)?)?;
+        let data_dir = config::data_dir(global, &layers)?;
+        let (own, _) = plugins::found::gather(&data_dir, || config::profiles(&layers, &data_dir), None)?;
         let catalog = Catalog::new(own);
         catalog.wrong.iter().for_each(|wrong| tracing::warn!("{wrong}"));
         Ok(catalog)
@@ -178,7 +192,9 @@ fn ask(global: &GlobalArgs, variables: &Variables, request: Request) -> Result<A
 fn done(answer: Answer) -> Result<(), Failure> {
     match answer {
         Answer::Done { text } => print(format!("{text}\n").as_bytes()),
-        Answer::Status { .. } | Answer::Invite { .. } | Answer::Trouble { .. } => Err(strange()),
+        Answer::Status { .. } | Answer::Invite { .. } | Answer::Check { .. } | Answer::Trouble { .. } => {
+            Err(strange())
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! * `scripts`: plugins: a thread each, and a watchdog over all
 //! * `drive`: the data loop around one `engine::node::Node`
 //! * `checkup`: looking at this computer once, for `lanrage doctor`
+//! * `plugins`: folders, archives and repositories of plugins, and what was agreed to
 //! * `store`: the data directory: keys, parties, what is remembered between evenings
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
 
@@ -22,6 +23,7 @@ pub mod drive;
 pub mod entropy;
 pub mod lan;
 pub mod lease;
+pub mod plugins;
 pub mod scripts;
 pub mod store;
 pub mod stream;

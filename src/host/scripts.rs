@@ -105,10 +105,35 @@ impl Plugin {
         self.shared.asleep().is_none()
     }
 
+    /// For whoever asks it beside the data loop.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        Asker { door: self.door.clone() }
+    }
+
     /// For whoever shows how plugins are.
     #[must_use]
     pub fn watch(&self) -> PluginWatch {
         PluginWatch { id: self.facts.id.clone(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Asks a plugin from any thread. Its thread ends when the `Plugin` and every `Asker` are gone.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    door: SyncSender<ScriptCall>,
+}
+
+impl Asker {
+    /// Asks; the data loop gets the answer too, and takes no notice of a number that it did not give.
+    ///
+    /// # Errors
+    /// As `Plugin::ask`.
+    pub fn ask(&self, call: ScriptCall) -> Result<(), ScriptFault> {
+        self.door.try_send(call).map_err(|error| match error {
+            TrySendError::Full(_) => ScriptFault::Busy,
+            TrySendError::Disconnected(_) => ScriptFault::Asleep,
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use crate::model::id::{PartyId, PeerId};
 use crate::model::key::{NodeSecret, PartySecret};
 use crate::model::status::Trouble;
 use crate::model::text::Blob;
+pub(super) use file::{failed, make_dir};
 use file::{read, write};
 use lock::Lock;
 use serde::{Deserialize, Serialize};
@@ -128,7 +129,7 @@ impl Store {
     /// # Errors
     /// `data_dir_in_use` when another node runs on it; `data_dir` when it cannot be made or written.
     pub fn open(dir: &Path) -> Result<Self, Trouble> {
-        file::make_dir(dir)?;
+        make_dir(dir)?;
         let lock = Lock::take(dir)?;
         file::sweep(dir);
         Ok(Self { dir: dir.to_path_buf(), warnings: Vec::new(), _lock: lock })

@@ -1,6 +1,6 @@
 //! What people and scripts are shown: events while it happens, a status when asked. The JSON names are a contract.
 
-use super::id::{PartyId, PeerId, ProfileId};
+use super::id::{PartyId, PeerId, PluginId, ProfileId};
 use super::nat::NatFacts;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -125,6 +125,15 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// A plugin that the games' profiles ask, at the start and when something about it changed.
+    Plugin(PluginStatus),
+    /// `run --dev`: what was edited is in use now.
+    Reloaded {
+        /// What, in a sentence.
+        what: String,
+        /// What the new code makes of the last packets: one line each, before and after.
+        replayed: Vec<String>,
+    },
     /// Something a player should know; it goes on.
     Warning(Trouble),
     /// Something that stops the program or a part of it.
@@ -174,6 +183,8 @@ pub struct Status {
     pub games: Vec<GameStatus>,
     /// Relays, one for each way to one.
     pub relays: Vec<RelayStatus>,
+    /// Plugins that the games' profiles ask.
+    pub plugins: Vec<PluginStatus>,
     /// What stands in the way of everybody at this end, and what to try.
     pub warnings: Vec<Trouble>,
     /// Numbers by name; drops by reason start with `drop.`.
@@ -361,6 +372,25 @@ pub struct PathStatus {
     pub since: f64,
     /// The largest packet of a game that goes in one piece, in bytes, as far as known.
     pub mtu: Option<u16>,
+}
+
+/// A plugin that the games' profiles ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PluginStatus {
+    /// Its id.
+    pub id: PluginId,
+    /// Its version; empty when it is not there.
+    pub version: String,
+    /// `shipped`, `added`, `development`, or `none` when it is not there.
+    pub origin: String,
+    /// `ok`, `asleep`, `missing`, `refused`.
+    pub state: String,
+    /// Why it is not asked, if it is not.
+    pub why: Option<String>,
+    /// The games that ask it.
+    pub games: Vec<ProfileId>,
+    /// What it may do, in plain words.
+    pub may: Vec<String>,
 }
 
 /// A game of a peer; the fields of the `game_found` event.

@@ -280,6 +280,8 @@ impl World {
             | Told::PeerJoined { .. }
             | Told::GameFound { .. }
             | Told::GameLost { .. }
+            | Told::Plugin(_)
+            | Told::Reloaded { .. }
             | Told::Warning(_)
             | Told::Error(_) => {}
         }

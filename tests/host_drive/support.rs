@@ -357,6 +357,7 @@ fn first_status(setup: &Setup, me: lanrage::model::id::PeerId) -> Status {
         games: Vec::new(),
         relays: Vec::new(),
         warnings: Vec::new(),
+        plugins: Vec::new(),
         counters: std::collections::BTreeMap::new(),
     }
 }

@@ -1,5 +1,6 @@
 //! What `start` hands out: the ends that the command line, the live view and the node's local door use.
 
+use crate::app::plugins::crew::CrewDoor;
 use crate::model::command::Command;
 use crate::model::status::{Event, Status, Trouble};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct NodeHandle {
     pub status: watch::Receiver<Arc<Status>>,
     /// The invite as text; changes when the party is re-keyed.
     pub invite: watch::Receiver<String>,
+    /// Asks plugins what they say of this computer.
+    pub crew: CrewDoor,
 }
 
 /// A running node. Dropping it stops it at once, without goodbyes; `Command::Leave` is the polite way.

@@ -50,6 +50,7 @@ pub const KEYS: &[Key] = &[
     key("json", "LANRAGE_JSON", "--json", Kind::Switch),
     key("data_dir", "LANRAGE_DATA_DIR", "--data-dir", Kind::Text),
     key("profiles", "LANRAGE_PROFILES", "", Kind::List),
+    key("plugin_index", "LANRAGE_PLUGIN_INDEX", "", Kind::List),
     key("server.listen", "LANRAGE_SERVER_LISTEN", "--listen", Kind::List),
     key("server.names", "LANRAGE_SERVER_NAMES", "", Kind::List),
     key("server.store", "LANRAGE_SERVER_STORE", "--store", Kind::Text),

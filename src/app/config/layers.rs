@@ -64,7 +64,7 @@ impl Raw {
 pub type Variables = BTreeMap<String, String>;
 
 /// The values that won.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Layers {
     values: BTreeMap<&'static str, Raw>,
     /// What should be said but stops nothing.

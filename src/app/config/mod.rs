@@ -16,6 +16,7 @@ mod timing;
 pub use profiles::{PROFILE_BYTES, profiles};
 
 use crate::app::failure::Failure;
+use crate::app::plugins::found::{self, Plugins};
 use crate::engine::effect::Knobs;
 use crate::host::control::ControlChoice;
 use crate::model::addr::Subnet;
@@ -96,6 +97,41 @@ pub struct RunConfig {
     pub profiles: Vec<(String, String)>,
     /// A fresh party instead of the own one.
     pub fresh: bool,
+    /// The plugins that are there.
+    pub plugins: Plugins,
+    /// Where profiles and plugins are edited while the node runs.
+    pub dev: Option<Dev>,
+}
+
+/// What `run --dev` reads again when it changed.
+#[derive(Debug, Clone)]
+pub struct Dev {
+    /// The settings, for the folders of profiles.
+    pub layers: Layers,
+    /// Folders with plugins.
+    pub plugin_dirs: Vec<PathBuf>,
+}
+
+impl Dev {
+    /// The named folders, or the current one when it is a plugin's.
+    fn of(run: &RunArgs, layers: &Layers) -> Result<Option<Self>, Failure> {
+        if !run.dev {
+            return Ok(None);
+        }
+        if let Some(missing) = run.plugin_dir.iter().find(|dir| !dir.is_dir()) {
+            let what = format!("--plugin-dir: there is no folder {}", missing.display());
+            return Err(Failure::usage(
+                "no_plugin_dir",
+                what,
+                "`lanrage plugin new` makes one to start from",
+            ));
+        }
+        let mut plugin_dirs = run.plugin_dir.clone();
+        if plugin_dirs.is_empty() && std::path::Path::new(found::MANIFEST).is_file() {
+            plugin_dirs.extend(std::env::current_dir());
+        }
+        Ok(Some(Self { layers: layers.clone(), plugin_dirs }))
+    }
 }
 
 /// Everything `server` needs, checked.
@@ -240,6 +276,9 @@ impl RunConfig {
             return Err(Failure::usage("too_many_games", what, "name fewer games"));
         }
         let join = invite(layers)?;
+        let dev = Dev::of(run, layers)?;
+        let dirs = dev.as_ref().map(|dev| dev.plugin_dirs.as_slice());
+        let (profiles, plugins) = found::gather(&data_dir, || profiles(layers, &data_dir), dirs)?;
         Ok(Self {
             games,
             name: player::name(layers)?,
@@ -257,7 +296,9 @@ impl RunConfig {
             json: layers.switch("json")?,
             command: run.command.clone(),
             knobs: timing::knobs(layers)?,
-            profiles: profiles(layers, &data_dir)?,
+            profiles,
+            plugins,
+            dev,
             data_dir,
             fresh: run.fresh,
             join,

@@ -1,11 +1,12 @@
 //! `lanrage doctor`: looks at this computer, its router, the servers and, with a party running, at each pair. It asks everything
 //! at once and tells what came back within six seconds; it changes nothing that is not given back.
 //!
-//! `targets` says what is looked at; `host::checkup` looks; `pc`, `router`, `servers` and `party` say what that means. What a running
+//! `targets` says what is looked at; `host::checkup` looks; `pc`, `router`, `servers`, `party` and `plugins` say what that means. What a running
 //! node knows of its own tunnel comes before what is asked here.
 
 mod party;
 mod pc;
+mod plugins;
 mod router;
 mod servers;
 mod targets;
@@ -30,7 +31,7 @@ use targets::Targets;
 use tokio::time::timeout;
 
 /// For the running node to answer.
-const NODE: Duration = Duration::from_millis(800);
+const NODE: Duration = Duration::from_millis(1500);
 /// For a server to answer by TCP.
 const VISIT: Duration = Duration::from_millis(2000);
 /// For servers to answer by UDP: the prober's four copies take one and a half seconds.
@@ -74,15 +75,23 @@ pub fn doctor(global: &GlobalArgs, args: &DoctorArgs, variables: &Variables) -> 
 /// What the node of this folder says, if one runs; and what is to be said about it.
 async fn running(data_dir: &Path) -> (Option<Running>, Vec<Finding>) {
     let dir: PathBuf = data_dir.to_path_buf();
-    let ask = tokio::task::spawn_blocking(move || Client::new(&dir).ask(Request::Status));
+    let ask = tokio::task::spawn_blocking(move || {
+        let status = Client::new(&dir).ask(Request::Status)?;
+        // An older node does not know this question, and has no plugins.
+        let said = Client::new(&dir).ask(Request::Check);
+        Ok::<_, Failure>((
+            status,
+            if let Ok(Answer::Check { plugins }) = said { plugins } else { Vec::new() },
+        ))
+    });
     let silent = |why: &str| {
         let finding = Finding::new(Section::Party, Mark::Problem, "node_silent", why.to_owned())
             .with_try("stop it with Ctrl-C and start it again");
         (None, vec![finding])
     };
     match timeout(NODE, ask).await {
-        Ok(Ok(Ok(Answer::Status { status }))) => match Running::read(&status) {
-            Some(running) => (Some(running), Vec::new()),
+        Ok(Ok(Ok((Answer::Status { status }, said)))) => match Running::read(&status) {
+            Some(running) => (Some(running), plugins::findings(&said)),
             None => silent("the running node is of another version and is not understood"),
         },
         // No node runs, which is no fault.
@@ -214,6 +223,7 @@ mod tests {
             code_of(include_str!("router.rs")),
             code_of(include_str!("servers.rs")),
             code_of(include_str!("party.rs")),
+            code_of(include_str!("plugins.rs")),
         ];
         let mut count = 0;
         for rest in sources.iter().flat_map(|s| s.split("Mark::").skip(1)) {

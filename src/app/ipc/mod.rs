@@ -11,6 +11,7 @@ mod server;
 pub use client::Client;
 pub use server::Server;
 
+use crate::app::plugins::crew::CheckSaid;
 use crate::model::id::{PartyId, PeerId};
 use crate::model::status::{PeerStatus, Status, Trouble};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ pub enum Request {
     Status,
     /// The invite.
     Invite,
+    /// What the plugins say of this computer.
+    Check,
     /// Say goodbye and stop.
     Leave,
     /// Remove a peer.
@@ -50,6 +53,11 @@ pub enum Answer {
     Status {
         /// As `status --json` prints it.
         status: serde_json::Value,
+    },
+    /// What the plugins say.
+    Check {
+        /// One for each plugin of the running games.
+        plugins: Vec<CheckSaid>,
     },
     /// The invite as text.
     Invite {

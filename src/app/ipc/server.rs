@@ -126,6 +126,7 @@ async fn answer(request: Request, node: &NodeHandle) -> Answer {
             }
         },
         Request::Invite => Answer::Invite { invite: node.invite.borrow().clone() },
+        Request::Check => Answer::Check { plugins: node.crew.check().await },
         Request::Leave => match command(node, Command::Leave).await {
             Ok(()) => Answer::Done { text: "left the party".to_owned() },
             Err(trouble) => trouble.into(),

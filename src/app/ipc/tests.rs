@@ -38,6 +38,7 @@ fn status(owner: bool) -> Status {
         games: Vec::new(),
         relays: Vec::new(),
         warnings: Vec::new(),
+        plugins: Vec::new(),
         counters: BTreeMap::new(),
     }
 }
@@ -53,7 +54,8 @@ fn node(owner: bool) -> Node {
     let (commands_in, commands) = mpsc::channel(4);
     let (status, status_out) = watch::channel(Arc::new(status(owner)));
     let (invite, invite_out) = watch::channel("4hedq-mqgxd".to_owned());
-    let handle = NodeHandle { commands: commands_in, status: status_out, invite: invite_out };
+    let crew = crate::app::plugins::crew::CrewDoor::default();
+    let handle = NodeHandle { commands: commands_in, status: status_out, invite: invite_out, crew };
     Node { handle, commands, status, _invite: invite }
 }
 
@@ -74,6 +76,7 @@ fn questions_are_answered_through_both_kinds_of_door() {
         let Answer::Status { status } = client.ask(Request::Status).unwrap() else { panic!("a status") };
         assert_eq!(status["name"], "Ana");
         assert_eq!(client.ask(Request::Invite).unwrap(), Answer::Invite { invite: "4hedq-mqgxd".into() });
+        assert_eq!(client.ask(Request::Check).unwrap(), Answer::Check { plugins: Vec::new() });
         drop(server);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
         let failure = client.ask(Request::Status).unwrap_err();

@@ -63,6 +63,8 @@ impl<S: Session> Node<S> {
             peers: self.peer_statuses(&common, now.mono),
             games: self.game_statuses(),
             relays: common.relays.iter().map(relay_status).collect(),
+            // The host knows them.
+            plugins: Vec::new(),
             warnings: advice::warn(mine, common.router, common.relays()),
             counters: self.counters.by_name(),
         }

@@ -7,7 +7,7 @@ use crate::model::command::Command;
 use crate::model::id::LinkId;
 use crate::model::key::PartySecret;
 use crate::model::script::ScriptReply;
-use crate::model::status::{Event, Status, Trouble};
+use crate::model::status::{Event, PluginStatus, Status, Trouble};
 use crate::wire::control::Down;
 use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, watch};
@@ -40,6 +40,8 @@ pub struct Inside {
     pub plugins: mpsc::Receiver<PluginNews>,
     /// What plugins answer.
     pub replies: mpsc::Receiver<ScriptReply>,
+    /// How plugins are, for the status.
+    pub board: watch::Receiver<Vec<PluginStatus>>,
     /// From people.
     pub commands: mpsc::Receiver<Command>,
     /// To people.
@@ -69,6 +71,8 @@ pub struct Outside {
     pub plugins: mpsc::Sender<PluginNews>,
     /// For the plugins' threads.
     pub replies: mpsc::Sender<ScriptReply>,
+    /// For whoever knows how plugins are.
+    pub board: watch::Sender<Vec<PluginStatus>>,
     /// For people.
     pub commands: mpsc::Sender<Command>,
     /// What happens.
@@ -96,6 +100,7 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
     let (facts_in, facts) = mpsc::channel(DEPTH);
     let (plugins_in, plugins) = mpsc::channel(DEPTH);
     let (replies_in, replies) = mpsc::channel(REPLIES);
+    let (board_in, board) = watch::channel(Vec::new());
     let (commands_in, commands) = mpsc::channel(DEPTH);
     let (events, events_out) = mpsc::channel(EVENTS);
     let (status, status_out) = watch::channel(Arc::new(first));
@@ -109,6 +114,7 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
         facts: facts_in,
         plugins: plugins_in,
         replies: replies_in,
+        board: board_in,
         commands: commands_in,
         events: events_out,
         event_door: events.clone(),
@@ -125,6 +131,7 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
         facts,
         plugins,
         replies,
+        board,
         commands,
         events,
         status,

@@ -475,6 +475,7 @@ impl<M: LanMaker> Rig<M> {
         if let Some(port) = &self.lan.0 {
             status.counters.extend(port.counters());
         }
+        status.plugins.clone_from(&self.doors.board.borrow());
         self.doors.status.send_replace(Arc::new(status));
     }
 

@@ -133,7 +133,7 @@ pub(super) fn temporary(name: &str) -> String {
 }
 
 /// Makes the directory, for its owner only. One that exists keeps its permissions: they are somebody's choice.
-pub(super) fn make_dir(dir: &Path) -> Result<(), Trouble> {
+pub(in crate::host) fn make_dir(dir: &Path) -> Result<(), Trouble> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -152,7 +152,7 @@ pub(super) fn sweep(dir: &Path) {
 }
 
 /// What happened to a file, as a trouble.
-pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> Trouble {
+pub(in crate::host) fn failed(what: &str, path: &Path, error: &io::Error) -> Trouble {
     Trouble::new(
         "data_dir",
         format!("cannot {what} {}: {error}", path.display()),

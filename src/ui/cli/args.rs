@@ -1,6 +1,7 @@
 //! What was typed. Values stay texts where other layers (config file, environment) can give them too: `app::config` reads all
 //! layers with one parser, so that a mistake gets the same words wherever it was made.
 
+use super::plugin_args::PluginCommand;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -69,6 +70,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: GamesCommand,
+    },
+    /// Make, test, add and remove plugins: games that need code
+    Plugin {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: PluginCommand,
     },
     /// Print completions for a shell
     #[command(hide = true)]
@@ -151,6 +158,12 @@ pub struct RunArgs {
     /// Pass packets on for two others that find no direct way: true or false; default: only the host does
     #[arg(long, value_name = "YES")]
     pub friend_relay: Option<String>,
+    /// For who writes a profile or a plugin: load what was edited at once, and show what it makes of the last packets
+    #[arg(long)]
+    pub dev: bool,
+    /// A plugin's folder, or a folder with several, to load from there; repeatable [default: the current folder, if it is one]
+    #[arg(long, value_name = "DIR", requires = "dev")]
+    pub plugin_dir: Vec<PathBuf>,
     /// Let all ports in between peers, not only the game's
     #[arg(long)]
     pub open: bool,
@@ -273,7 +286,7 @@ mod tests {
     #[test]
     fn what_comes_later_is_refused_in_its_own_words() {
         for (line, part) in [
-            ("lanrage plugin list", "`lanrage plugin` is not in this version"),
+            ("lanrage games learn", "`lanrage games learn` is not in this version"),
             ("lanrage games record", "`lanrage games record` is not in this version"),
         ] {
             let error = typed(line).unwrap_err();

@@ -48,9 +48,11 @@ impl Live {
             | Event::Path { .. }
             | Event::GameFound { .. }
             | Event::GameLost { .. }
-            | Event::PeerLeft { .. } => {
-                if let Some(line) = sentence(event, &self.names) {
-                    self.screen.say(&line);
+            | Event::PeerLeft { .. }
+            | Event::Plugin(_)
+            | Event::Reloaded { .. } => {
+                if let Some(text) = sentence(event, &self.names) {
+                    text.lines().for_each(|line| self.screen.say(line));
                 }
             }
         }

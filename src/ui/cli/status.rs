@@ -3,7 +3,7 @@
 //! The answer of a running node may come from another version of the program, so it is read forgivingly: what is missing is left
 //! out, what is unknown is passed over.
 
-use super::screen::{cell, fold, width};
+use super::screen::{cell, fit, fold, width};
 use super::words::{clean, game_name, lasting, round_trip};
 use crate::model::id::ProfileId;
 use crate::model::limits;
@@ -28,6 +28,7 @@ pub struct View {
     peers: Vec<Peer>,
     games: Vec<Game>,
     relays: Vec<Relay>,
+    plugins: Vec<Plugin>,
     warnings: Vec<Reason>,
     counters: BTreeMap<String, u64>,
 }
@@ -40,6 +41,17 @@ struct Relay {
     relayed: Option<String>,
     rtt_ms: Option<f64>,
     why: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct Plugin {
+    id: String,
+    version: String,
+    origin: String,
+    state: String,
+    why: Option<String>,
+    games: Vec<String>,
 }
 
 /// Why something is no better, and what to try.
@@ -131,6 +143,9 @@ impl View {
             section(&mut out, "Worth knowing", self.warnings.iter().flat_map(Reason::lines).collect(), "");
         }
         section(&mut out, "Games found", self.game_lines(), "none yet");
+        if !self.plugins.is_empty() {
+            section(&mut out, "Plugins", self.plugin_lines(), "");
+        }
         let (drops, counts): (Vec<_>, Vec<_>) =
             self.counters.iter().partition(|(name, _)| name.starts_with("drop."));
         section(&mut out, "Packets", counter_lines(&counts), "none yet");
@@ -220,6 +235,22 @@ impl View {
             format!("  {} {}{local}", cell(&name, 48), game.address)
         };
         self.games.iter().map(line).collect()
+    }
+
+    fn plugin_lines(&self) -> Vec<String> {
+        let line = |plugin: &Plugin| {
+            let id = cell(&clean(&plugin.id, 64), 20);
+            let version = cell(&clean(&plugin.version, 40), 10);
+            let games = clean(&plugin.games.join(", "), 60);
+            let first = format!("  {id} {version} {} {games}", cell(&clean(&plugin.state, 20), 9));
+            let why = plugin.why.as_deref().map_or_else(String::new, |why| fold(&clean(why, 400), 74));
+            let mut lines = vec![fit(first.trim_end(), 80)];
+            lines.extend(
+                why.lines().filter(|l| !l.trim().is_empty()).map(|l| format!("    {}", l.trim_start())),
+            );
+            lines
+        };
+        self.plugins.iter().flat_map(line).collect()
     }
 
     /// A name; with the beginning of the id where two peers have the same.
@@ -333,6 +364,8 @@ mod tests {
                        "address": "10.83.7.2:25599", "local": null}],
             "relays": [{"address": "192.0.2.9:3478", "by": "udp", "relayed": null, "rtt_ms": null, "why": "refused"},
                        {"address": "192.0.2.8:3478", "by": "tls", "relayed": "192.0.2.8:5", "rtt_ms": 31.0, "why": null}],
+            "plugins": [{"id": "warcraft3", "version": "1.0.0", "origin": "shipped", "state": "asleep",
+                         "why": "plugin `warcraft3`: on_answer took too long", "games": ["warcraft3"], "may": []}],
             "warnings": [{"code": "x", "message": "your router is slow", "hint": "kick it"}],
             "counters": {"wan_in": 12, "wan_out": 0, "drop.port_closed_in": 3},
             "something": "from a later version"
@@ -351,6 +384,7 @@ mod tests {
             "Relay     192.0.2.8:3478 by tls, 31 ms\n",
             "Worth knowing\n    your router is slow\n      try: kick it",
             "Bob (cccccc)     10.83.7.3       connecting",
+            "Plugins\n  warcraft3            1.0.0      asleep    warcraft3\n    plugin `warcraft3`: on_answer took too long\n",
             "Bob (bbbbbb)'s world «LANRIG»",
             "10.83.7.2:25599",
             "3  attempts of others to reach a port that no game uses",

@@ -2,7 +2,7 @@
 
 use crate::model::id::{PeerId, ProfileId};
 use crate::model::limits;
-use crate::model::status::{Event, PathKind, Status, Trouble};
+use crate::model::status::{Event, PathKind, PluginStatus, Status, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -80,9 +80,30 @@ pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
             format!("{} is gone: {}", game_name(&names.of(*peer), game, title), clean(why, 80))
         }
         Event::PeerLeft { peer, why } => format!("{} is gone: {}", names.of(*peer), clean(why, 80)),
+        Event::Plugin(plugin) => plugin_line(plugin),
+        Event::Reloaded { what, replayed } => {
+            let lines = replayed.iter().map(|line| format!("\n  {}", clean(line, 200)));
+            format!("reloaded: {}{}", clean(what, 200), lines.collect::<String>())
+        }
         Event::Warning(trouble) => format!("warning: {}", trouble_line(trouble)),
         Event::Error(trouble) => format!("error: {}", trouble_line(trouble)),
     })
+}
+
+/// A plugin, whether it works, and what it may do.
+pub(super) fn plugin_line(plugin: &PluginStatus) -> String {
+    let from = match plugin.origin.as_str() {
+        "shipped" => " (comes with lanrage)",
+        "development" => " (in development)",
+        _ => "",
+    };
+    let name = format!("plugin {} {}", plugin.id, clean(&plugin.version, 40));
+    match (&plugin.why, plugin.state.as_str()) {
+        (Some(why), state) => {
+            format!("{}{from} is {}: {}", name.trim_end(), clean(state, 20), clean(why, 300))
+        }
+        (None, _) => format!("{}{from} {}", name.trim_end(), clean(&plugin.may.join("; "), 600)),
+    }
 }
 
 /// How a peer is reached.
