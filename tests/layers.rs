@@ -64,6 +64,18 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("pnet_packet", &["src/wire/packet.rs"]),
     ("stun_rs", &["src/wire/stun/build.rs", "src/wire/stun/tests.rs"]),
     ("annotate_snippets", &["src/rules/diagnostic.rs", "src/rules/diagnostics.rs", "src/rules/check.rs"]),
+    (
+        "mlua",
+        &[
+            "src/plugin/vm.rs",
+            "src/plugin/budget.rs",
+            "src/plugin/fault.rs",
+            "src/plugin/api/mod.rs",
+            "src/plugin/api/host.rs",
+            "src/plugin/api/info.rs",
+            "src/plugin/api/answer.rs",
+        ],
+    ),
 ];
 
 /// Parts of `host` that `server` may use: those that know nothing of a node.

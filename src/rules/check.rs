@@ -128,7 +128,7 @@ fn play_ports(item: Option<Item<'_>>, findings: &mut Findings) -> Vec<PortRange>
 }
 
 /// A port, a range such as `"27960-27963"`, or a list of both.
-fn ports(item: &Item<'_>, findings: &mut Findings) -> Vec<PortRange> {
+pub(crate) fn ports(item: &Item<'_>, findings: &mut Findings) -> Vec<PortRange> {
     let items = item.each();
     if items.is_empty() || items.len() > PORT_RANGES {
         findings.add(&item.span, format!("`{}` needs 1 to {PORT_RANGES} ports or ranges", item.key));
@@ -157,7 +157,7 @@ fn span_of_numbers(item: &Item<'_>, lowest: u16, wanted: &str, findings: &mut Fi
     range
 }
 
-fn list(
+pub(crate) fn list(
     item: Option<Item<'_>>,
     most: usize,
     findings: &mut Findings,
@@ -178,7 +178,7 @@ fn list(
 }
 
 /// A name that can be typed on a command line and be a file's name on every system.
-fn word(item: &Item<'_>, findings: &mut Findings) -> Option<String> {
+pub(crate) fn word(item: &Item<'_>, findings: &mut Findings) -> Option<String> {
     let text = item.text(findings)?;
     let good = text.len() <= WORD_BYTES
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
@@ -194,7 +194,7 @@ fn word(item: &Item<'_>, findings: &mut Findings) -> Option<String> {
 }
 
 /// A line of text for people.
-fn line(item: &Item<'_>, findings: &mut Findings) -> Option<String> {
+pub(crate) fn line(item: &Item<'_>, findings: &mut Findings) -> Option<String> {
     let text = item.text(findings)?;
     let good = !text.trim().is_empty() && text.len() <= LINE_BYTES && !text.chars().any(char::is_control);
     if !good {
@@ -204,7 +204,7 @@ fn line(item: &Item<'_>, findings: &mut Findings) -> Option<String> {
 }
 
 /// A paragraph for people.
-fn note(item: &Item<'_>, findings: &mut Findings) -> Option<String> {
+pub(crate) fn note(item: &Item<'_>, findings: &mut Findings) -> Option<String> {
     let text = item.text(findings)?;
     let good = text.len() <= NOTE_BYTES && !text.chars().any(|c| c.is_control() && c != '\n');
     if !good {

@@ -12,27 +12,27 @@ use toml::de::{DeTable, DeValue};
 
 /// All that is wrong with one file.
 #[derive(Debug)]
-pub(super) struct Findings {
+pub(crate) struct Findings {
     source: Arc<Source>,
     list: Vec<Diagnostic>,
 }
 
 impl Findings {
-    pub(super) const fn new(source: Arc<Source>) -> Self {
+    pub(crate) const fn new(source: Arc<Source>) -> Self {
         Self { source, list: Vec::new() }
     }
 
-    pub(super) fn place(&self, span: &Range<usize>) -> Place {
+    pub(crate) fn place(&self, span: &Range<usize>) -> Place {
         Place::new(&self.source, span.clone())
     }
 
     /// Something is wrong here.
-    pub(super) fn add(&mut self, span: &Range<usize>, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, span: &Range<usize>, message: impl Into<String>) {
         self.push(span, message.into(), None);
     }
 
     /// Something is wrong here, and this may help.
-    pub(super) fn add_with_help(
+    pub(crate) fn add_with_help(
         &mut self,
         span: &Range<usize>,
         message: impl Into<String>,
@@ -45,12 +45,12 @@ impl Findings {
         self.list.push(Diagnostic { place: self.place(span), message, help, also: None });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
     /// Everything found, in the order of the file; `None` when nothing was.
-    pub(super) fn finish(mut self) -> Option<Vec<Diagnostic>> {
+    pub(crate) fn finish(mut self) -> Option<Vec<Diagnostic>> {
         self.list.sort_by_key(|d| (d.place.line(), d.place.column()));
         (!self.list.is_empty()).then_some(self.list)
     }
@@ -58,29 +58,29 @@ impl Findings {
 
 /// A table that is being read.
 #[derive(Debug)]
-pub(super) struct Section<'t> {
+pub(crate) struct Section<'t> {
     table: &'t DeTable<'t>,
     /// Where it starts.
-    pub(super) span: Range<usize>,
+    pub(crate) span: Range<usize>,
     /// What people call it, such as `[[rule]]`.
     name: &'static str,
     known: Vec<&'static str>,
 }
 
 impl<'t> Section<'t> {
-    pub(super) const fn new(table: &'t DeTable<'t>, span: Range<usize>, name: &'static str) -> Self {
+    pub(crate) const fn new(table: &'t DeTable<'t>, span: Range<usize>, name: &'static str) -> Self {
         Self { table, span, name, known: Vec::new() }
     }
 
     /// The value of a key, if the file has it. Every key that a section may have is asked for, present or not.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Item<'t>> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Item<'t>> {
         self.known.push(key);
         let value = self.table.get(key)?;
         Some(Item { key, value: value.get_ref(), span: value.span() })
     }
 
     /// The value of a key that the file must have.
-    pub(super) fn need(&mut self, key: &'static str, findings: &mut Findings) -> Option<Item<'t>> {
+    pub(crate) fn need(&mut self, key: &'static str, findings: &mut Findings) -> Option<Item<'t>> {
         let item = self.take(key);
         if item.is_none() {
             findings.add(&self.span, format!("missing key `{key}` in {}", self.name));
@@ -89,7 +89,7 @@ impl<'t> Section<'t> {
     }
 
     /// Reports every key that nobody asked for.
-    pub(super) fn finish(self, findings: &mut Findings) {
+    pub(crate) fn finish(self, findings: &mut Findings) {
         for key in self.table.keys() {
             let word = key.get_ref().as_ref();
             if self.known.contains(&word) {
@@ -110,17 +110,17 @@ impl<'t> Section<'t> {
 
 /// A value that is being read.
 #[derive(Debug, Clone)]
-pub(super) struct Item<'t> {
+pub(crate) struct Item<'t> {
     /// Its key.
-    pub(super) key: &'static str,
+    pub(crate) key: &'static str,
     value: &'t DeValue<'t>,
     /// Where it is.
-    pub(super) span: Range<usize>,
+    pub(crate) span: Range<usize>,
 }
 
 impl<'t> Item<'t> {
     /// The value or, when it is a list, each value of the list.
-    pub(super) fn each(&self) -> Vec<Self> {
+    pub(crate) fn each(&self) -> Vec<Self> {
         match self.value {
             DeValue::Array(list) => list
                 .iter()
@@ -136,34 +136,34 @@ impl<'t> Item<'t> {
     }
 
     /// The text, when the value is one.
-    pub(super) fn as_text(&self) -> Option<&'t str> {
+    pub(crate) fn as_text(&self) -> Option<&'t str> {
         self.value.as_str()
     }
 
     /// The table, when the value is one.
-    pub(super) fn as_section(&self, name: &'static str) -> Option<Section<'t>> {
+    pub(crate) fn as_section(&self, name: &'static str) -> Option<Section<'t>> {
         self.value.as_table().map(|table| Section::new(table, self.span.clone(), name))
     }
 
     /// The whole number, when the value is one (and not beyond all reason).
-    pub(super) fn as_whole(&self) -> Option<i64> {
+    pub(crate) fn as_whole(&self) -> Option<i64> {
         let number = self.value.as_integer()?;
         i64::from_str_radix(number.as_str(), number.radix()).ok()
     }
 
-    pub(super) fn text(&self, findings: &mut Findings) -> Option<&'t str> {
+    pub(crate) fn text(&self, findings: &mut Findings) -> Option<&'t str> {
         self.or_wrong(self.as_text(), "text", findings)
     }
 
-    pub(super) fn section(&self, name: &'static str, findings: &mut Findings) -> Option<Section<'t>> {
+    pub(crate) fn section(&self, name: &'static str, findings: &mut Findings) -> Option<Section<'t>> {
         self.or_wrong(self.as_section(name), "a table", findings)
     }
 
-    pub(super) fn truth(&self, findings: &mut Findings) -> Option<bool> {
+    pub(crate) fn truth(&self, findings: &mut Findings) -> Option<bool> {
         self.or_wrong(self.value.as_bool(), "true or false", findings)
     }
 
-    pub(super) fn whole(&self, allowed: RangeInclusive<u16>, findings: &mut Findings) -> Option<u16> {
+    pub(crate) fn whole(&self, allowed: RangeInclusive<u16>, findings: &mut Findings) -> Option<u16> {
         let number = self.or_wrong(self.as_whole(), "a whole number", findings)?;
         let within = u16::try_from(number).ok().filter(|n| allowed.contains(n));
         if within.is_none() {
@@ -174,7 +174,7 @@ impl<'t> Item<'t> {
     }
 
     /// One of a few words.
-    pub(super) fn choice<T: Copy>(&self, words: &[(&'static str, T)], findings: &mut Findings) -> Option<T> {
+    pub(crate) fn choice<T: Copy>(&self, words: &[(&'static str, T)], findings: &mut Findings) -> Option<T> {
         let text = self.text(findings)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
         if found.is_none() {
@@ -188,7 +188,7 @@ impl<'t> Item<'t> {
     }
 
     /// Reports that the value is of the wrong kind.
-    pub(super) fn or_wrong<T>(&self, value: Option<T>, wanted: &str, findings: &mut Findings) -> Option<T> {
+    pub(crate) fn or_wrong<T>(&self, value: Option<T>, wanted: &str, findings: &mut Findings) -> Option<T> {
         if value.is_none() {
             let is = match self.value {
                 DeValue::String(_) => "text",
@@ -206,7 +206,7 @@ impl<'t> Item<'t> {
 }
 
 /// Words from a file, short and harmless enough for a message.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const MOST: usize = 40;
     let mut out: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
     if text.chars().nth(MOST).is_some() {

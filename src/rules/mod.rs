@@ -14,7 +14,7 @@ pub mod check;
 pub mod compile;
 mod describe;
 pub mod diagnostic;
-mod file;
+pub(crate) mod file;
 pub mod locate;
 pub mod nearest;
 pub mod pattern;

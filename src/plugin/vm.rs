@@ -1,0 +1,411 @@
+//! One plugin's virtual machine: loaded once, asked many times, dropped at the first sign that it cannot be trusted.
+//!
+//! In: `Code` and a seed, then one `ScriptCall` after the other. Out: one `ScriptAnswer` or `ScriptFault` each. What a
+//! plugin answers depends on its code, the seed and the calls so far, and on nothing else.
+//!
+//! A state that was stopped, ran out of memory or made three errors within ten seconds of call time says `PutToSleep`,
+//! and only `Asleep` from then on: the host drops it.
+
+use super::api::answer::{Told, check};
+use super::api::info::Info;
+use super::api::{self, Desk};
+use super::budget::{Budget, TICKS};
+use super::code::{Code, module_name};
+use super::fault::Fault;
+use crate::model::dice::Seed;
+use crate::model::script::{
+    Ask, Hook, Hooks, PluginFacts, ScriptAnswer, ScriptCall, ScriptFault, ScriptPacket, ScriptPeer, Verdict,
+};
+use crate::rules::nearest::nearest;
+use mlua::chunk::{ChunkMode, Compiler};
+use mlua::{AnyUserData, Buffer, Function, Lua, LuaOptions, StdLib, Table, Value};
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Bytes of the buffer that packets are shown in: a slot of the engine, which no packet of the tunnel outgrows.
+pub const PACKET_BYTES: usize = 2_048;
+/// So many errors within `ERRORS_WITHIN` put a plugin to sleep.
+const ERRORS: usize = 3;
+/// Counted in the calls' own time.
+const ERRORS_WITHIN: Duration = Duration::from_secs(10);
+/// Hooks that there are.
+const HOOKS: usize = Hook::ALL.len();
+
+/// A loaded plugin.
+pub struct Vm {
+    facts: PluginFacts,
+    hooks: [Option<Entry>; HOOKS],
+    lua: Lua,
+    budget: Arc<Budget>,
+    buffer: Buffer,
+    info: AnyUserData,
+    /// The buffer may hold bytes of earlier packets up to here.
+    used: usize,
+    ticks: u32,
+    /// Memory that calls for a collection.
+    high_water: usize,
+    /// When the last errors were.
+    errors: Vec<Duration>,
+    asleep: bool,
+}
+
+/// A hook and where it begins.
+struct Entry {
+    function: Function,
+    place: String,
+}
+
+impl std::fmt::Debug for Vm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vm").field("facts", &self.facts).field("asleep", &self.asleep).finish_non_exhaustive()
+    }
+}
+
+impl Vm {
+    /// Compiles a plugin and runs its first file. The host raises `stop` when this, or a later call, takes too long, and
+    /// clears it only for a new `Vm`.
+    ///
+    /// # Errors
+    /// Why there is no plugin: it does not compile, does not return its table, or had to be stopped.
+    pub fn load(code: &Code, seed: Seed, stop: Arc<AtomicBool>) -> Result<Self, ScriptFault> {
+        let id = &code.manifest.id;
+        let main = code.check().map_err(|e| ScriptFault::Failed(format!("plugin `{id}`: {e}")))?;
+        let guarded = catch_unwind(AssertUnwindSafe(|| load(code, main, &seed, stop)));
+        match guarded {
+            Ok(Ok(vm)) => Ok(vm),
+            Ok(Err(fault)) if fault.fatal => Err(ScriptFault::PutToSleep(fault.text)),
+            Ok(Err(fault)) => Err(ScriptFault::Failed(fault.text)),
+            Err(_) => Err(ScriptFault::PutToSleep(format!("plugin `{id}`: the runtime failed inside"))),
+        }
+    }
+
+    /// What the engine needs to know of it.
+    #[must_use]
+    pub fn facts(&self) -> PluginFacts {
+        self.facts.clone()
+    }
+
+    /// Bytes that its state holds.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.lua.used_memory()
+    }
+
+    /// Ticks of the last call.
+    #[must_use]
+    pub const fn ticks(&self) -> u32 {
+        self.ticks
+    }
+
+    /// What the last call logged, when it gave no answer to carry it.
+    pub fn take_log(&mut self) -> Vec<String> {
+        Desk::write(&self.lua, |desk| std::mem::take(&mut desk.log))
+    }
+
+    /// Asks. A hook that the plugin does not have changes nothing.
+    ///
+    /// # Errors
+    /// Why there is no answer. After `PutToSleep` there will be none.
+    pub fn ask(&mut self, call: &ScriptCall) -> Result<ScriptAnswer, ScriptFault> {
+        if self.asleep {
+            return Err(ScriptFault::Asleep);
+        }
+        Desk::write(&self.lua, |desk| desk.clear(call.at));
+        self.budget.start(TICKS);
+        let answer = catch_unwind(AssertUnwindSafe(|| self.run(call)));
+        self.ticks = TICKS - self.budget.left();
+        let id = &self.facts.id;
+        let fault = match (answer, self.budget.ended()) {
+            (Err(_), _) => Fault { text: format!("plugin `{id}`: the runtime failed inside"), fatal: true },
+            (Ok(_), Some(ended)) => Fault::ended(id, &self.budget, ended),
+            (Ok(Err(fault)), None) => fault,
+            (Ok(Ok(mut answer)), None) => match self.too_fat() {
+                Some(fault) => fault,
+                None => {
+                    Desk::write(&self.lua, |desk| {
+                        answer.log = std::mem::take(&mut desk.log);
+                        answer.sends = std::mem::take(&mut desk.sends);
+                    });
+                    return Ok(answer);
+                }
+            },
+        };
+        Err(self.note(fault, call.at))
+    }
+
+    fn run(&mut self, call: &ScriptCall) -> Result<ScriptAnswer, Fault> {
+        match &call.ask {
+            Ask::Packet(hook, packet) => self.packet(*hook, packet),
+            Ask::PeerJoined(peer) => {
+                Desk::write(&self.lua, |desk| desk.peers.insert(peer.id, peer.clone()));
+                self.about_peer(Hook::PeerJoined, peer)
+            }
+            Ask::PeerLeft(peer) => {
+                let known = Desk::write(&self.lua, |desk| desk.peers.remove(peer));
+                known.map_or_else(
+                    || Ok(ScriptAnswer::default()),
+                    |peer| self.about_peer(Hook::PeerLeft, &peer),
+                )
+            }
+            Ask::Tick => self.plain(Hook::Tick).map(|_| ScriptAnswer::default()),
+            Ask::Check => {
+                let said = self.plain(Hook::Check)?;
+                let said = check(&said).map_err(|problem| self.wrong(Hook::Check, &problem))?;
+                Ok(ScriptAnswer { check: said, ..ScriptAnswer::default() })
+            }
+        }
+    }
+
+    fn packet(&mut self, hook: Hook, packet: &ScriptPacket) -> Result<ScriptAnswer, Fault> {
+        if self.entry(hook).is_none() {
+            return Ok(ScriptAnswer::default());
+        }
+        let n = packet.payload.len();
+        // Longer packets do not exist in the tunnel; should one come, it gets a buffer of its own and is shown whole.
+        let buffer = if n > PACKET_BYTES {
+            self.lua.create_buffer(&packet.payload).map_err(|e| self.error(&e))?
+        } else {
+            self.show(&packet.payload);
+            self.buffer.clone()
+        };
+        if let Ok(mut info) = self.info.borrow_mut::<Info>() {
+            info.fill(packet);
+        }
+        Desk::write(&self.lua, |desk| desk.me = Some(packet.me));
+        let Some(entry) = self.entry(hook) else { return Ok(ScriptAnswer::default()) };
+        let (first, second) =
+            entry.function.call::<(Value, Value)>((&buffer, n, &self.info)).map_err(|e| self.error(&e))?;
+        if hook == Hook::Describe {
+            let describes =
+                self.judge(|desk| desk.game(&first)).map_err(|problem| self.wrong(hook, &problem))?;
+            return Ok(ScriptAnswer { describes, ..ScriptAnswer::default() });
+        }
+        let room = n.max(PACKET_BYTES);
+        let told =
+            self.judge(|desk| desk.verdict(&first, room)).map_err(|problem| self.wrong(hook, &problem))?;
+        let verdict = match told {
+            Told::Forward => Verdict::Forward,
+            Told::Drop => Verdict::Drop,
+            Told::Bytes(n) => Verdict::Replace(self.taken(buffer, n)),
+        };
+        let mut answer = ScriptAnswer { verdict, ..ScriptAnswer::default() };
+        if !second.is_nil() {
+            self.judge(|desk| desk.extras(&second, &mut answer))
+                .map_err(|problem| self.wrong(hook, &problem))?;
+        }
+        Ok(answer)
+    }
+
+    /// Puts a packet into the buffer, with zeros where an earlier packet was longer.
+    fn show(&mut self, payload: &[u8]) {
+        const ZEROS: [u8; PACKET_BYTES] = [0; PACKET_BYTES];
+        self.buffer.write_bytes(0, payload);
+        let rest = ZEROS.get(payload.len()..self.used).unwrap_or_default();
+        if !rest.is_empty() {
+            self.buffer.write_bytes(payload.len(), rest);
+        }
+        self.used = payload.len();
+    }
+
+    /// The first bytes of the buffer.
+    fn taken(&mut self, buffer: Buffer, n: usize) -> Vec<u8> {
+        self.used = self.used.max(n.min(PACKET_BYTES));
+        let mut bytes = vec![0; n];
+        // Reading a buffer cannot fail; `n` was held against its length.
+        let _ = buffer.cursor().read_exact(&mut bytes);
+        bytes
+    }
+
+    fn about_peer(&self, hook: Hook, peer: &ScriptPeer) -> Result<ScriptAnswer, Fault> {
+        if let Some(entry) = self.entry(hook) {
+            let table = api::peer_table(&self.lua, peer).map_err(|e| self.error(&e))?;
+            entry.function.call::<()>(table).map_err(|e| self.error(&e))?;
+        }
+        Ok(ScriptAnswer::default())
+    }
+
+    fn plain(&self, hook: Hook) -> Result<Value, Fault> {
+        let Some(entry) = self.entry(hook) else { return Ok(Value::Nil) };
+        entry.function.call(()).map_err(|e| self.error(&e))
+    }
+
+    fn entry(&self, hook: Hook) -> Option<&Entry> {
+        self.hooks.get(hook as usize)?.as_ref()
+    }
+
+    fn judge<T>(&self, look: impl FnOnce(&Desk) -> Result<T, String>) -> Result<T, String> {
+        let looked = Desk::read(&self.lua, |desk| Some(look(desk)));
+        looked.unwrap_or_else(|| Err("could not be judged".into()))
+    }
+
+    fn error(&self, error: &mlua::Error) -> Fault {
+        Fault::of(&self.facts.id, error, &self.budget)
+    }
+
+    /// A hook returned something that it may not.
+    fn wrong(&self, hook: Hook, problem: &str) -> Fault {
+        let place = self.entry(hook).map_or("", |entry| &entry.place);
+        Fault::said(&self.facts.id, place, &format!("{} {problem}", hook.name()))
+    }
+
+    /// A script can catch the error of a full memory and live on at the limit. It is tidied up, and if that does not
+    /// help, it sleeps.
+    fn too_fat(&self) -> Option<Fault> {
+        if self.lua.used_memory() <= self.high_water {
+            return None;
+        }
+        let collected = self.lua.gc_collect();
+        let fat = collected.is_err() || self.lua.used_memory() > self.high_water;
+        let text = format!("plugin `{}`: it keeps more memory than it may", self.facts.id);
+        fat.then_some(Fault { text, fatal: true })
+    }
+
+    fn note(&mut self, fault: Fault, at: Duration) -> ScriptFault {
+        if fault.fatal {
+            self.asleep = true;
+            return ScriptFault::PutToSleep(fault.text);
+        }
+        self.errors.retain(|earlier| at.saturating_sub(*earlier) < ERRORS_WITHIN);
+        self.errors.push(at);
+        if self.errors.len() < ERRORS {
+            return ScriptFault::Failed(fault.text);
+        }
+        self.asleep = true;
+        ScriptFault::PutToSleep(format!("{} (error {ERRORS} within 10 seconds)", fault.text))
+    }
+}
+
+fn load(code: &Code, main: &str, seed: &Seed, stop: Arc<AtomicBool>) -> Result<Vm, Fault> {
+    let manifest = &code.manifest;
+    let id = &manifest.id;
+    let libs = StdLib::COROUTINE
+        | StdLib::TABLE
+        | StdLib::STRING
+        | StdLib::UTF8
+        | StdLib::BIT
+        | StdLib::MATH
+        | StdLib::BUFFER;
+    let inside = |_: mlua::Error| Fault::said(id, "", "the runtime could not be set up");
+    let lua = Lua::new_with(libs, LuaOptions::new()).map_err(inside)?;
+    let budget = Budget::install(&lua, stop);
+    lua.set_app_data(Desk::new(manifest.may.clone()));
+    let modules = api::install(&lua).map_err(|e| Fault::of(id, &e, &budget))?;
+    reseed(&lua, seed).map_err(inside)?;
+    lua.sandbox(true).map_err(inside)?;
+    let buffer = lua.create_buffer_with_capacity(PACKET_BYTES).map_err(inside)?;
+    let info = lua.create_userdata(Info::new()).map_err(inside)?;
+    let allowance = usize::from(manifest.memory_mib) << 20;
+    let limit = lua.used_memory() + allowance;
+    lua.set_memory_limit(limit).map_err(inside)?;
+
+    let first = compile(&lua, code, main, &modules).map_err(|e| Fault::of(id, &e, &budget))?;
+    let table = first.call::<Value>(()).map_err(|e| Fault::of(id, &e, &budget))?;
+    let Value::Table(table) = table else {
+        let what =
+            format!("returned a {}; it ends with `return plugin`, the table of its hooks", table.type_name());
+        return Err(Fault::said(id, main, &what));
+    };
+    let hooks = read_hooks(&table).map_err(|problem| Fault::said(id, main, &problem))?;
+    if let Some(ended) = budget.ended() {
+        return Err(Fault::ended(id, &budget, ended));
+    }
+    let has = |has: Hooks, hook: Hook| if slot(&hooks, hook).is_some() { has.with(hook) } else { has };
+    let facts = PluginFacts {
+        id: id.clone(),
+        hooks: Hook::ALL.into_iter().fold(Hooks::default(), has),
+        may: manifest.may.clone(),
+        calls_per_second: manifest.calls_per_second,
+        bytes_per_second: manifest.bytes_per_second,
+    };
+    let ticks = super::budget::LOAD_TICKS - budget.left();
+    let high_water = limit - allowance / 8;
+    Ok(Vm {
+        facts,
+        hooks,
+        lua,
+        budget,
+        buffer,
+        info,
+        used: 0,
+        ticks,
+        high_water,
+        errors: Vec::new(),
+        asleep: false,
+    })
+}
+
+/// `math.random` starts from the node's seed, not from the clock.
+fn reseed(lua: &Lua, seed: &Seed) -> mlua::Result<()> {
+    let math: Table = lua.globals().raw_get("math")?;
+    let start: Function = math.raw_get("randomseed")?;
+    start.call(seed.dice("plugin random").u32() >> 1)
+}
+
+/// Compiles every file before any runs: what does not compile is told now, and `require` costs nothing later.
+fn compile(lua: &Lua, code: &Code, main: &str, modules: &Table) -> mlua::Result<Function> {
+    let mut first = None;
+    for (file, text) in &code.files {
+        let compiler = Compiler::new().set_optimization_level(2).set_debug_level(1);
+        let chunk = lua
+            .load(text.as_str())
+            .set_name(format!("={file}"))
+            .set_mode(ChunkMode::Text)
+            .set_compiler(compiler);
+        let function = chunk.into_function()?;
+        if file == main {
+            first = Some(function);
+        } else if let Some(module) = module_name(file) {
+            modules.raw_set(module, function)?;
+        }
+    }
+    first.ok_or_else(|| mlua::Error::runtime("there is no first file"))
+}
+
+/// The hooks of the table that the first file returned.
+fn read_hooks(table: &Table) -> Result<[Option<Entry>; HOOKS], String> {
+    let mut hooks = [const { None }; HOOKS];
+    for pair in table.pairs::<Value, Value>().take(ENTRIES) {
+        let (Value::String(name), value) =
+            pair.map_err(|_| "returned a table that cannot be read".to_owned())?
+        else {
+            continue;
+        };
+        let name = name.to_string_lossy();
+        let Some(hook) = Hook::ALL.into_iter().find(|hook| hook.name() == name) else {
+            if name.starts_with("on_") {
+                let near = nearest(&name, Hook::ALL.map(Hook::name));
+                let help = near.map_or_else(
+                    || format!("hooks are {}", Hook::ALL.map(Hook::name).join(", ")),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                return Err(format!("there is no hook `{}`; {help}", api::safe(&name, 40)));
+            }
+            continue;
+        };
+        let Value::Function(function) = value else {
+            return Err(format!("`{name}` is a {}; a hook is a function", value.type_name()));
+        };
+        let at = function.info();
+        let place = match (at.short_src, at.line_defined) {
+            (Some(file), Some(line)) => format!("{file}:{line}"),
+            _ => String::new(),
+        };
+        if let Some(slot) = hooks.get_mut(hook as usize) {
+            *slot = Some(Entry { function, place });
+        }
+    }
+    Ok(hooks)
+}
+
+fn slot(hooks: &[Option<Entry>; HOOKS], hook: Hook) -> Option<&Entry> {
+    hooks.get(hook as usize)?.as_ref()
+}
+
+/// Entries of the plugin's table that are looked at.
+const ENTRIES: usize = 256;
+
+#[cfg(test)]
+mod tests;
