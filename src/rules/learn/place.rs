@@ -36,7 +36,8 @@ pub(super) fn runs(payload: &[u8], least: usize) -> Vec<Range<usize>> {
     for (i, c) in payload.iter().chain([&0]).enumerate() {
         let part_of_text = is_text(*c) || *c >= 0x80 && i > start;
         if !part_of_text {
-            if i - start >= least && out.len() < MOST_RUNS {
+            let text = payload.get(start..i).is_some_and(|t| std::str::from_utf8(t).is_ok());
+            if i - start >= least && text && out.len() < MOST_RUNS {
                 out.push(start..i);
             }
             start = i + 1;
@@ -164,7 +165,7 @@ fn counted(payload: &[u8], all: &mut Vec<Candidate>) {
     while at < payload.len() && steps.len() < MOST_STEPS {
         let len = payload.get(at).map_or(0, |c| usize::from(*c));
         let text = payload.get(at + 1..at + 1 + len).unwrap_or(&[]);
-        let next_is_text = payload.get(at + 1 + len).is_some_and(|c| is_text(*c) && *c > 0x40);
+        let next_is_text = payload.get(at + 1 + len).is_some_and(|c| is_text(*c));
         let good = (2..0x80).contains(&len) && !text.is_empty() && text.iter().all(|c| is_text(*c)) && !next_is_text;
         if !good {
             at += 1;
@@ -199,7 +200,8 @@ fn terminated(payload: &[u8], all: &mut Vec<Candidate>) {
         let rest = payload.get(at..).unwrap_or(&[]);
         let text = rest.iter().take_while(|c| is_text(**c) || **c >= 0x80).count();
         let closed = rest.get(text).is_none_or(|c| *c == 0);
-        if text > 0 && closed {
+        let readable = rest.get(..text).is_some_and(|t| std::str::from_utf8(t).is_ok());
+        if text > 0 && closed && readable {
             all.push(Candidate {
                 place: Locate { at: short(base), skip: steps.clone().into(), find: Find::Nul },
                 range: at..at + text,

@@ -60,7 +60,7 @@ pub(super) fn roles(traffic: &Traffic) -> Roles<'_> {
 
     let mut servers: BTreeSet<IpAddr> = answers.iter().map(|a| a.from.ip()).collect();
     servers.extend(members_of(&shapes, &kinds, RuleKind::Answer).map(|d| d.from.ip()));
-    servers.extend(talk.joined(traffic, &shapes));
+    servers.extend(talk.joined(traffic, &shapes, &kinds, &answers));
     let clients: BTreeSet<IpAddr> =
         members_of(&shapes, &kinds, RuleKind::Query).map(|d| d.from.ip()).collect();
     for (shape, kind) in shapes.iter().zip(&mut kinds) {
@@ -105,12 +105,13 @@ impl Kind {
 fn cluster<'t>(packets: impl Iterator<Item = &'t Datagram>) -> Vec<Vec<&'t Datagram>> {
     let mut shapes: Vec<Vec<&Datagram>> = Vec::new();
     for packet in packets {
+        let full = shapes.len() >= MOST_SHAPES;
         let known = shapes
             .iter_mut()
             .find(|s| s.first().is_some_and(|first| alike(&first.payload, &packet.payload)));
         match known {
             Some(shape) => shape.push(packet),
-            None if shapes.len() < MOST_SHAPES => shapes.push(vec![packet]),
+            None if !full => shapes.push(vec![packet]),
             None => {}
         }
     }
@@ -186,28 +187,40 @@ impl<'t> Talk<'t> {
         found
     }
 
-    /// Computers to which a connection was opened after they spoke to many.
-    fn joined(&self, traffic: &Traffic, shapes: &[Vec<&Datagram>]) -> BTreeSet<IpAddr> {
-        let speaks_since = |ip: IpAddr| shapes.iter().flatten().filter(|d| d.from.ip() == ip).map(|d| d.at).min();
-        let opened = traffic.openings.iter().map(|o| (o.at, o.from.ip(), o.to.ip()));
-        let said = traffic.one.iter().filter(|d| {
-            let back = self.to.get(&d.from).is_some_and(|all| all.iter().any(|b| b.from == d.to && b.at < d.at));
-            !back
-        });
+    /// Computers that were joined after they said something to many that nobody answered.
+    fn joined(
+        &self,
+        traffic: &Traffic,
+        shapes: &[Vec<&Datagram>],
+        kinds: &[Option<Kind>],
+        answers: &[&Datagram],
+    ) -> BTreeSet<IpAddr> {
+        let mut since: BTreeMap<IpAddr, Duration> = BTreeMap::new();
+        for said in shapes.iter().zip(kinds).filter(|(_, k)| k.is_none()).flat_map(|(s, _)| s.iter()) {
+            let first = since.entry(said.from.ip()).or_insert(said.at);
+            *first = said.at.min(*first);
+        }
+        let asks: BTreeSet<IpAddr> = members_of(shapes, kinds, RuleKind::Query).map(|d| d.from.ip()).collect();
+        let answered: BTreeSet<(SocketAddr, SocketAddr)> = answers.iter().map(|a| (a.from, a.to)).collect();
+        let said = traffic.one.iter().filter(|d| !answered.contains(&(d.from, d.to)) && !self.replies_to_earlier(d));
+        let opened = traffic.openings.iter().map(|o| (o.at, o.to.ip()));
         opened
-            .chain(said.map(|d| (d.at, d.from.ip(), d.to.ip())))
-            .filter(|(at, from, to)| {
-                let (server, client) = (speaks_since(*to), speaks_since(*from));
-                // Both may speak to many; who spoke first and was then connected to is the server.
-                server.is_some_and(|since| since <= *at && client.is_none_or(|c| c > since))
-            })
-            .map(|(_, _, to)| to)
+            .chain(said.map(|d| (d.at, d.to.ip())))
+            .filter(|(at, to)| !asks.contains(to) && since.get(to).is_some_and(|since| since <= at))
+            .map(|(_, to)| to)
             .collect()
+    }
+
+    /// Whether the other side spoke first.
+    fn replies_to_earlier(&self, packet: &Datagram) -> bool {
+        self.to.get(&packet.from).is_some_and(|all| all.iter().any(|d| d.from == packet.to && d.at <= packet.at))
     }
 
     fn joins(&self, traffic: &Traffic, servers: &BTreeSet<IpAddr>, groups: &[Group<'_>]) -> Vec<Join> {
         let questions: Vec<&Datagram> =
             groups.iter().filter(|g| g.kind == RuleKind::Query).filter_map(|g| g.members.first().copied()).collect();
+        let answers = groups.iter().filter(|g| g.kind == RuleKind::Answer).flat_map(|g| g.members.iter());
+        let answered: BTreeSet<(SocketAddr, SocketAddr)> = answers.map(|a| (a.from, a.to)).collect();
         let mut joins: Vec<Join> = Vec::new();
         let mut add = |join: Join| {
             let same = |j: &Join| (j.server, j.transport, j.port) == (join.server, join.transport, join.port);
@@ -224,13 +237,9 @@ impl<'t> Talk<'t> {
         }
         for said in traffic.one.iter().filter(|d| servers.contains(&d.to.ip())) {
             let asks = questions.iter().any(|q| alike(&q.payload, &said.payload));
-            let replies = self.to.get(&said.from).is_some_and(|all| {
-                all.iter().any(|b| b.from == said.to && b.at < said.at)
-            });
-            let was_answer = groups.iter().any(|g| {
-                g.kind == RuleKind::Answer && g.members.iter().any(|a| a.to == said.from && a.from == said.to)
-            });
-            if !asks && (!replies || was_answer) {
+            let answers = |a: SocketAddr, b: SocketAddr| answered.contains(&(a, b));
+            let starts = !self.replies_to_earlier(said) || answers(said.to, said.from);
+            if !asks && starts && !answers(said.from, said.to) {
                 let (server, port) = (said.to.ip(), said.to.port());
                 add(Join { at: said.at, server, transport: Transport::Udp, port, backwards: false });
             }

@@ -41,12 +41,29 @@ impl Mark {
         self.at + self.bytes.len()
     }
 
-    /// All bytes, when they are text that people can read.
-    pub(super) fn text(&self) -> Option<String> {
-        let bytes: Vec<u8> = self.bytes.iter().copied().collect::<Option<_>>()?;
-        let readable = bytes.len() >= 2 && bytes.iter().all(|c| is_text(*c) || *c == b'\n');
-        readable.then(|| String::from_utf8(bytes).ok()).flatten()
+    /// The same in pieces: where readable text ends a mark, it is a piece of its own.
+    pub(super) fn pieces(&self) -> Vec<(usize, Piece)> {
+        let readable = |b: &&Option<u8>| b.is_some_and(|c| is_text(c) || c == b'\n');
+        let text = self.bytes.iter().rev().take_while(readable).count();
+        let split = if text > SHORTEST_WORD { self.bytes.len() - text } else { self.bytes.len() };
+        let (front, back) = self.bytes.split_at(split);
+        let mut out = Vec::new();
+        if !front.is_empty() {
+            out.push((self.at, Piece::Hex(front.to_vec())));
+        }
+        if !back.is_empty() {
+            let text = back.iter().flatten().map(|c| char::from(*c)).collect();
+            out.push((self.at + split, Piece::Text(text)));
+        }
+        out
     }
+}
+
+/// A part of a mark as profiles write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    Hex(Vec<Option<u8>>),
+    Text(String),
 }
 
 /// The payloads of one kind.
@@ -104,10 +121,18 @@ impl<'t> Shape<'t> {
 
     /// The marks that tell this kind, and whether they do: what else was heard on the same way is told apart.
     ///
-    /// `content` are the parts that say something of one game only, `partner` is the question (for an answer) or the answer,
-    /// `others` are packets that must not be taken for this kind.
-    pub(super) fn marks(&self, content: &[Range<usize>], partner: Option<&[u8]>, others: &[&[u8]]) -> Vec<Mark> {
-        let free = |i: usize| content.iter().all(|r| !r.contains(&i));
+    /// `content` are the parts that say something of one game only, `drawn` those that a server drew, `partner` is the
+    /// question (for an answer) or the answer, `others` are packets that must not be taken for this kind.
+    pub(super) fn marks(
+        &self,
+        content: &[Range<usize>],
+        drawn: &[Range<usize>],
+        partner: Option<&[u8]>,
+        others: &[&[u8]],
+    ) -> Vec<Mark> {
+        // Behind a text of any length nothing has a fixed place.
+        let limit = content.iter().filter(|r| self.is_text_at(r)).map(|r| r.start).min().unwrap_or(usize::MAX);
+        let free = |i: usize| i < limit && content.iter().chain(drawn).all(|r| !r.contains(&i));
         let byte = |i: usize| self.constant.get(i).copied().flatten().filter(|_| free(i));
         let whole = self.payloads.len() == 1 && self.shortest <= WHOLE && (0..self.shortest).all(|i| byte(i).is_some());
         let prefix = if whole { (0..self.shortest).map_while(byte).collect() } else { self.prefix(&byte) };
@@ -122,6 +147,11 @@ impl<'t> Shape<'t> {
         marks
     }
 
+    /// Whether this part of the first payload is text; only binary parts have a fixed length.
+    fn is_text_at(&self, range: &Range<usize>) -> bool {
+        range.len() > 4 || self.model().get(range.clone()).is_some_and(|t| t.iter().all(|c| is_text(*c)))
+    }
+
     /// The first bytes: an opcode, or a word.
     fn prefix(&self, byte: &impl Fn(usize) -> Option<u8>) -> Vec<u8> {
         let mut out: Vec<u8> = Vec::new();
@@ -131,8 +161,14 @@ impl<'t> Shape<'t> {
                 out.push(next);
                 continue;
             }
+            let word = self.word(out.len(), byte);
+            if word.iter().filter(|c| c.is_ascii_alphanumeric()).count() < SHORTEST_WORD {
+                // Printable by accident.
+                out.push(next);
+                continue;
+            }
             if score(&out) < ENOUGH || out.iter().all(|b| matches!(b, 0 | 0xff)) {
-                out.extend(self.word(out.len(), byte));
+                out.extend(word);
             }
             break;
         }
@@ -212,6 +248,19 @@ impl<'t> Shape<'t> {
     }
 }
 
+/// Parts of `payload` that `earlier` holds at another place, and `first` does not: something the other side drew and that is
+/// sent back, not the protocol's own.
+pub(super) fn echoes(payload: &[u8], earlier: &[u8], first: &[u8]) -> Vec<Range<usize>> {
+    let holds = |whole: &[u8], piece: &[u8]| whole.windows(piece.len()).position(|w| w == piece);
+    let four = |i: usize| {
+        let piece = payload.get(i..i + 4)?;
+        let varied = piece.iter().collect::<BTreeSet<_>>().len() >= 3;
+        let drawn = varied && holds(earlier, piece).is_some_and(|at| at != i) && holds(first, piece).is_none();
+        drawn.then_some(i..i + 4)
+    };
+    (0..payload.len().min(REACH)).filter_map(four).collect()
+}
+
 /// How much bytes tell, in halves: zeros and ones are everywhere.
 fn score(bytes: &[u8]) -> u32 {
     bytes.iter().map(|b| if matches!(b, 0 | 0xff) { 1 } else { 2 }).sum()
@@ -258,4 +307,6 @@ const SHARED: usize = 6;
 const MOST_EXTRA: usize = 4;
 /// A byte this near goes into the same mark.
 const NEAR: usize = 8;
+/// Letters and digits of a word.
+const SHORTEST_WORD: usize = 3;
 const ENDS_WORD: &[u8] = b"]>;:=/\n\0";

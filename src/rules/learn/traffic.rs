@@ -3,7 +3,7 @@
 //! Hostile captures cost bounded memory: see the constants at the end. What other programs say on every LAN (names,
 //! printers, media) is left out by its port and counted.
 
-use super::Heard;
+use crate::rules::capture::Capture;
 use crate::wire::frame::Class;
 use crate::wire::packet::{PacketView, proto};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,25 +39,23 @@ pub(super) struct Traffic {
     pub(super) openings: Vec<Opening>,
     /// Why packets were left out, and how many.
     pub(super) left_out: BTreeMap<&'static str, usize>,
-    /// All packets, whatever they are.
-    pub(super) packets: usize,
+    /// All frames, whatever they are.
+    pub(super) frames: usize,
 }
 
 impl Traffic {
     /// Sorts packets by what they are. With `ports`, only those from or to one of them are looked at.
-    pub(super) fn read(heard: &[Heard<'_>], ports: &[u16]) -> Self {
-        let mut it = Self { packets: heard.len(), ..Self::default() };
+    pub(super) fn read(captures: &[Capture], ports: &[u16]) -> Self {
+        let all = || captures.iter().flat_map(|c| c.packets.iter().chain(&c.openings));
+        let frames = captures.iter().map(|c| c.packets.len() + c.other).sum();
+        let mut it = Self { frames, ..Self::default() };
+        let other = captures.iter().map(|c| c.other.saturating_sub(c.openings.len())).sum();
+        it.leave_out("no UDP, or not whole", other);
+        it.leave_out("beyond what is looked at", all().skip(MOST_PACKETS).count());
         let mut views: Vec<(Duration, PacketView<'_>)> = Vec::new();
-        for one in heard.iter().take(MOST_PACKETS) {
-            match PacketView::parse(one.packet) {
-                Ok(view) if view.fragment => it.leave_out("pieces of fragmented packets"),
-                Ok(view) if matches!(view.proto, proto::UDP | proto::TCP) => views.push((one.at, view)),
-                Ok(_) => it.leave_out("neither UDP nor TCP"),
-                Err(_) => it.leave_out("no whole IP packets (ARP and the like)"),
-            }
-        }
-        for _ in MOST_PACKETS..heard.len() {
-            it.leave_out("beyond what is looked at");
+        for one in all().take(MOST_PACKETS) {
+            let Ok(view) = PacketView::parse(&one.packet) else { continue };
+            views.push((one.at, view));
         }
         views.sort_by_key(|(at, _)| *at);
         let senders: BTreeSet<IpAddr> = views.iter().map(|(_, view)| view.src).collect();
@@ -65,7 +63,7 @@ impl Traffic {
         for (at, view) in views {
             let wanted = ports.is_empty() || ports.contains(&view.src_port) || ports.contains(&view.dst_port);
             if !wanted {
-                it.leave_out("on other ports than asked for");
+                it.leave_out("on other ports than asked for", 1);
             } else if view.opens_tcp() && it.openings.len() < MOST_OPENINGS {
                 it.openings.push(Opening { at, from: view.source(), to: view.destination() });
             } else if view.proto == proto::UDP {
@@ -84,11 +82,11 @@ impl Traffic {
     ) {
         let class = class_of(view.dst, senders);
         if let Some((_, whose)) = CHATTER.iter().find(|(port, _)| [view.src_port, view.dst_port].contains(port)) {
-            return self.leave_out(whose);
+            return self.leave_out(whose, 1);
         }
         let payload = view.payload();
         if payload.len() > MOST_BYTES {
-            return self.leave_out("longer than any discovery packet");
+            return self.leave_out("longer than any discovery packet", 1);
         }
         let (to_one, known) = (class == Class::Unicast, flows.len() < MOST_FLOWS);
         let key = (view.source(), view.destination());
@@ -96,10 +94,10 @@ impl Traffic {
             let count = flows.entry(key).or_default();
             *count += 1;
             if *count > MOST_OF_FLOW {
-                return self.leave_out("the rest of long conversations");
+                return self.leave_out("the rest of long conversations", 1);
             }
         } else if to_one || self.many.len() >= MOST_TO_MANY {
-            return self.leave_out("beyond what is looked at");
+            return self.leave_out("beyond what is looked at", 1);
         }
         let one = Datagram {
             at,
@@ -112,8 +110,10 @@ impl Traffic {
         if to_one { self.one.push(one) } else { self.many.push(one) }
     }
 
-    fn leave_out(&mut self, why: &'static str) {
-        *self.left_out.entry(why).or_default() += 1;
+    fn leave_out(&mut self, why: &'static str, times: usize) {
+        if times > 0 {
+            *self.left_out.entry(why).or_default() += times;
+        }
     }
 }
 
@@ -126,6 +126,11 @@ pub(super) fn class_of(to: IpAddr, senders: &BTreeSet<IpAddr>) -> Class {
         IpAddr::V4(v4) if v4.octets()[3] == 255 && !senders.contains(&to) => Class::Directed,
         IpAddr::V4(_) | IpAddr::V6(_) => Class::Unicast,
     }
+}
+
+/// Whether a port is one that other programs use on every LAN.
+pub(super) fn is_chatter(port: u16) -> bool {
+    CHATTER.iter().any(|(known, _)| *known == port)
 }
 
 /// What is heard on every LAN and is no game.
