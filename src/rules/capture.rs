@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct Capture {
     /// Its UDP packets, in the order of the file.
     pub packets: Vec<Captured>,
+    /// Its TCP segments that ask for a connection, in the order of the file; counted in `other` too.
+    pub openings: Vec<Captured>,
     /// How many frames were something else: other protocols, fragments, cut short, of a kind of link that is not known.
     pub other: usize,
     /// The byte at which nothing more could be understood; `None` when the file was read to its end.
@@ -123,12 +125,15 @@ impl Capture {
         let found = within(link, frame).and_then(|(sent, ip)| {
             let view = PacketView::parse(ip).ok()?;
             let whole = view.proto == proto::UDP && !view.fragment;
-            whole.then(|| Captured { number, at, sent, packet: view.bytes.to_vec() })
+            let kept = whole || view.opens_tcp();
+            kept.then(|| (whole, Captured { number, at, sent, packet: view.bytes.to_vec() }))
         });
         match found {
-            Some(packet) => self.packets.push(packet),
-            None => self.other += 1,
+            Some((true, packet)) => return self.packets.push(packet),
+            Some((false, opening)) => self.openings.push(opening),
+            None => {}
         }
+        self.other += 1;
     }
 }
 

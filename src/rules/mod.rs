@@ -15,6 +15,7 @@ pub mod compile;
 mod describe;
 pub mod diagnostic;
 pub(crate) mod file;
+pub mod learn;
 pub mod locate;
 pub mod nearest;
 pub mod pattern;

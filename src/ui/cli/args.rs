@@ -1,6 +1,7 @@
 //! What was typed. Values stay texts where other layers (config file, environment) can give them too: `app::config` reads all
 //! layers with one parser, so that a mistake gets the same words wherever it was made.
 
+use super::games_args::{LearnArgs, RecordArgs, ReplayArgs};
 use super::plugin_args::PluginCommand;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -113,6 +114,12 @@ pub enum GamesCommand {
         /// A TOML file
         file: PathBuf,
     },
+    /// Record how a game searches the LAN and is joined, and nothing else
+    Record(RecordArgs),
+    /// Draft a profile from such captures, with its reasons, and samples that hold it to them
+    Learn(LearnArgs),
+    /// Say what the profiles make of each packet of a capture, or send its broadcasts again
+    Replay(ReplayArgs),
 }
 
 /// Options of `run`.

@@ -1,6 +1,6 @@
 //! The command line, both directions.
 //!
-//! * `args`: what was typed, as a record that cannot fail later (`LowArgs`), `plugin_args` for `lanrage plugin`; `later` words for what
+//! * `args`: what was typed, as a record that cannot fail later (`LowArgs`), `plugin_args` for `lanrage plugin`, `games_args` for `lanrage games`; `later` words for what
 //!   is not there yet
 //! * `pages`: shell completions and man pages, made from the same definition
 //! * `json`, `plain`, `live`: the three faces of `run`: for scripts, for a file or pipe, for a person at a terminal
@@ -12,6 +12,7 @@
 
 pub mod args;
 pub mod doctor;
+pub mod games_args;
 pub mod invite;
 pub mod json;
 mod later;
