@@ -85,7 +85,7 @@ fn help_names_every_command_and_nothing_that_does_not_exist() {
     ] {
         assert!(help.out.contains(word), "{word} in\n{}", help.out);
     }
-    for word in ["plugin", " ui", "completions", "record", "learn"] {
+    for word in [" ui", "completions", "record", "learn"] {
         assert!(!help.out.contains(word), "{word} in\n{}", help.out);
     }
     let run = lanrage(&["run", "--help"]);
@@ -138,7 +138,7 @@ fn wrong_usage_is_exit_code_2() {
 
 #[test]
 fn what_comes_later_says_so() {
-    for args in [&["plugin", "list"][..], &["ui"], &["games", "learn"]] {
+    for args in [&["ui"][..], &["games", "learn"]] {
         let told = lanrage(args);
         assert_eq!(told.code, 2, "{args:?}");
         assert!(told.err.contains("is not in this version of lanrage"), "{args:?}: {}", told.err);

@@ -4,7 +4,7 @@
 //! * `bridge`: a node with everything around it; `run`: one in the foreground; `serve`: a control server
 //! * `ipc`: `status`, `invite`, `leave` and `kick` talk to the node that runs with the same data folder
 //! * `doctor`: looks at this computer, the servers and each pair
-//! * `games`: the profiles
+//! * `games`: the profiles; `plugin`: the plugins
 //! * `output`: standard output, for `run`
 //! * `failure`: what a command says when it did not work, and its exit code; `log`: standard error
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
@@ -16,6 +16,7 @@ pub mod failure;
 pub mod games;
 pub mod ipc;
 pub mod log;
+pub mod plugin;
 pub mod run;
 pub mod serve;
 pub mod signals;
@@ -83,6 +84,7 @@ fn dispatch(low: LowArgs, variables: &Variables, screen: Screen) -> Result<ExitC
         Command::Leave => done(ask(&global, variables, Request::Leave)?),
         Command::Kick { peer } => done(ask(&global, variables, Request::Kick { peer })?),
         Command::Games { command } => show_games(&global, variables, command),
+        Command::Plugin { command } => return plugin::run(command),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             pages::completions(shell, &mut text);

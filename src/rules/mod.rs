@@ -9,6 +9,7 @@
 //!                    └── Diagnostic ◄───────┘
 //! ```
 
+pub mod capture;
 pub mod check;
 pub mod compile;
 mod describe;

@@ -1,6 +1,7 @@
 //! What was typed. Values stay texts where other layers (config file, environment) can give them too: `app::config` reads all
 //! layers with one parser, so that a mistake gets the same words wherever it was made.
 
+use super::plugin_args::PluginCommand;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -69,6 +70,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: GamesCommand,
+    },
+    /// Make, test, add and remove plugins: games that need code
+    Plugin {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: PluginCommand,
     },
     /// Print completions for a shell
     #[command(hide = true)]
@@ -273,7 +280,7 @@ mod tests {
     #[test]
     fn what_comes_later_is_refused_in_its_own_words() {
         for (line, part) in [
-            ("lanrage plugin list", "`lanrage plugin` is not in this version"),
+            ("lanrage games learn", "`lanrage games learn` is not in this version"),
             ("lanrage games record", "`lanrage games record` is not in this version"),
         ] {
             let error = typed(line).unwrap_err();

@@ -6,7 +6,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// A word that will mean something, what to say of it, and what to do until then.
 const LATER: &[(&str, &str, &str)] = &[
-    ("plugin", "`lanrage plugin`", "profiles of games can be added: see `lanrage games --help`"),
     ("ui", "`lanrage ui`", "`lanrage status` shows the same on the terminal"),
     (
         "record",

@@ -1,6 +1,7 @@
 //! The command line, both directions.
 //!
-//! * `args`: what was typed, as a record that cannot fail later (`LowArgs`); `later` words for what is not there yet
+//! * `args`: what was typed, as a record that cannot fail later (`LowArgs`), `plugin_args` for `lanrage plugin`; `later` words for what
+//!   is not there yet
 //! * `pages`: shell completions and man pages, made from the same definition
 //! * `json`, `plain`, `live`: the three faces of `run`: for scripts, for a file or pipe, for a person at a terminal
 //! * `screen`: the terminal that `live` and the log share
@@ -17,6 +18,7 @@ mod later;
 pub mod live;
 pub mod pages;
 pub mod plain;
+pub mod plugin_args;
 mod qr;
 pub mod screen;
 pub mod status;
