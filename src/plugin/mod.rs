@@ -17,4 +17,5 @@ mod budget;
 pub mod code;
 mod fault;
 pub mod manifest;
+pub mod stubs;
 pub mod vm;
