@@ -18,4 +18,5 @@ pub mod code;
 mod fault;
 pub mod manifest;
 pub mod shipped;
+pub mod stubs;
 pub mod vm;
