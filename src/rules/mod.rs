@@ -23,3 +23,4 @@ mod rewrite;
 pub mod ruleset;
 pub mod sample;
 pub mod shipped;
+mod tree;
