@@ -8,6 +8,7 @@ use super::diagnostic::Diagnostic;
 use super::ports::{PortMap, PortRange, meet, merge};
 use super::profile::{AddressForm, Profile, Rule, To};
 use super::ruleset::{Action, ProfileIx, RuleFacts, Ruleset, Side, Test};
+use super::tree::{Forest, longest_first};
 use crate::model::id::PluginId;
 use crate::model::script::PluginIx;
 use crate::wire::frame::Class;
@@ -101,12 +102,16 @@ fn build(profiles: &[Profile], rules: &[(u16, &Profile, &Rule)]) -> Ruleset {
     let mut groups: Vec<_> = rules.iter().flat_map(|(_, _, rule)| groups_of(rule)).collect();
     groups.sort_unstable();
     groups.dedup();
+    let tests: Vec<Test> = rules.iter().map(|(_, _, rule)| test(rule)).collect();
+    let mut forest = Forest::default();
+    let (by_port, by_source) = (forest.grow(&by_port, &tests), forest.grow(&by_source, &tests));
     Ruleset {
         ids: profiles.iter().map(|profile| profile.id.clone()).collect(),
-        tests: rules.iter().map(|(_, _, rule)| test(rule)).collect(),
+        tests,
+        forest,
         actions: rules.iter().map(|(ix, profile, rule)| action(*ix, profile, rule, &plugins)).collect(),
-        by_port: PortMap::new(&by_port),
-        by_source: PortMap::new(&by_source),
+        by_port,
+        by_source,
         tcp: play(profiles, |profile| &profile.play.tcp),
         udp: play(profiles, |profile| &profile.play.udp),
         peers: (0..).zip(profiles).filter(|(_, profile)| profile.play.peers).map(|(ix, _)| ix).collect(),
@@ -141,7 +146,7 @@ fn test(rule: &Rule) -> Test {
         groups: groups_of(rule).collect(),
         length: rule.length.clone(),
         from_ports: if rule.ports.is_empty() { Box::default() } else { rule.from_ports.clone().into() },
-        clauses: rule.clauses.clone().into(),
+        clauses: longest_first(rule.clauses.clone()),
     }
 }
 

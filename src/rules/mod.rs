@@ -25,3 +25,4 @@ mod rewrite;
 pub mod ruleset;
 pub mod sample;
 pub mod shipped;
+mod tree;

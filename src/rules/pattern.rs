@@ -98,7 +98,7 @@ impl Pattern {
     }
 
     /// The byte wanted at `at` and the bits of it that matter.
-    fn wants(&self, at: usize) -> (u8, u8) {
+    pub(super) fn wants(&self, at: usize) -> (u8, u8) {
         match self.bytes.get(at) {
             Some(byte) => (*byte, self.mask.as_ref().and_then(|m| m.get(at)).copied().unwrap_or(0xff)),
             None => (0, 0),
@@ -120,6 +120,13 @@ impl Clause {
     #[must_use]
     pub fn fits(&self, payload: &[u8]) -> bool {
         payload.get(usize::from(self.at)..).is_some_and(|bytes| self.any.iter().any(|p| p.fits(bytes)))
+    }
+
+    /// Whether a payload has this one of the patterns.
+    #[must_use]
+    pub fn fits_only(&self, pattern: usize, payload: &[u8]) -> bool {
+        let bytes = payload.get(usize::from(self.at)..);
+        bytes.zip(self.any.get(pattern)).is_some_and(|(bytes, pattern)| pattern.fits(bytes))
     }
 
     /// Whether no payload at all can fit both.

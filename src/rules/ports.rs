@@ -38,6 +38,13 @@ impl PortMap {
         Self { starts, values }
     }
 
+    /// All ports that have values, with them.
+    pub fn stretches(&self) -> impl Iterator<Item = (PortRange, &[u16])> {
+        let ends = self.starts.iter().skip(1).map(|next| next.saturating_sub(1)).chain([u16::MAX]);
+        let all = self.starts.iter().zip(ends).zip(&self.values);
+        all.filter(|(_, values)| !values.is_empty()).map(|((start, end), values)| (*start..=end, &**values))
+    }
+
     /// The values of a port.
     #[must_use]
     pub fn at(&self, port: u16) -> &[u16] {
@@ -99,6 +106,9 @@ mod tests {
             for port in raw.iter().flat_map(|(a, b)| [*a, *b, a.wrapping_add(1), b.wrapping_sub(1)]).chain([asked, 0, 65535]) {
                 let plain: Vec<u16> = items.iter().filter(|(r, _)| r.contains(&port)).map(|(_, v)| *v).collect();
                 prop_assert_eq!(map.at(port), &plain[..]);
+                let stretch: Vec<u16> =
+                    map.stretches().filter(|(r, _)| r.contains(&port)).flat_map(|(_, v)| v.to_vec()).collect();
+                prop_assert_eq!(stretch, plain);
             }
         }
     }

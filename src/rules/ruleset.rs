@@ -1,14 +1,15 @@
 //! The compiled rules of the games that this node runs, and the questions the engine asks of them.
 //!
 //! `classify` is asked for every UDP packet that a game or a peer sends: two look-ups by port give the few rules to try
-//! (usually one), and each is tried cheapest question first: address class, length, bytes. Nothing is interpreted and
-//! nothing is allocated. `describe` and `rewrite` are for packets that matched.
+//! (`tree`: usually one or none, however many there are), and each is tried cheapest question first: address class, length,
+//! bytes. Nothing is interpreted and nothing is allocated. `describe` and `rewrite` are for packets that matched.
 
 use super::describe::{describe, opens};
 use super::pattern::Clause;
 use super::ports::{PortMap, PortRange};
 use super::profile::{Ask, Listing, Opens, Rewrite};
 use super::rewrite;
+use super::tree::{Forest, Roots};
 use crate::model::addr::Seat;
 use crate::model::id::{PluginId, ProfileId};
 use crate::model::script::PluginIx;
@@ -163,8 +164,9 @@ pub struct Ruleset {
     /// What each rule asks of a packet; apart from the actions, so that the packet path touches little memory.
     pub(super) tests: Vec<Test>,
     pub(super) actions: Vec<Action>,
-    pub(super) by_port: PortMap,
-    pub(super) by_source: PortMap,
+    pub(super) forest: Forest,
+    pub(super) by_port: Roots,
+    pub(super) by_source: Roots,
     pub(super) tcp: PortMap,
     pub(super) udp: PortMap,
     /// The profiles whose members talk to each other, ascending.
@@ -199,19 +201,18 @@ pub(super) struct Action {
 }
 
 impl Test {
-    fn fits(&self, view: &PacketView<'_>, class: Class, side: Side) -> bool {
+    /// All but the clauses.
+    pub(super) fn fits(&self, view: &PacketView<'_>, class: Class, side: Side, payload: &[u8]) -> bool {
         let addressed = match class {
             Class::Unicast => self.unicast,
             Class::Limited => self.limited,
             Class::Directed => self.directed,
             Class::Multicast => self.groups.contains(&view.dst),
         };
-        let payload = view.payload();
         addressed
             && self.side.is_none_or(|only| only == side)
             && u16::try_from(payload.len()).is_ok_and(|len| self.length.contains(&len))
             && (self.from_ports.is_empty() || self.from_ports.iter().any(|r| r.contains(&view.src_port)))
-            && self.clauses.iter().all(|clause| clause.fits(payload))
     }
 }
 
@@ -234,12 +235,9 @@ impl Ruleset {
         if view.proto != proto::UDP || view.fragment {
             return None;
         }
-        let first = |rules: &[u16]| {
-            let fits = |ix: &u16| self.tests.get(usize::from(*ix)).is_some_and(|t| t.fits(view, class, side));
-            rules.iter().copied().find(fits)
-        };
-        let by_port = first(self.by_port.at(view.dst_port));
-        let by_source = first(self.by_source.at(view.src_port));
+        let asked = (view, class, side);
+        let by_port = self.forest.find(&self.by_port, view.dst_port, &self.tests, asked);
+        let by_source = self.forest.find(&self.by_source, view.src_port, &self.tests, asked);
         match (by_port, by_source) {
             (Some(a), Some(b)) => Some(RuleIx(a.min(b))),
             (Some(only), None) | (None, Some(only)) => Some(RuleIx(only)),
