@@ -121,8 +121,12 @@ impl<S: Session> Node<S> {
         if !facts.rewrites {
             return Some(len);
         }
-        let to =
-            RewriteTo { seat, v4: self.party.subnet.v4(seat), v6: self.party.subnet.v6(self.party.id, seat) };
+        let to = RewriteTo {
+            seat,
+            v4: self.party.subnet.v4(seat),
+            v6: self.party.subnet.v6(self.party.id, seat),
+            port: None,
+        };
         let rules = std::sync::Arc::clone(&self.lan.rules);
         let len = rules.rewrite(rule, room, len, &to)?;
         self.counters.add(Count::Rewritten);
@@ -176,9 +180,6 @@ impl<S: Session> Node<S> {
         }
         if !self.is_of_seat(view.src, seat) {
             return Err(DropReason::ForgedSource);
-        }
-        if facts.kind == RuleKind::Query {
-            self.lan.firewall.was_asked(seat, view.src_port, facts.answers_within, now.mono);
         }
         let held = Held::Frame { peer: id, seat, class: frame.class };
         let whole = view.bytes.len();
@@ -256,10 +257,21 @@ impl<S: Session> Node<S> {
 
     /// An announcement or answer of a peer: remember its game and let this computer join it.
     fn note_game(&mut self, from: From, facts: &RuleFacts, view: &PacketView<'_>, now: Now) {
-        if facts.kind == RuleKind::Query {
-            return;
+        let From { peer, seat, rule } = from;
+        match facts.kind {
+            RuleKind::Query => {
+                self.lan.firewall.was_asked(seat, view.src_port, facts.answers_within, now.mono);
+                let life = facts.answers_within;
+                return self.lan.firewall.may_connect_there(seat, &facts.answers_tcp, life, now.mono);
+            }
+            RuleKind::Closing => return,
+            RuleKind::Announcement | RuleKind::Answer => {}
         }
-        let From { peer, seat, rule, .. } = from;
+        if facts.opens
+            && let Some((transport, port)) = self.lan.rules.opens(rule, view)
+        {
+            self.lan.firewall.announced_there(seat, transport, port, JOIN_GRACE, now.mono);
+        }
         let (sighting, words) = ((peer, rule, view.src_port), self.lan.hash.bytes(view.payload()).finish());
         if let Some((_, _, transport, port)) =
             self.lan.games.heard_again(sighting, words, facts.life, now.mono)
@@ -308,6 +320,11 @@ impl<S: Session> Node<S> {
         now: Now,
     ) -> Option<(Transport, u16)> {
         let rules = std::sync::Arc::clone(&self.lan.rules);
+        if facts.opens
+            && let Some((transport, port)) = rules.opens(rule, view)
+        {
+            self.lan.firewall.announced_here(transport, port, JOIN_GRACE, now.mono);
+        }
         let game = rules.describe(rule, view);
         if let Some(game) = &game {
             self.lan.firewall.announced_here(game.transport, game.port, facts.life + JOIN_GRACE, now.mono);

@@ -115,8 +115,8 @@ impl<S: Session> Node<S> {
                     Judged::Held => return,
                     Judged::Now(decided) => decision = decided,
                 }
-                if facts.kind != RuleKind::Query && decision.verdict != Verdict::Drop {
-                    self.note_own_game(rule, facts, &view, now);
+                if decision.verdict != Verdict::Drop {
+                    self.note_own_unicast(rule, facts, &view, now);
                 }
             }
         } else if view.proto == proto::TCP {
@@ -128,6 +128,23 @@ impl<S: Session> Node<S> {
         }
         let mut packet = slot.packet().to_vec();
         self.finish_unicast(at, &mut packet, &decision, now, wan);
+    }
+
+    /// What the own game says to one peer.
+    pub(super) fn note_own_unicast(
+        &mut self,
+        rule: RuleIx,
+        facts: &RuleFacts,
+        view: &PacketView<'_>,
+        now: Now,
+    ) {
+        match facts.kind {
+            RuleKind::Query => self.note_own_query(facts, view, now),
+            RuleKind::Announcement | RuleKind::Answer => {
+                self.note_own_game(rule, facts, view, now);
+            }
+            RuleKind::Closing => {}
+        }
     }
 
     /// The own game's packet to a peer is decided.
@@ -233,7 +250,7 @@ impl<S: Session> Node<S> {
                 RuleKind::Announcement if !plain => {
                     self.note_own_game(rule, facts, &view, now);
                 }
-                RuleKind::Announcement | RuleKind::Answer | RuleKind::Query => {
+                RuleKind::Announcement | RuleKind::Answer | RuleKind::Query | RuleKind::Closing => {
                     self.note_outward(rule, facts, said, &view, now);
                 }
             }
@@ -309,12 +326,19 @@ impl<S: Session> Node<S> {
         now: Now,
     ) {
         match facts.kind {
-            RuleKind::Query => self.lan.firewall.asked(view.src_port, facts.answers_within, now.mono),
+            RuleKind::Query => self.note_own_query(facts, view, now),
+            RuleKind::Closing => {}
             RuleKind::Answer => {
                 self.note_own_game(rule, facts, view, now);
             }
             RuleKind::Announcement => self.note_announcement(rule, facts, said, view, now),
         }
+    }
+
+    /// A question of this computer's game: answers may come, by UDP and as the rule says by new connections.
+    fn note_own_query(&mut self, facts: &RuleFacts, view: &PacketView<'_>, now: Now) {
+        self.lan.firewall.asked(view.src_port, facts.answers_within, now.mono);
+        self.lan.firewall.may_connect_here(&facts.answers_tcp, facts.answers_within, now.mono);
     }
 
     /// The same words need no second reading: most announcements repeat the last one.

@@ -23,7 +23,7 @@ use crate::wire::packet::{PacketView, resize_udp, write_udp};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Characters of a title that a plugin read.
+/// Characters of a title, a map or a version that a plugin read.
 const TITLE_CHARS: usize = 80;
 
 impl<S: Session> Node<S> {
@@ -145,11 +145,10 @@ impl<S: Session> Node<S> {
             }
             Held::Unicast { peer } => {
                 let at = self.peers.list.iter().position(|p| p.id == peer).ok_or(DropReason::NoSuchPeer)?;
-                if facts.kind != RuleKind::Query
-                    && decision.verdict != Verdict::Drop
+                if decision.verdict != Verdict::Drop
                     && let Ok(view) = PacketView::parse(&packet)
                 {
-                    self.note_own_game(rule, facts, &view, now);
+                    self.note_own_unicast(rule, facts, &view, now);
                 }
                 self.finish_unicast(at, &mut packet, decision, now, wan);
                 Ok(())
@@ -454,10 +453,19 @@ impl<S: Session> Node<S> {
             self.scripts.refuse(plugin, Refusal::Lacks(right), &mut self.counters);
             return None;
         }
-        let title = tidy(&game.title, TITLE_CHARS);
-        let title =
-            if title.is_empty() { profile.map(|game| game.title.clone()).unwrap_or_default() } else { title };
-        Some(Described { title, transport, port })
+        let text = |own: &str, of_profile: fn(&Described) -> &String| {
+            let own = tidy(own, TITLE_CHARS);
+            if own.is_empty() { profile.map(of_profile).cloned().unwrap_or_default() } else { own }
+        };
+        Some(Described {
+            title: text(&game.title, |game| &game.title),
+            map: text(&game.map, |game| &game.map),
+            version: text(&game.version, |game| &game.version),
+            players: game.players.or_else(|| profile?.players),
+            most_players: game.most_players.or_else(|| profile?.most_players),
+            transport,
+            port,
+        })
     }
 
     /// The plugin had nothing to say in time: the list shows what the profile reads, and it is asked again next time.
