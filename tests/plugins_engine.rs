@@ -1,5 +1,7 @@
 //! What plugins do to packets, as the engine sees it: the test answers for them. Every packet waits for its own answer only,
 //! no answer does more than the manifest allows, and without one the rule's default holds.
+//!
+//! Size: one table of nodes and plugins for all stories about them.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -8,6 +8,8 @@
 //! What a plugin answers is held against what it may do, here and nowhere else; what it may not is refused, counted, and
 //! told to people once. A plugin that was put to sleep is asked nothing more.
 //!
+//! Size: one machine; what it decides alone is in `answer`, `errand` and `slot`, and the rest shares every table.
+//!
 //! Inputs: `judge`, `read`, `handle_reply`, `handle_timeout`, `set_plugins`, `tell_members`. Outputs: `poll_release` (packets
 //! whose decision is there), `poll` (questions and news). Deadlines: answers, readings, errands, ticks.
 

@@ -3,6 +3,7 @@
 
 use super::control::Plane;
 use super::pc::{Run, SimNode};
+use super::scripts::Stages;
 use super::sinks::{SimLan, SimWan};
 use super::streams::Openings;
 use super::world::{Event, World};
@@ -23,7 +24,7 @@ const WAKES: u32 = 64;
 impl World {
     /// Starts a computer's node: with what it remembers, and fresh dice.
     pub fn start(&mut self, pc: usize) {
-        let rules = super::rules_for(&self.pcs[pc].titles);
+        let rules = self.pcs[pc].played();
         // A folder has no relays to offer: the players name them.
         let relays = if self.planes.iter().any(Plane::is_server) { Vec::new() } else { self.offers(pc) };
         let links = self.planes.iter().map(|p| LinkSetup { control: p.name.clone() }).collect();
@@ -36,6 +37,8 @@ impl World {
         }
         computer.starts += 1;
         computer.born.push(self.now);
+        let seed = self.seed.fork(&format!("node {pc} start {}", computer.starts));
+        let (stages, plugins) = Stages::load(&rules, &computer.plugins, seed);
         let setup = Setup {
             secret: computer.secret.clone(),
             name: computer.name.clone(),
@@ -53,10 +56,9 @@ impl World {
             open: false,
             direct,
             relays,
-            plugins: Default::default(),
+            plugins,
             knobs: self.party.knobs.clone(),
         };
-        let seed = self.seed.fork(&format!("node {pc} start {}", computer.starts));
         let mut now = computer.now(self.now);
         now.mono = Mono(age);
         let (start, cards) = (computer.starts, computer.cards.iter().map(|c| c.card.clone()).collect());
@@ -75,6 +77,7 @@ impl World {
             open: Openings::default(),
             paths: BTreeMap::new(),
             events: Vec::new(),
+            stages,
             effects: Vec::new(),
         });
         self.trace.note(self.now, Some(pc), "start", &start.to_be_bytes(), || format!("run {start}"));
@@ -164,6 +167,10 @@ impl World {
         let times = run.woken.2;
         self.trace.note(now, Some(pc), "wake", due.why.as_bytes(), || due.why.to_owned());
         self.drive(pc, |node, now, wan, lan| node.handle_timeout(now, wan, lan));
+        let overdue = self.pcs[pc].run.as_ref().and_then(|r| r.node.overdue_question(self.pcs[pc].now(now)));
+        if let Some(late) = overdue {
+            self.oracle.violate(now, format!("pc{pc}: a packet waits {late:?} longer than its rule allows"));
+        }
         let again = self.pcs[pc].run.as_ref().and_then(|r| r.node.deadline());
         if again.is_some_and(|d| d.why == due.why && d.at <= node_now) || times > WAKES {
             self.oracle
@@ -222,7 +229,7 @@ impl World {
             Effect::OpenStream { stream, way } => self.open_stream(pc, stream, &way),
             Effect::CloseStream(stream) => self.close_stream(pc, stream),
             Effect::RefreshLease => self.ask_lease(pc),
-            Effect::Ask(_) => {}
+            Effect::Ask(call) => self.ask_plugin(pc, &call),
             Effect::SetMtu(mtu) => {
                 if let Some(lan) = self.pcs[pc].run.as_mut().and_then(|r| r.lan.as_mut()) {
                     lan.mtu = mtu;

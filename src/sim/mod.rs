@@ -11,6 +11,7 @@
 //! | `net`, `link` | segments, routers, wires and their weather |
 //! | `lan`, `game` | what operating systems and game programs do |
 //! | `control` | control planes |
+//! | `scripts` | plugins in the real virtual machine, and what goes wrong with them |
 //! | `fault`, `rogue` | the steps of a story; a member who lies |
 //! | `scenario` | bytes to a world and its story |
 //! | `oracle` | what must happen, kept apart from how |
@@ -39,6 +40,7 @@ pub mod rogue;
 pub mod route;
 pub mod run;
 pub mod scenario;
+pub mod scripts;
 pub mod server;
 pub mod sinks;
 pub mod streams;
@@ -84,6 +86,15 @@ pub fn run_seed(seed: u64) -> Outcome {
 #[must_use]
 pub fn run_nat_seed(seed: u64) -> Outcome {
     run::tell(&scenario::Scenario::nat_bytes_of(seed), false)
+}
+
+/// Tells the story of a seed in a world where everybody has a plugin that looks at everything.
+#[must_use]
+pub fn run_plugin_seed(seed: u64) -> Outcome {
+    run::tell_with(&scenario::Scenario::bytes_of(seed), false, |world| {
+        let fair = world.chaos.fair;
+        scripts::give_everywhere(world, fair);
+    })
 }
 
 /// Tells the story of some bytes; `keep` keeps the trace's lines.

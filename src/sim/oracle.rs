@@ -126,6 +126,17 @@ impl Oracle {
         self.copies.values().flatten().filter(move |c| c.place == place && c.at.0 >= since)
     }
 
+    /// How long what was said once, and only once, took to each program that heard it through the tunnel.
+    pub fn delays(&self, what: What) -> impl Iterator<Item = (Place, Duration)> {
+        let alone = self.by_mark.iter().filter_map(move |(mark, said)| {
+            let said = said.iter().filter_map(|i| self.emissions.get(*i)).find(|e| e.what == what)?;
+            Some((said.at, self.copies.get(&key(*mark, what))?))
+        });
+        alone.flat_map(|(said, copies)| {
+            copies.iter().filter(|c| c.tunnelled).map(move |c| (c.place, c.at.since(said)))
+        })
+    }
+
     /// When a program last said something.
     #[must_use]
     pub fn last_said(&self, by: Place) -> Option<Mono> {

@@ -3,6 +3,7 @@
 use super::game::{Program, Title};
 use super::net::SimCard;
 use super::rogue::Rogue;
+use super::scripts::Stages;
 use super::streams::Openings;
 use crate::engine::effect::{Effect, LanConfig, Memory};
 use crate::engine::node::Node;
@@ -11,8 +12,11 @@ use crate::model::id::{LinkId, PeerId};
 use crate::model::key::{NodeKeys, NodeSecret, PartySecret};
 use crate::model::status::Event;
 use crate::model::time::{Mono, Now};
+use crate::plugin::code::Code;
+use crate::rules::ruleset::Ruleset;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The node as the simulator runs it.
@@ -36,6 +40,10 @@ pub struct Pc {
     pub port: u16,
     /// The profiles that its node runs.
     pub titles: Vec<Title>,
+    /// The rules of its node, if they are not those of `titles`.
+    pub rules: Option<Arc<Ruleset>>,
+    /// Its plugins.
+    pub plugins: Vec<Code>,
     /// Its programs, and whether each runs.
     pub programs: Vec<(Program, bool)>,
     /// What the node asked to be kept.
@@ -116,6 +124,8 @@ pub struct Run {
     pub paths: BTreeMap<PeerId, Mono>,
     /// What it told people.
     pub events: Vec<(Mono, Event)>,
+    /// Its plugins.
+    pub stages: Stages,
     /// Effects not looked at yet.
     pub effects: Vec<Effect>,
 }
@@ -131,6 +141,8 @@ impl Pc {
             cards,
             port: 41_000,
             titles: Vec::new(),
+            rules: None,
+            plugins: Vec::new(),
             programs: Vec::new(),
             disk,
             invite: Vec::new(),
@@ -181,6 +193,12 @@ impl Pc {
         let ends = self.addresses.iter().skip(1).map(|a| Some(a.0)).chain([None]);
         let mut lives = self.addresses.iter().zip(ends);
         lives.any(|((_, a), end)| IpAddr::V4(*a) == address && end.is_none_or(|e| now.since(e) < window))
+    }
+
+    /// The rules that its node runs.
+    #[must_use]
+    pub fn played(&self) -> Arc<Ruleset> {
+        self.rules.clone().unwrap_or_else(|| super::rules_for(&self.titles))
     }
 
     /// Whether its node runs the profile of this game.

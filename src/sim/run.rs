@@ -67,8 +67,15 @@ impl Outcome {
 /// Tells the story of some bytes: nothing else goes in, so the same bytes are the same story.
 #[must_use]
 pub fn tell(bytes: &[u8], keep: bool) -> Outcome {
+    tell_with(bytes, keep, |_| {})
+}
+
+/// The same in a world that was changed before anything runs.
+#[must_use]
+pub fn tell_with(bytes: &[u8], keep: bool, change: impl FnOnce(&mut World)) -> Outcome {
     let story = Scenario::decode(bytes);
     let mut world = story.world(Seed::from_u64(hash(0, bytes)), keep);
+    change(&mut world);
     let owner = world.party.owner;
     for pc in 0..story.pcs {
         world.later(story.start_of(pc, owner), Step::Start(pc));

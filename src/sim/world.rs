@@ -11,6 +11,7 @@ use super::net::Net;
 use super::oracle::{Oracle, Place};
 use super::pc::{EPOCH, Pc};
 use super::route::Flight;
+use super::scripts::Manners;
 use super::server::Server;
 use super::sinks::{SimLan, SimWan};
 use super::trace::Trace;
@@ -20,6 +21,7 @@ use crate::model::addr::Subnet;
 use crate::model::dice::{Dice, Seed};
 use crate::model::id::{LinkId, PartyId, PeerId};
 use crate::model::key::{NodeKeys, NodeSecret};
+use crate::model::script::ScriptReply;
 use crate::model::time::{Mono, Now};
 use crate::wire::control::{Down, Up};
 use std::cmp::Reverse;
@@ -150,6 +152,15 @@ pub enum Event {
     HangUp(Caller, LinkId),
     /// A control plane looks for what is due.
     Plane(usize),
+    /// A plugin's answer reaches its node.
+    Reply {
+        /// Where.
+        pc: usize,
+        /// Which run of it.
+        start: u64,
+        /// The answer.
+        reply: Box<ScriptReply>,
+    },
     /// A member lies.
     Lie(usize),
     /// The story goes on.
@@ -210,6 +221,8 @@ pub struct Chaos {
     pub gro: bool,
     /// Computers whose sinks are full.
     pub full: Vec<usize>,
+    /// How plugins behave.
+    pub plugins: Manners,
     /// How many members lie.
     pub hostile: u32,
     /// Datagrams seen on the wire, to be sent again by somebody who should not.
@@ -240,6 +253,7 @@ pub struct World {
     /// What goes wrong.
     pub chaos: Chaos,
     pub(super) dice: Dice,
+    pub(super) script_dice: Dice,
     pub(super) seed: Seed,
     heap: BinaryHeap<Reverse<Entry>>,
     number: u64,
@@ -276,6 +290,7 @@ impl World {
             trace: Trace::new(keep),
             chaos: Chaos::default(),
             dice: seed.dice("world"),
+            script_dice: seed.dice("plugins"),
             seed,
             heap: BinaryHeap::new(),
             number: 0,
@@ -358,6 +373,7 @@ impl World {
                 self.at(at, Event::Plane(plane));
             }
             Event::HangUp(caller, link) => self.planes[usize::from(link.0)].hang_up(caller),
+            Event::Reply { pc, start, reply } => self.reply(pc, start, *reply),
             Event::Lie(pc) => self.lie(pc),
             Event::Step(step) => self.apply(step),
         }

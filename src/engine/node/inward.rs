@@ -257,7 +257,7 @@ impl<S: Session> Node<S> {
 
     /// An announcement or answer of a peer: remember its game and let this computer join it.
     fn note_game(&mut self, from: From, facts: &RuleFacts, view: &PacketView<'_>, now: Now) {
-        let From { peer, seat, rule, .. } = from;
+        let From { peer, seat, rule } = from;
         match facts.kind {
             RuleKind::Query => {
                 self.lan.firewall.was_asked(seat, view.src_port, facts.answers_within, now.mono);

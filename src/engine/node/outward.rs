@@ -116,13 +116,7 @@ impl<S: Session> Node<S> {
                     Judged::Now(decided) => decision = decided,
                 }
                 if decision.verdict != Verdict::Drop {
-                    match facts.kind {
-                        RuleKind::Query => self.note_own_query(facts, &view, now),
-                        RuleKind::Announcement | RuleKind::Answer => {
-                            self.note_own_game(rule, facts, &view, now);
-                        }
-                        RuleKind::Closing => {}
-                    }
+                    self.note_own_unicast(rule, facts, &view, now);
                 }
             }
         } else if view.proto == proto::TCP {
@@ -134,6 +128,23 @@ impl<S: Session> Node<S> {
         }
         let mut packet = slot.packet().to_vec();
         self.finish_unicast(at, &mut packet, &decision, now, wan);
+    }
+
+    /// What the own game says to one peer.
+    pub(super) fn note_own_unicast(
+        &mut self,
+        rule: RuleIx,
+        facts: &RuleFacts,
+        view: &PacketView<'_>,
+        now: Now,
+    ) {
+        match facts.kind {
+            RuleKind::Query => self.note_own_query(facts, view, now),
+            RuleKind::Announcement | RuleKind::Answer => {
+                self.note_own_game(rule, facts, view, now);
+            }
+            RuleKind::Closing => {}
+        }
     }
 
     /// The own game's packet to a peer is decided.

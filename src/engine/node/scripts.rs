@@ -23,7 +23,7 @@ use crate::wire::packet::{PacketView, resize_udp, write_udp};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// Characters of a title that a plugin read.
+/// Characters of a title, a map or a version that a plugin read.
 const TITLE_CHARS: usize = 80;
 
 impl<S: Session> Node<S> {
@@ -145,11 +145,10 @@ impl<S: Session> Node<S> {
             }
             Held::Unicast { peer } => {
                 let at = self.peers.list.iter().position(|p| p.id == peer).ok_or(DropReason::NoSuchPeer)?;
-                if facts.kind != RuleKind::Query
-                    && decision.verdict != Verdict::Drop
+                if decision.verdict != Verdict::Drop
                     && let Ok(view) = PacketView::parse(&packet)
                 {
-                    self.note_own_game(rule, facts, &view, now);
+                    self.note_own_unicast(rule, facts, &view, now);
                 }
                 self.finish_unicast(at, &mut packet, decision, now, wan);
                 Ok(())
@@ -454,16 +453,16 @@ impl<S: Session> Node<S> {
             self.scripts.refuse(plugin, Refusal::Lacks(right), &mut self.counters);
             return None;
         }
-        let or = |said: &str, read: fn(&Described) -> &String| {
-            let said = tidy(said, TITLE_CHARS);
-            if said.is_empty() { profile.map(|game| read(game).clone()).unwrap_or_default() } else { said }
+        let text = |own: &str, of_profile: fn(&Described) -> &String| {
+            let own = tidy(own, TITLE_CHARS);
+            if own.is_empty() { profile.map(of_profile).cloned().unwrap_or_default() } else { own }
         };
         Some(Described {
-            title: or(&game.title, |read| &read.title),
-            map: or(&game.map, |read| &read.map),
-            version: or(&game.version, |read| &read.version),
-            players: game.players.or_else(|| profile.and_then(|read| read.players)),
-            most_players: game.most_players.or_else(|| profile.and_then(|read| read.most_players)),
+            title: text(&game.title, |game| &game.title),
+            map: text(&game.map, |game| &game.map),
+            version: text(&game.version, |game| &game.version),
+            players: game.players.or_else(|| profile?.players),
+            most_players: game.most_players.or_else(|| profile?.most_players),
             transport,
             port,
         })

@@ -3,7 +3,7 @@
 use super::slot::{Slot, TICK};
 use super::{Out, Scripts};
 use crate::engine::counters::{Count, Counters};
-use crate::model::id::PeerId;
+use crate::model::id::{PeerId, PluginId};
 use crate::model::script::{Ask, PluginIx, ScriptFault, ScriptPeer};
 use crate::model::status::Trouble;
 use crate::model::time::{Deadline, Mono};
@@ -162,7 +162,7 @@ impl Scripts {
         if slot.tell_failure(now) {
             self.out.push_back(Out::Tell(Trouble::new(
                 "plugin-failed",
-                format!("the plugin `{id}` failed: {}", short(failed)),
+                format!("the plugin `{id}` failed: {}", short(failed, &id)),
                 format!("the packet went its usual way; `lanrage plugin test {id}` shows more"),
             )));
         }
@@ -177,7 +177,7 @@ impl Scripts {
         self.let_go(plugin, counters);
         self.out.push_back(Out::Tell(Trouble::new(
             "plugin-asleep",
-            format!("the plugin `{id}` was put to sleep: {}", short(why)),
+            format!("the plugin `{id}` was put to sleep: {}", short(why, &id)),
             "its game goes on without it, as the profile says; starting lanrage again wakes it, an update may cure it",
         )));
     }
@@ -190,7 +190,9 @@ fn member_of(what: What, members: &BTreeMap<PeerId, Member>) -> Option<&Member> 
     }
 }
 
-/// What a plugin says of itself goes to people's terminals: one line, nothing that plays tricks, not too long.
-fn short(text: &str) -> String {
+/// What a plugin says of itself goes to people's terminals: one line, nothing that plays tricks, not too long. Most messages
+/// name the plugin, which is named already.
+fn short(text: &str, id: &PluginId) -> String {
+    let text = text.strip_prefix(&format!("plugin `{id}`: ")).unwrap_or(text);
     super::answer::tidy(text, 300)
 }
