@@ -249,7 +249,7 @@ fn agree(proposal: &Proposal, yes: bool) -> Result<(), Failure> {
     if is_yes(&answer) {
         return Ok(());
     }
-    Err(Failure::new("no_consent", format!("`{}` was not added", proposal.id), "nothing was changed"))
+    Err(Failure::new("no_consent", format!("`{}` was not added; nothing was changed", proposal.id), ""))
 }
 
 /// Loads a plugin once, to see whether it can be.
