@@ -272,7 +272,7 @@ impl Crew {
             let (code, shared, checks) = (Arc::clone(code), shared.clone(), self.checks.0.clone());
             move |stop: Arc<std::sync::atomic::AtomicBool>| {
                 if let Some(past) = past {
-                    let (lines, now) = past.replay(&code, seed.clone(), Arc::clone(&stop))?;
+                    let (lines, now) = past.replay(&code, seed, Arc::clone(&stop))?;
                     let _ = tell.send(lines);
                     // So that a second edit a moment later has something to compare with, too.
                     if let Some(shared) = &shared {
