@@ -314,7 +314,7 @@ fn what_cannot_run_is_not_added() {
     refused(&place, &place.add(&place.path("empty")), "no plugin.toml");
     refused(&place, &place.add(&place.path("nowhere")), "to add");
     let wrong = place.lanrage(&["plugin", "add", "ext::sh -c x", "--yes"]);
-    refused(&place, &wrong, "not safe or not known");
+    refused(&place, &wrong, "there is no `ext::sh -c x` to add");
 }
 
 #[test]

@@ -272,7 +272,7 @@ impl Crew {
             let (code, shared, checks) = (Arc::clone(code), shared.clone(), self.checks.0.clone());
             move |stop: Arc<std::sync::atomic::AtomicBool>| {
                 if let Some(past) = past {
-                    let (lines, now) = past.replay(&code, seed.clone(), Arc::clone(&stop))?;
+                    let (lines, now) = past.replay(&code, seed, Arc::clone(&stop))?;
                     let _ = tell.send(lines);
                     // So that a second edit a moment later has something to compare with, too.
                     if let Some(shared) = &shared {
@@ -369,7 +369,10 @@ impl Crew {
                     let past = self.members.get(&id).and_then(|m| m.past.as_ref());
                     let past = past.map(|p| p.lock().unwrap_or_else(PoisonError::into_inner).clone());
                     let count = past.as_ref().map_or(0, Past::len);
-                    let (plugin, member, lines) = self.load(&code, past).map_err(|f| unloadable(&id, &f))?;
+                    let (plugin, member, lines) = self.load(&code, past).map_err(|f| Trouble {
+                        hint: "correct it and save it: it is loaded again then".to_owned(),
+                        ..unloadable(&id, &f)
+                    })?;
                     names.push(format!("plugin {id} {} ({count} packets replayed)", code.manifest.version));
                     replayed.extend(lines);
                     hired.push((id, plugin, member));

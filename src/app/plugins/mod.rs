@@ -246,10 +246,10 @@ fn agree(proposal: &Proposal, yes: bool) -> Result<(), Failure> {
     let _ = err.flush();
     let mut answer = String::new();
     let _ = io::Read::take(io::stdin().lock(), ANSWER).read_line(&mut answer);
-    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+    if is_yes(&answer) {
         return Ok(());
     }
-    Err(Failure::new("no_consent", format!("`{}` was not added", proposal.id), "nothing was changed"))
+    Err(Failure::new("no_consent", format!("`{}` was not added; nothing was changed", proposal.id), ""))
 }
 
 /// Loads a plugin once, to see whether it can be.
@@ -275,6 +275,30 @@ pub fn trial(code: Arc<Code>) -> Result<(), String> {
         Ok(Err(ScriptFault::Failed(why) | ScriptFault::PutToSleep(why))) => Err(why),
         Ok(Err(ScriptFault::Busy | ScriptFault::Late | ScriptFault::Asleep)) | Err(_) => {
             Err("its first run takes longer than a second".to_owned())
+        }
+    }
+}
+
+fn is_yes(answer: &str) -> bool {
+    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_yes_is_a_yes() {
+        for (answer, yes) in [
+            ("y\n", true),
+            (" YES \n", true),
+            ("", false),
+            ("\n", false),
+            ("n\n", false),
+            ("yep\n", false),
+            ("ye", false),
+        ] {
+            assert_eq!(is_yes(answer), yes, "{answer:?}");
         }
     }
 }
