@@ -16,5 +16,7 @@ mod api;
 mod budget;
 pub mod code;
 mod fault;
+pub mod lint;
 pub mod manifest;
+pub mod testing;
 pub mod vm;

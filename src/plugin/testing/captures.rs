@@ -85,7 +85,9 @@ fn written(file: &CaptureFile, came: &[Came]) -> String {
     for came in came {
         let _ = writeln!(out, "\n[{}]", came.number);
         let lines = came.entries.iter().flat_map(|(key, value)| entry(key, value));
-        lines.for_each(|line| drop(writeln!(out, "{line}")));
+        lines.for_each(|line| {
+            let _ = writeln!(out, "{line}");
+        });
     }
     out
 }
@@ -113,7 +115,8 @@ fn compare(file: &CaptureFile, text: &str, came: &[Came]) -> Vec<Failure> {
     }
     for came in came {
         let Some(line) = wanted.remove(&came.number) else {
-            let told: Vec<String> = came.entries.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+            let told: Vec<String> =
+                came.entries.iter().map(|(key, value)| format!("{key}: {value}")).collect();
             let message = format!("packet {} is not expected, but known:\n{}", came.number, told.join("\n"));
             out.push(Failure::new(&file.expected_name, message));
             continue;
@@ -145,7 +148,11 @@ fn packet_differs(file: &CaptureFile, blocks: &Blocks, line: usize, came: &Came)
             continue;
         }
         let wanted = wanted.as_deref().unwrap_or("nothing");
-        let message = format!("packet {}: expected `{key}: {wanted}`\ngot      `{key}: {}`", came.number, got.unwrap_or("nothing"));
+        let message = format!(
+            "packet {}: expected `{key}: {wanted}`\ngot      `{key}: {}`",
+            came.number,
+            got.unwrap_or("nothing")
+        );
         out.push(Failure::new(format!("{}:{line}:1", file.expected_name), message));
     }
     out

@@ -119,16 +119,7 @@ impl<'r> Road<'r> {
     /// What the rules see in a packet, without moving it.
     #[must_use]
     pub fn kind(&self, packet: &Traveller<'_>, side: Side) -> Option<RuleKind> {
-        let whole = ip(packet, packet.payload)?;
-        let rule = self.rules.classify(&PacketView::parse(&whole).ok()?, packet.class, side)?;
-        self.rules.facts(rule).map(|facts| facts.kind)
-    }
-
-    /// The rule that takes a packet, if any.
-    #[must_use]
-    pub fn rule(&self, packet: &Traveller<'_>, side: Side) -> Option<RuleIx> {
-        let whole = ip(packet, packet.payload)?;
-        self.rules.classify(&PacketView::parse(&whole).ok()?, packet.class, side)
+        self.rules.facts(rule(self.rules, packet, side)?).map(|facts| facts.kind)
     }
 
     /// One node's part.
@@ -144,7 +135,9 @@ impl<'r> Road<'r> {
             };
             return nothing(outcome, why);
         };
-        let Some(facts) = self.rules.facts(rule).cloned() else { return nothing(outcome, "no rule knows it") };
+        let Some(facts) = self.rules.facts(rule).cloned() else {
+            return nothing(outcome, "no rule knows it");
+        };
         outcome.kind = Some(facts.kind);
         let answer = self.ask(packet, side, &payload, &facts, outcome);
         self.describe(packet, side, &payload, (rule, &facts, &view), outcome);
@@ -250,11 +243,15 @@ impl<'r> Road<'r> {
     }
 }
 
+/// The rule that takes a packet, if any.
+#[must_use]
+pub fn rule(rules: &Ruleset, packet: &Traveller<'_>, side: Side) -> Option<RuleIx> {
+    let whole = ip(packet, packet.payload)?;
+    rules.classify(&PacketView::parse(&whole).ok()?, packet.class, side)
+}
+
 /// The profile's words, and where the plugin says more, the plugin's.
-fn combined(
-    by_rule: Option<Described>,
-    by_plugin: Option<ScriptGame>,
-) -> (String, Option<(Transport, u16)>) {
+fn combined(by_rule: Option<Described>, by_plugin: Option<ScriptGame>) -> (String, Option<(Transport, u16)>) {
     let (mut title, mut join) = (String::new(), None);
     if let Some(told) = by_rule {
         (title, join) = (told.title, Some((told.transport, told.port)));

@@ -57,7 +57,11 @@ impl Expected {
             out.push(format!("expected the title \"{}\", got \"{}\"", self.title, got.title));
         }
         if got.join != self.join {
-            out.push(format!("expected `join: {}`, got `join: {}`", join_word(self.join), join_word(got.join)));
+            out.push(format!(
+                "expected `join: {}`, got `join: {}`",
+                join_word(self.join),
+                join_word(got.join)
+            ));
         }
         if got.rewritten != self.rewritten {
             out.push(self.bytes_differ(outcome, payload));
@@ -77,7 +81,10 @@ impl Expected {
             }
             (Some(_), Arrives::Nothing(why)) => format!("expected that it arrives, but {why}"),
             (Some(wanted), Arrives::Bytes(got)) => {
-                format!("other bytes arrive than expected\n{}", shown::difference("wanted", wanted, "got", got))
+                format!(
+                    "other bytes arrive than expected\n{}",
+                    shown::difference("wanted", wanted, "got", got)
+                )
             }
             (None, Arrives::Nothing(_)) => String::new(),
         }
