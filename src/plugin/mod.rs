@@ -18,5 +18,6 @@ pub mod code;
 mod fault;
 pub mod lint;
 pub mod manifest;
+pub mod stubs;
 pub mod testing;
 pub mod vm;

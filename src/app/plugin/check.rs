@@ -3,10 +3,9 @@
 use super::folder::{self, Found, MANIFEST, complaint};
 use super::told::{all, counted};
 use crate::app::failure::Failure;
-use crate::plugin::budget::TICKS;
 use crate::plugin::code::Code;
 use crate::plugin::lint::{Lint, look, place_in_line};
-use crate::plugin::testing::{Folder, Options, Report, unused};
+use crate::plugin::testing::{Folder, Options, Report, TICKS, unused};
 use crate::rules::diagnostic::{Diagnostic, Place, Source};
 use crate::rules::profile::Rule;
 use std::fmt::Write;

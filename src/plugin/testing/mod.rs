@@ -32,6 +32,7 @@ use bench::{Bench, Cost, Stopwatch};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use super::budget::TICKS;
 pub use fuzz::{Found, Fuzzed};
 pub use samples::unused;
 
