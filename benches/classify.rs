@@ -91,7 +91,7 @@ fn matched(c: &mut Criterion) {
     let view = PacketView::parse(&answer).expect("a packet");
     let rule = rules.classify(&view, Class::Multicast, Side::FromPeer).expect("matches");
     c.bench_function("describe: freeciv", |b| b.iter(|| rules.describe(rule, black_box(&view))));
-    let to = RewriteTo { seat: Seat(9), v4: [10, 83, 7, 9].into(), v6: [0; 16].into() };
+    let to = RewriteTo { seat: Seat(9), v4: [10, 83, 7, 9].into(), v6: [0; 16].into(), port: None };
     let mut room = vec![0; 1500];
     c.bench_function("rewrite: freeciv", |b| {
         b.iter(|| {

@@ -39,6 +39,7 @@ const SENDER: RewriteTo = RewriteTo {
     seat: Seat(9),
     v4: std::net::Ipv4Addr::new(10, 83, 7, 9),
     v6: std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9),
+    port: None,
 };
 
 #[test]
@@ -93,7 +94,10 @@ fn check_sample(rules: &Ruleset, profile: &Profile, sample: &Sample) {
         }
         let told = rules.describe(rule, &view);
         assert_eq!(told.as_ref().map(|d| (d.transport, d.port)), sample.join, "{place}");
-        assert_eq!(told.map(|d| d.title).unwrap_or_default(), sample.title, "{place}");
+        let told = told.unwrap_or_default();
+        assert_eq!((told.title, told.map), (sample.title.clone(), sample.map.clone()), "{place}");
+        assert_eq!(told.version, sample.version, "{place}");
+        assert_eq!((told.players, told.most_players), sample.players, "{place}");
         check_rewrite(rules, rule, &packet, sample, &place);
     }
 }

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use crate::rules::check::check_text;
 use crate::rules::compile::compile;
 use crate::rules::diagnostic::Diagnostic;
-use crate::rules::profile::Profile;
+use crate::rules::profile::{Profile, Proxy};
 use crate::rules::shipped::Catalog;
 use serde_json::json;
 use std::fmt::Write;
@@ -54,7 +54,7 @@ pub fn list_json(catalog: &Catalog) -> String {
     let one = |p: &Profile| {
         json!({
             "game": p.id, "name": p.name, "aliases": p.aliases, "evidence": p.evidence.as_str(),
-            "file": p.place.file(), "note": p.note,
+            "file": p.place.file(), "note": p.note, "proxy": p.proxy.as_ref().map(|proxy| proxy.works),
         })
     };
     let all: Vec<_> = catalog.profiles.iter().map(one).collect();
@@ -67,7 +67,15 @@ pub fn list_json(catalog: &Catalog) -> String {
 /// When there is none of this name.
 pub fn show(catalog: &Catalog, id: &str) -> Result<String, Failure> {
     let profile = find(catalog, id)?;
-    Ok(format!("# {}\n{}\n", profile.place.file(), profile.source.text.trim_end()))
+    let proxy = match &profile.proxy {
+        None => "not known".to_owned(),
+        Some(Proxy { works, why }) => {
+            let word = if *works { "works" } else { "does not work" };
+            why.as_ref().map_or_else(|| word.to_owned(), |why| format!("{word}: {}", why.replace('\n', " ")))
+        }
+    };
+    let text = profile.source.text.trim_end();
+    Ok(format!("# {}\n# through a proxy: {proxy}\n{text}\n", profile.place.file()))
 }
 
 /// The profile of this id or alias.
@@ -144,6 +152,13 @@ mod tests {
             std::fs::write(&file, show(&catalog(), &profile.id.0).unwrap()).unwrap();
             assert!(check(&file).unwrap().contains("is fine"), "{}", profile.id);
         }
+    }
+
+    #[test]
+    fn what_is_shown_says_whether_a_proxy_can_stand_for_the_game() {
+        let text = show(&catalog(), "directplay").unwrap();
+        assert!(text.contains("# through a proxy: does not work: Packets carry"), "{text}");
+        assert!(show(&catalog(), "terraria").unwrap().contains("# through a proxy: not known"));
     }
 
     #[test]

@@ -2,15 +2,17 @@
 //!
 //! The caps keep a hostile or mistaken file from opening a computer or eating its memory: see the constants at the end.
 
+mod listing;
 mod place;
 mod rule;
 
 use super::diagnostic::{Diagnostic, Source};
 use super::file::{Findings, Item, Section, shown};
 use super::ports::{LOWEST, PortRange};
-use super::profile::{Evidence, Play, Profile};
+use super::profile::{Evidence, GamePort, PlainPort, Play, Profile, Proxy, Rule};
 use super::ruleset::Transport;
 use crate::model::id::{PluginId, ProfileId};
+use std::ops::Range;
 use std::sync::Arc;
 use toml::de::DeTable;
 
@@ -57,29 +59,14 @@ fn read_profile(mut root: Section<'_>, source: &Arc<Source>, findings: &mut Find
     let play_item = root.take("play");
     let play = play_item.as_ref().and_then(|item| item.section("[play]", findings));
     let (play, join_given) = play.map_or_else(|| (NO_PLAY, false), |section| read_play(section, findings));
-    let has_plugin = plugin.is_some();
-    let rules =
-        root.take("rule").map_or_else(Vec::new, |item| rule::read_rules(&item, &play, has_plugin, findings));
+    let proxy = root.take("proxy").and_then(|item| read_proxy(&item, findings));
+    let around = rule::Around { play: &play, plugin: plugin.is_some() };
+    let rules = root.take("rule").map_or_else(Vec::new, |item| rule::read_rules(&item, &around, findings));
     let root_span = root.span.clone();
     root.finish(findings);
 
     let play_span = play_item.map_or(root_span, |item| item.span);
-    if play.tcp.is_empty() && play.udp.is_empty() && rules.is_empty() && findings.is_empty() {
-        findings.add_with_help(
-            &play_span,
-            "the profile opens nothing",
-            "give it `[play]` ports or a `[[rule]]`",
-        );
-    }
-    if !join_given && play.tcp.is_empty() == play.udp.is_empty() && rules.iter().any(|r| r.lists.is_some()) {
-        let message =
-            if play.tcp.is_empty() { "no play ports say" } else { "both TCP and UDP ports do not say" };
-        findings.add_with_help(
-            &play_span,
-            format!("{message} how a game in the list is joined"),
-            "add `join = \"tcp\"` or `join = \"udp\"` to `[play]`",
-        );
-    }
+    check_play(&play_span, &play, join_given || plugin.is_some(), &rules, findings);
     Some(Profile {
         id: ProfileId(id?),
         name: name?,
@@ -91,19 +78,87 @@ fn read_profile(mut root: Section<'_>, source: &Arc<Source>, findings: &mut Find
         note,
         plugin: plugin.map(PluginId),
         play,
+        proxy,
         rules,
         source: Arc::clone(source),
         place: findings.place(&id_item?.span),
     })
 }
 
+/// Whether ports and rules agree.
+fn check_play(
+    play_span: &Range<usize>,
+    play: &Play,
+    join_known: bool,
+    rules: &[Rule],
+    findings: &mut Findings,
+) {
+    if play.dynamic {
+        let learns = |rule: &Rule| {
+            rule.opens.is_some()
+                || rule
+                    .lists
+                    .as_ref()
+                    .is_some_and(|l| !matches!(l.port, GamePort::Plain(PlainPort::Fixed(_))))
+        };
+        if findings.is_empty() && !rules.iter().any(learns) {
+            findings.add_with_help(
+                play_span,
+                "`dynamic` ports are learned from announcements and answers, and no rule reads one",
+                "give a rule a `game_port` that is a place or \"source\", or name the ports",
+            );
+        }
+    } else if play.tcp.is_empty() && play.udp.is_empty() && rules.is_empty() && findings.is_empty() {
+        findings.add_with_help(
+            &play_span,
+            "the profile opens nothing",
+            "give it `[play]` ports or a `[[rule]]`",
+        );
+    }
+    if !join_known && play.tcp.is_empty() == play.udp.is_empty() && rules.iter().any(|r| r.lists.is_some()) {
+        let message =
+            if play.tcp.is_empty() { "no play ports say" } else { "both TCP and UDP ports do not say" };
+        findings.add_with_help(
+            play_span,
+            format!("{message} how a game in the list is joined"),
+            "add `join = \"tcp\"` or `join = \"udp\"` to `[play]`",
+        );
+    }
+}
+
+/// `[proxy]`: the truth before anyone tries.
+fn read_proxy(item: &Item<'_>, findings: &mut Findings) -> Option<Proxy> {
+    let mut section = item.section("[proxy]", findings)?;
+    let works = section.need("works", findings).and_then(|item| item.truth(findings));
+    let why = section.take("why").map(|item| note(&item, findings));
+    section.finish(findings);
+    if works == Some(false) && why.is_none() {
+        findings.add_with_help(
+            &item.span,
+            "missing key `why` in [proxy]",
+            "say what keeps the game from being played through a proxy",
+        );
+    }
+    Some(Proxy { works: works?, why: why.flatten() })
+}
+
 fn read_play(mut section: Section<'_>, findings: &mut Findings) -> (Play, bool) {
     let tcp = play_ports(section.take("tcp"), findings);
     let udp = play_ports(section.take("udp"), findings);
     let join = section.take("join").and_then(|item| item.choice(&TRANSPORTS, findings));
+    let dynamic_item = section.take("dynamic");
+    let dynamic = dynamic_item.as_ref().and_then(|item| item.truth(findings)).unwrap_or(false);
+    let peers = section.take("peers").and_then(|item| item.truth(findings)).unwrap_or(false);
     section.finish(findings);
+    if let (true, Some(item), false) = (dynamic, dynamic_item, tcp.is_empty() && udp.is_empty()) {
+        findings.add_with_help(
+            &item.span,
+            "`dynamic` means that no port is fixed, and `[play]` names some",
+            "remove one of them; ports that packets name are open beside the fixed ones anyway",
+        );
+    }
     let guess = if udp.is_empty() { Transport::Tcp } else { Transport::Udp };
-    (Play { tcp, udp, join: join.unwrap_or(guess) }, join.is_some())
+    (Play { tcp, udp, join: join.unwrap_or(guess), dynamic, peers }, join.is_some())
 }
 
 /// Ports that will be open: none of the system's, and not so many that "only the game" loses its meaning.
@@ -213,7 +268,8 @@ pub(crate) fn note(item: &Item<'_>, findings: &mut Findings) -> Option<String> {
     good.then(|| text.trim().to_owned())
 }
 
-const NO_PLAY: Play = Play { tcp: Vec::new(), udp: Vec::new(), join: Transport::Tcp };
+const NO_PLAY: Play =
+    Play { tcp: Vec::new(), udp: Vec::new(), join: Transport::Tcp, dynamic: false, peers: false };
 const EVIDENCE: [(&str, Evidence); 3] = [
     ("captured", Evidence::Captured),
     ("documented", Evidence::Documented),

@@ -6,7 +6,7 @@
 
 use super::diagnostic::Diagnostic;
 use super::ports::{PortMap, PortRange, meet, merge};
-use super::profile::{Profile, Rule, To};
+use super::profile::{AddressForm, Profile, Rule, To};
 use super::ruleset::{Action, ProfileIx, RuleFacts, Ruleset, Side, Test};
 use crate::model::id::PluginId;
 use crate::model::script::PluginIx;
@@ -109,6 +109,7 @@ fn build(profiles: &[Profile], rules: &[(u16, &Profile, &Rule)]) -> Ruleset {
         by_source: PortMap::new(&by_source),
         tcp: play(profiles, |profile| &profile.play.tcp),
         udp: play(profiles, |profile| &profile.play.udp),
+        peers: (0..).zip(profiles).filter(|(_, profile)| profile.play.peers).map(|(ix, _)| ix).collect(),
         capture: merge(capture.collect()),
         groups,
         plugins,
@@ -154,13 +155,19 @@ fn action(ix: u16, profile: &Profile, rule: &Rule, plugins: &[PluginId]) -> Acti
             life: rule.life,
             deliver: rule.deliver,
             answers_within: rule.answers_within,
-            rewrites: !rule.rewrites.is_empty(),
+            rhythm: rule.rhythm,
+            keep_source_port: rule.keep_source_port,
+            answers_tcp: rule.answers_tcp.clone().into(),
+            opens: rule.opens.is_some(),
+            rewrites: rule.rewrites.iter().any(|rewrite| !rewrite.form.is_port()),
+            rewrites_port: rule.rewrites.iter().any(|r| r.form.is_port() || r.form == AddressForm::HostPort),
             plugin: plugin.and_then(|at| u16::try_from(at).ok()).map(PluginIx),
             ask: rule.ask,
-            lists: rule.lists.is_some(),
+            lists: rule.kind.tells_of_a_game() && rule.lists.is_some(),
         },
         join: profile.play.join,
         lists: rule.lists.clone(),
+        opens: rule.opens.clone(),
         rewrites: rule.rewrites.clone().into(),
         group: groups_of(rule).next(),
     }

@@ -151,6 +151,12 @@ impl<'t> Item<'t> {
         i64::from_str_radix(number.as_str(), number.radix()).ok()
     }
 
+    /// The number, with or without a point, when the value is one.
+    pub(super) fn as_number(&self) -> Option<f64> {
+        let point = self.value.as_float().and_then(|number| number.as_str().replace('_', "").parse().ok());
+        point.or_else(|| self.as_whole().and_then(|n| i32::try_from(n).ok()).map(f64::from))
+    }
+
     pub(crate) fn text(&self, findings: &mut Findings) -> Option<&'t str> {
         self.or_wrong(self.as_text(), "text", findings)
     }

@@ -26,10 +26,13 @@ pub enum Find {
     Nul,
     /// A length (seven bits a byte, lowest first, highest bit set on all but the last) and that many bytes.
     Counted,
+    /// Two bytes a character, low byte first, up to two zero bytes or the end of the payload, as Windows writes text.
+    Wide,
     /// Between two markers.
     Between(Box<[u8]>, Box<[u8]>),
-    /// The value of a key in `\key\value\key\value`, up to the end of the line.
-    Key(Box<[u8]>),
+    /// The value of a key in a list where keys and values take turns, with this separator. A backslash stands in front of
+    /// every word (`\key\value\key\value`, up to the end of the line), any other separator behind it.
+    Key(Box<[u8]>, u8),
     /// The field with this number, counted from 0, of a list with this separator.
     Field(u8, u8),
 }
@@ -70,11 +73,15 @@ impl Locate {
         let piece = match &self.find {
             Find::Nul => 0..position(rest, 0).unwrap_or(rest.len()),
             Find::Counted => counted(rest)?,
+            Find::Wide => {
+                let end = rest.chunks_exact(2).position(|two| two == [0, 0]).map(|n| 2 * n);
+                0..end.unwrap_or(rest.len() & !1)
+            }
             Find::Between(open, close) => {
                 let from = search(rest, open)? + open.len();
                 from..from + search(rest.get(from..)?, close)?
             }
-            Find::Key(key) => value_of(rest, key)?,
+            Find::Key(key, separator) => value_of(rest, key, *separator)?,
             Find::Field(number, separator) => field(rest, *number, *separator)?,
         };
         Some(start + piece.start..start + piece.end)
@@ -107,25 +114,29 @@ fn counted(bytes: &[u8]) -> Option<Range<usize>> {
     (end <= bytes.len()).then_some(start..end)
 }
 
-/// Keys and values take turns, each behind a backslash, so a value that looks like the key is not taken for it.
-fn value_of(bytes: &[u8], wanted: &[u8]) -> Option<Range<usize>> {
+/// Keys and values take turns, so a value that looks like the key is not taken for it.
+fn value_of(bytes: &[u8], wanted: &[u8], separator: u8) -> Option<Range<usize>> {
+    let lines = separator == b'\\';
+    let ends = |b: &u8| *b == separator || lines && matches!(*b, b'\n' | 0);
     let end_of = |from: usize| {
         let rest = bytes.get(from..)?;
-        Some(from + rest.iter().position(|b| matches!(b, b'\\' | b'\n' | 0)).unwrap_or(rest.len()))
+        Some(from + rest.iter().position(ends).unwrap_or(rest.len()))
     };
-    let mut at = position(bytes, b'\\')?;
-    while bytes.get(at) == Some(&b'\\') {
-        let key_end = end_of(at + 1)?;
-        if bytes.get(key_end) != Some(&b'\\') {
+    let mut at = if lines { position(bytes, separator)? + 1 } else { 0 };
+    loop {
+        let key_end = end_of(at)?;
+        if bytes.get(key_end) != Some(&separator) {
             return None;
         }
         let value_end = end_of(key_end + 1)?;
-        if bytes.get(at + 1..key_end) == Some(wanted) {
+        if bytes.get(at..key_end) == Some(wanted) {
             return Some(key_end + 1..value_end);
         }
-        at = value_end;
+        if bytes.get(value_end) != Some(&separator) {
+            return None;
+        }
+        at = value_end + 1;
     }
-    None
 }
 
 fn field(bytes: &[u8], number: u8, separator: u8) -> Option<Range<usize>> {
@@ -148,7 +159,30 @@ mod tests {
     }
 
     fn key(name: &str) -> Find {
-        Find::Key(name.as_bytes().into())
+        Find::Key(name.as_bytes().into(), b'\\')
+    }
+
+    #[test]
+    fn keys_are_found_in_lists_with_other_separators_too() {
+        let list = |name: &str, separator| Find::Key(name.as_bytes().into(), separator);
+        let p = b"...hostname\0mapname\0mapname\0beaver\0\0";
+        assert_eq!(find(3, &[], list("hostname", 0), p), Some(&b"mapname"[..]));
+        assert_eq!(find(3, &[], list("mapname", 0), p), Some(&b"beaver"[..]));
+        assert_eq!(find(3, &[], list("beaver", 0), p), None);
+        assert_eq!(find(0, &[], list("b", b'='), b"a=1=b=2"), Some(&b"2"[..]));
+        assert_eq!(find(0, &[], list("a", 0), b"a"), None);
+    }
+
+    #[test]
+    fn wide_text_ends_at_two_zero_bytes_of_one_character() {
+        assert_eq!(find(1, &[], Find::Wide, b".a\0b\0\0\0c\0"), Some(&b"a\0b\0"[..]));
+        assert_eq!(
+            find(0, &[], Find::Wide, b"\x01a\0\x02\0\0"),
+            Some(&b"\x01a\0\x02"[..]),
+            "between characters"
+        );
+        assert_eq!(find(0, &[], Find::Wide, b"a\0b"), Some(&b"a\0"[..]));
+        assert_eq!(find(0, &[], Find::Wide, b""), Some(&b""[..]));
     }
 
     #[test]
@@ -196,7 +230,8 @@ mod tests {
             Just(Find::Nul),
             Just(Find::Counted),
             (bytes(), bytes()).prop_map(|(a, b)| Find::Between(a, b)),
-            bytes().prop_map(Find::Key),
+            Just(Find::Wide),
+            (bytes(), prop_oneof![0u8..4, Just(b'\\')]).prop_map(|(key, s)| Find::Key(key, s)),
             (0u8..5, 0u8..4).prop_map(|(n, s)| Find::Field(n, s)),
         ];
         (0u16..30, proptest::collection::vec(step, 0..4), how).prop_map(|(at, skip, find)| Locate {

@@ -79,6 +79,12 @@ impl Pattern {
         self.mask.is_none().then_some(&self.bytes)
     }
 
+    /// How many bytes it knows, at least in part.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.mask.as_ref().map_or(self.bytes.len(), |mask| mask.iter().filter(|bits| **bits != 0).count())
+    }
+
     /// Whether `bytes` start like this.
     #[must_use]
     pub fn fits(&self, bytes: &[u8]) -> bool {

@@ -61,6 +61,8 @@ pub struct Profile {
     pub plugin: Option<PluginId>,
     /// The ports to play on.
     pub play: Play,
+    /// Whether the game can be played through a proxy, without a network of the party's own; `None` is not known.
+    pub proxy: Option<Proxy>,
     /// How the game's LAN search looks, in order of precedence.
     pub rules: Vec<Rule>,
     /// The file.
@@ -78,6 +80,19 @@ pub struct Play {
     pub udp: Vec<PortRange>,
     /// How a game in the list is joined.
     pub join: Transport,
+    /// No port is fixed: all are learned from announcements and answers.
+    pub dynamic: bool,
+    /// Members of one game talk to each other, not only to the one who opened it.
+    pub peers: bool,
+}
+
+/// Whether a game can be played through a proxy: ports of this computer stand for the others' games.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// It can.
+    pub works: bool,
+    /// Why not, or what to mind.
+    pub why: Option<String>,
 }
 
 /// One way a discovery packet may be addressed.
@@ -127,8 +142,16 @@ pub struct Rule {
     pub pace: Pace,
     /// How long the game stays listed.
     pub life: Duration,
+    /// For announcements: how often the game makes them.
+    pub rhythm: Option<Duration>,
     /// For queries: how long answers are let in.
     pub answers_within: Duration,
+    /// For queries: TCP ports of the asking computer to which answers come by a new connection.
+    pub answers_tcp: Vec<PortRange>,
+    /// The port it comes from is part of the protocol and must be the same at the receiver.
+    pub keep_source_port: bool,
+    /// A port of the sender that it names and that is open for a while, without a game in the list.
+    pub opens: Option<Opens>,
     /// How the receiver's computer gets it; `None` is as it was sent.
     pub deliver: Option<Class>,
     /// Whether it stands for a game in the list, and how to read that.
@@ -158,18 +181,46 @@ pub struct Ask {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// What the game calls itself.
-    pub title: Option<Title>,
+    pub title: Option<TextAt>,
+    /// The map or scenario.
+    pub map: Option<TextAt>,
+    /// The game's version.
+    pub version: Option<TextAt>,
+    /// Who plays.
+    pub players: Option<NumberAt>,
+    /// How many can.
+    pub most_players: Option<NumberAt>,
     /// The port to join.
     pub port: GamePort,
 }
 
-/// Where a game's title is.
+/// Where a text for people is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Title {
+pub struct TextAt {
     /// Where.
     pub place: Locate,
+    /// Written how; a number is shown with its digits.
+    pub form: Form,
     /// The mark before a colour; it and the character behind it are left out.
     pub colour: Option<char>,
+}
+
+/// Where a number is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NumberAt {
+    /// Where.
+    pub place: Locate,
+    /// Written how.
+    pub form: Form,
+}
+
+/// Where a packet names a port of its sender that is to be open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opens {
+    /// Of which kind.
+    pub transport: Transport,
+    /// Where.
+    pub port: GamePort,
 }
 
 /// A port that needs no reading.
@@ -191,24 +242,32 @@ pub enum GamePort {
         /// Where.
         place: Locate,
         /// Written how.
-        form: PortForm,
+        form: Form,
         /// When it is not there.
         or: Option<PlainPort>,
     },
+    /// Only the profile's plugin can tell.
+    Plugin,
 }
 
-/// How a port is written.
+/// How a number is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortForm {
-    /// Digits, possibly behind `host:`.
+pub enum Form {
+    /// Digits (a port's possibly behind `host:`).
     Text,
+    /// One byte.
+    Byte,
     /// Two bytes, high byte first.
     Big,
     /// Two bytes, low byte first.
     Little,
+    /// Four bytes, high byte first.
+    Big32,
+    /// Four bytes, low byte first.
+    Little32,
 }
 
-/// An address in a payload that must become the sender's virtual address.
+/// An address or a port in a payload that must become the one at which the sender can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewrite {
     /// Where.
@@ -217,7 +276,7 @@ pub struct Rewrite {
     pub form: AddressForm,
 }
 
-/// How an address is written.
+/// How an address or a port is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressForm {
     /// The whole text is a host name or an address.
@@ -228,4 +287,31 @@ pub enum AddressForm {
     Ipv4,
     /// Four bytes, the other way round.
     Ipv4Little,
+    /// Sixteen bytes, in network order.
+    Ipv6,
+    /// The whole text is a port.
+    Port,
+    /// A port: two bytes, high byte first.
+    PortBig,
+    /// A port: two bytes, low byte first.
+    PortLittle,
+}
+
+impl AddressForm {
+    /// It is a port alone: it stays as it is unless the sender is reached at another.
+    #[must_use]
+    pub const fn is_port(self) -> bool {
+        matches!(self, Self::Port | Self::PortBig | Self::PortLittle)
+    }
+
+    /// So many bytes at a place that needs no end; `None` is text.
+    #[must_use]
+    pub const fn bytes(self) -> Option<usize> {
+        match self {
+            Self::Host | Self::HostPort | Self::Port => None,
+            Self::Ipv4 | Self::Ipv4Little => Some(4),
+            Self::Ipv6 => Some(16),
+            Self::PortBig | Self::PortLittle => Some(2),
+        }
+    }
 }

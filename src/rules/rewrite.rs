@@ -1,4 +1,5 @@
-//! Puts the sender's virtual address where a game wrote an address of its own into the payload.
+//! Puts the sender's virtual address where a game wrote an address of its own into the payload, and its port where that is
+//! another one here (`RewriteTo::port`).
 //!
 //! Happens in place, in the packet's buffer, without allocation. All or nothing: when one address cannot be found the
 //! packet is not to be sent, because a wrong address leads players to a stranger's computer or to their own.
@@ -20,30 +21,26 @@ pub(super) fn apply(rewrites: &[Rewrite], room: &mut [u8], len: usize, to: &Rewr
     let (start, mut end, v4) = (view.payload_offset(), view.bytes.len(), view.src.is_ipv4());
     let mut changed = false;
     for rewrite in rewrites {
+        if rewrite.form.is_port() && to.port.is_none() {
+            continue;
+        }
         let payload = room.get(start..end)?;
-        match rewrite.form {
-            AddressForm::Ipv4 | AddressForm::Ipv4Little => {
-                let at = start + rewrite.place.start(payload)?;
-                let mut octets = to.v4.octets();
-                if rewrite.form == AddressForm::Ipv4Little {
-                    octets.reverse();
-                }
-                room.get_mut(..end)?.get_mut(at..at.checked_add(4)?)?.copy_from_slice(&octets);
+        if let Some(count) = rewrite.form.bytes() {
+            let at = start + rewrite.place.start(payload)?;
+            let new = binary(rewrite.form, to)?;
+            room.get_mut(..end)?.get_mut(at..at.checked_add(count)?)?.copy_from_slice(new.get(..count)?);
+        } else {
+            let piece = rewrite.place.find(payload)?;
+            let Some((old, text)) = text(payload.get(piece.clone())?, rewrite.form, to, v4)? else {
+                continue;
+            };
+            let old = start + piece.start + old.start..start + piece.start + old.end;
+            let grown = splice(room, old, end, text.bytes())?;
+            if rewrite.place.find == Find::Counted {
+                let piece_len = piece.len() + grown - end;
+                recount(room, start + piece.start, piece.len(), piece_len)?;
             }
-            AddressForm::Host | AddressForm::HostPort => {
-                let piece = rewrite.place.find(payload)?;
-                let Some((host, bracket)) = host_in(payload.get(piece.clone())?, rewrite.form) else {
-                    continue;
-                };
-                let text = Text::of(to, v4, bracket)?;
-                let host = start + piece.start + host.start..start + piece.start + host.end;
-                let grown = splice(room, host, end, text.bytes())?;
-                if rewrite.place.find == Find::Counted {
-                    let piece_len = piece.len() + grown - end;
-                    recount(room, start + piece.start, piece.len(), piece_len)?;
-                }
-                end = grown;
-            }
+            end = grown;
         }
         changed = true;
     }
@@ -53,37 +50,66 @@ pub(super) fn apply(rewrites: &[Rewrite], room: &mut [u8], len: usize, to: &Rewr
     resize_udp(room.get_mut(..end)?).then_some(end)
 }
 
-/// The part of a text that names a host, and whether an IPv6 address needs brackets there; `None` for a bare port.
-fn host_in(text: &[u8], form: AddressForm) -> Option<(Range<usize>, bool)> {
-    if form == AddressForm::Host {
-        return Some((0..text.len(), false));
-    }
-    let is_port = |digits: &[u8]| (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    if is_port(text) {
-        return None;
-    }
-    match text.iter().rposition(|b| *b == b':') {
-        Some(colon) if text.get(colon + 1..).is_some_and(is_port) => Some((0..colon, true)),
-        Some(_) | None => Some((0..text.len(), false)),
-    }
+/// What is written at a place of a fixed number of bytes.
+fn binary(form: AddressForm, to: &RewriteTo) -> Option<[u8; 16]> {
+    let mut out = [0; 16];
+    let mut write = |bytes: &[u8]| out.get_mut(..bytes.len()).map(|room| room.copy_from_slice(bytes));
+    match form {
+        AddressForm::Ipv4 => write(&to.v4.octets()),
+        AddressForm::Ipv4Little => write(&to.v4.to_bits().to_le_bytes()),
+        AddressForm::Ipv6 => write(&to.v6.octets()),
+        AddressForm::PortBig => write(&to.port?.to_be_bytes()),
+        AddressForm::PortLittle => write(&to.port?.to_le_bytes()),
+        AddressForm::Host | AddressForm::HostPort | AddressForm::Port => None,
+    }?;
+    Some(out)
 }
 
-/// An address as text, on the stack.
+/// Which part of a text is replaced, and by what; `Some(None)` when it may stay, `None` when it is not what it should be.
+fn text(text: &[u8], form: AddressForm, to: &RewriteTo, v4: bool) -> Option<Option<(Range<usize>, Text)>> {
+    let is_port = |digits: &[u8]| (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let whole = 0..text.len();
+    let new = match form {
+        AddressForm::Port if !is_port(text) => return None,
+        AddressForm::HostPort | AddressForm::Port if is_port(text) => {
+            let Some(port) = to.port else { return Some(None) };
+            (whole, Text::of(format_args!("{port}"))?)
+        }
+        AddressForm::HostPort => match text.iter().rposition(|b| *b == b':') {
+            Some(colon) if text.get(colon + 1..).is_some_and(is_port) => match (to.port, v4) {
+                (None, true) => (0..colon, Text::of(format_args!("{}", to.v4))?),
+                (None, false) => (0..colon, Text::of(format_args!("[{}]", to.v6))?),
+                (Some(port), true) => (whole, Text::of(format_args!("{}:{port}", to.v4))?),
+                (Some(port), false) => (whole, Text::of(format_args!("[{}]:{port}", to.v6))?),
+            },
+            Some(_) | None => (whole, Text::address(to, v4)?),
+        },
+        AddressForm::Host => (whole, Text::address(to, v4)?),
+        AddressForm::Ipv4
+        | AddressForm::Ipv4Little
+        | AddressForm::Ipv6
+        | AddressForm::Port
+        | AddressForm::PortBig
+        | AddressForm::PortLittle => return None,
+    };
+    Some(Some(new))
+}
+
+/// An address or a port as text, on the stack.
 struct Text {
     room: [u8; 48],
     len: usize,
 }
 
 impl Text {
-    fn of(to: &RewriteTo, v4: bool, bracket: bool) -> Option<Self> {
+    /// Never too long: 48 bytes hold the longest IPv6 address (39 bytes) with its brackets and a port.
+    fn of(words: std::fmt::Arguments<'_>) -> Option<Self> {
         let mut text = Self { room: [0; 48], len: 0 };
-        let written = match (v4, bracket) {
-            (true, _) => write!(text, "{}", to.v4),
-            (false, false) => write!(text, "{}", to.v6),
-            (false, true) => write!(text, "[{}]", to.v6),
-        };
-        // Never too long: 48 bytes hold the longest IPv6 address (39 bytes) with its brackets.
-        written.is_ok().then_some(text)
+        text.write_fmt(words).is_ok().then_some(text)
+    }
+
+    fn address(to: &RewriteTo, v4: bool) -> Option<Self> {
+        if v4 { Self::of(format_args!("{}", to.v4)) } else { Self::of(format_args!("{}", to.v6)) }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -130,7 +156,12 @@ mod tests {
     use crate::wire::packet::{fix_checksums, write_udp};
 
     fn sender() -> RewriteTo {
-        RewriteTo { seat: Seat(9), v4: "10.83.7.9".parse().unwrap(), v6: "fd00::9".parse().unwrap() }
+        RewriteTo {
+            seat: Seat(9),
+            v4: "10.83.7.9".parse().unwrap(),
+            v6: "fd00::9".parse().unwrap(),
+            port: None,
+        }
     }
 
     fn at(at: u16, find: Find, form: AddressForm) -> Rewrite {
@@ -143,11 +174,21 @@ mod tests {
 
     /// The payload after rewriting, in `spare` bytes more room than the packet needs; checks the packet around it.
     fn applied(rewrites: &[Rewrite], v6: bool, payload: &[u8], spare: usize) -> Option<Vec<u8>> {
+        applied_for(sender(), rewrites, v6, payload, spare)
+    }
+
+    fn applied_for(
+        sender: RewriteTo,
+        rewrites: &[Rewrite],
+        v6: bool,
+        payload: &[u8],
+        spare: usize,
+    ) -> Option<Vec<u8>> {
         let (from, to) = if v6 { ("[fe80::1]:5", "[ff02::1]:6") } else { ("10.0.0.1:5", "224.0.2.60:6") };
         let mut room = vec![0; 2000];
         let len = write_udp(&mut room, from.parse().unwrap(), to.parse().unwrap(), 1, payload).unwrap();
         room.truncate(len + spare);
-        let new = apply(rewrites, &mut room, len, &sender())?;
+        let new = apply(rewrites, &mut room, len, &sender)?;
         let view = PacketView::parse(&room[..new]).unwrap();
         assert_eq!((view.bytes.len(), view.source()), (new, from.parse().unwrap()));
         let mut fixed = room[..new].to_vec();
@@ -188,6 +229,38 @@ mod tests {
         let both = [at(1, Find::Nul, AddressForm::Ipv4), at(5, Find::Nul, AddressForm::Ipv4Little)];
         assert_eq!(applied(&both, false, b"xAAAABBBBy", 0).unwrap(), b"x\x0a\x53\x07\x09\x09\x07\x53\x0ay");
         assert_eq!(applied(&both, false, b"xAAAABBB", 9), None, "cut short");
+    }
+
+    #[test]
+    fn a_port_is_replaced_only_where_the_sender_is_reached_at_another() {
+        use AddressForm::{HostPort, Port, PortBig, PortLittle};
+        let moved = RewriteTo { port: Some(40_000), ..sender() };
+        for (form, v6, from, stays, goes) in [
+            (Port, false, "<25565>", "<25565>", Some("<40000>")),
+            (Port, false, "<world>", "<world>", None),
+            (HostPort, false, "<25565>", "<25565>", Some("<40000>")),
+            (HostPort, false, "<1.2.3.4:25565>", "<10.83.7.9:25565>", Some("<10.83.7.9:40000>")),
+            (HostPort, true, "<x:1>", "<[fd00::9]:1>", Some("<[fd00::9]:40000>")),
+            (HostPort, false, "<vm>", "<10.83.7.9>", Some("<10.83.7.9>")),
+        ] {
+            let rules = [between(form)];
+            assert_eq!(applied(&rules, v6, from.as_bytes(), 20).as_deref(), Some(stays.as_bytes()), "{from}");
+            let got = applied_for(moved, &rules, v6, from.as_bytes(), 20);
+            assert_eq!(got.as_deref(), goes.map(str::as_bytes), "{from}");
+        }
+        let both = [at(1, Find::Nul, PortBig), at(3, Find::Nul, PortLittle)];
+        assert_eq!(applied(&both, false, b"x", 0).unwrap(), b"x", "nothing to do, nothing to miss");
+        assert_eq!(applied_for(moved, &both, false, b"x1234", 0).unwrap(), b"x\x9c\x40\x40\x9c");
+        assert_eq!(applied_for(moved, &both, false, b"x123", 0), None);
+    }
+
+    #[test]
+    fn binary_ipv6_addresses_are_replaced_whole() {
+        let rule = [at(1, Find::Nul, AddressForm::Ipv6)];
+        let mut want = b"x".to_vec();
+        want.extend(sender().v6.octets());
+        assert_eq!(applied(&rule, true, b"x0123456789abcdef", 0).unwrap(), want);
+        assert_eq!(applied(&rule, true, b"x0123456789abcde", 9), None, "cut short");
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! (usually one), and each is tried cheapest question first: address class, length, bytes. Nothing is interpreted and
 //! nothing is allocated. `describe` and `rewrite` are for packets that matched.
 
-use super::describe::describe;
+use super::describe::{describe, opens};
 use super::pattern::Clause;
 use super::ports::{PortMap, PortRange};
-use super::profile::{Ask, Listing, Rewrite};
+use super::profile::{Ask, Listing, Opens, Rewrite};
 use super::rewrite;
 use crate::model::addr::Seat;
 use crate::model::id::{PluginId, ProfileId};
@@ -16,6 +16,7 @@ use crate::wire::frame::Class;
 use crate::wire::packet::{PacketView, proto};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Which way a packet goes.
@@ -44,14 +45,36 @@ pub enum RuleKind {
     Query,
     /// A server answers.
     Answer,
+    /// A server says that its game is over.
+    Closing,
+}
+
+impl RuleKind {
+    /// The word in profiles.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Announcement => "announcement",
+            Self::Query => "query",
+            Self::Answer => "answer",
+            Self::Closing => "closing",
+        }
+    }
+
+    /// A server speaks of a game that is there.
+    #[must_use]
+    pub const fn tells_of_a_game(self) -> bool {
+        matches!(self, Self::Announcement | Self::Answer)
+    }
 }
 
 /// A transport protocol that games use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Transport {
     /// TCP.
     Tcp,
     /// UDP.
+    #[default]
     Udp,
 }
 
@@ -79,8 +102,18 @@ pub struct RuleFacts {
     pub deliver: Option<Class>,
     /// For queries: how long answers are let in.
     pub answers_within: Duration,
-    /// Whether `rewrite` has anything to do.
+    /// For announcements: how often the game makes them, as far as is known.
+    pub rhythm: Option<Duration>,
+    /// The port it comes from is part of the protocol: nothing on the way may change it.
+    pub keep_source_port: bool,
+    /// For queries: TCP ports of the asking computer to which answers come by a new connection.
+    pub answers_tcp: Arc<[PortRange]>,
+    /// It names a port of its sender that is to be open for a while (`Ruleset::opens`).
+    pub opens: bool,
+    /// Whether `rewrite` has anything to do where ports stay as they are.
     pub rewrites: bool,
+    /// Whether `rewrite` also changes ports when it is told one.
+    pub rewrites_port: bool,
     /// The profile's plugin, if it has one.
     pub plugin: Option<PluginIx>,
     /// The plugin is asked about such packets.
@@ -90,17 +123,25 @@ pub struct RuleFacts {
 }
 
 /// What an announcement or an answer says about a game.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Described {
     /// What the game calls itself; empty when the packet does not say.
     pub title: String,
+    /// The map or scenario; empty when the packet does not say.
+    pub map: String,
+    /// The game's version; empty when the packet does not say.
+    pub version: String,
+    /// Who plays, when the packet says.
+    pub players: Option<u32>,
+    /// How many can, when the packet says.
+    pub most_players: Option<u32>,
     /// Where it is to be joined.
     pub transport: Transport,
     /// The port to join, from the payload or the profile.
     pub port: u16,
 }
 
-/// The addresses that rewrite rules may put into a payload.
+/// What rewrite rules may put into a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RewriteTo {
     /// The seat of the peer that sent the packet.
@@ -109,6 +150,9 @@ pub struct RewriteTo {
     pub v4: Ipv4Addr,
     /// Its virtual IPv6 address.
     pub v6: Ipv6Addr,
+    /// The port at which its game is reached, where that is not the port that the game itself uses; `None` leaves ports
+    /// alone.
+    pub port: Option<u16>,
 }
 
 /// The rules of all profiles that run on this node. Made by `compile::compile`; the default one knows no game.
@@ -123,6 +167,8 @@ pub struct Ruleset {
     pub(super) by_source: PortMap,
     pub(super) tcp: PortMap,
     pub(super) udp: PortMap,
+    /// The profiles whose members talk to each other, ascending.
+    pub(super) peers: Vec<u16>,
     pub(super) capture: Vec<PortRange>,
     pub(super) groups: Vec<IpAddr>,
 }
@@ -147,6 +193,7 @@ pub(super) struct Action {
     pub(super) facts: RuleFacts,
     pub(super) join: Transport,
     pub(super) lists: Option<Listing>,
+    pub(super) opens: Option<Opens>,
     pub(super) rewrites: Box<[Rewrite]>,
     pub(super) group: Option<IpAddr>,
 }
@@ -216,11 +263,18 @@ impl Ruleset {
         self.action(rule)?.group
     }
 
-    /// What an announcement or answer says about its game; `None` when the rule cannot tell.
+    /// What an announcement or answer says about its game, or a closing packet about the one that is over; `None` when the
+    /// rule cannot tell.
     #[must_use]
     pub fn describe(&self, rule: RuleIx, view: &PacketView<'_>) -> Option<Described> {
         let action = self.action(rule)?;
         describe(action.lists.as_ref()?, action.join, view)
+    }
+
+    /// The port of its sender that a packet wants open for a while.
+    #[must_use]
+    pub fn opens(&self, rule: RuleIx, view: &PacketView<'_>) -> Option<(Transport, u16)> {
+        opens(self.action(rule)?.opens.as_ref()?, view)
     }
 
     /// Applies the rule's rewrites to a packet of `len` bytes that lies at the start of `room`, and fixes lengths and
@@ -241,6 +295,12 @@ impl Ruleset {
             Transport::Udp => &self.udp,
         };
         map.at(port).first().copied().map(ProfileIx)
+    }
+
+    /// Whether members who play this game talk to each other on ports that nobody announced.
+    #[must_use]
+    pub fn peers_talk(&self, profile: ProfileIx) -> bool {
+        self.peers.binary_search(&profile.0).is_ok()
     }
 
     /// The UDP destination ports to be captured on cards.

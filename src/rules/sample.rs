@@ -35,6 +35,12 @@ pub struct Sample {
     pub expect: Option<RuleKind>,
     /// The title it gives.
     pub title: String,
+    /// The map it gives.
+    pub map: String,
+    /// The version it gives.
+    pub version: String,
+    /// Who plays and how many can, as it says.
+    pub players: (Option<u32>, Option<u32>),
     /// Where it says to join.
     pub join: Option<(Transport, u16)>,
     /// What it carries after `rewrite`.
@@ -141,6 +147,9 @@ impl Block<'_> {
             payload: self.need(source, "hex", bytes)?,
             expect: self.need(source, "expect", |v| word(v, &KINDS))?,
             title: self.maybe(source, "title", |v| Some(v.to_owned()))?.unwrap_or_default(),
+            map: self.maybe(source, "map", |v| Some(v.to_owned()))?.unwrap_or_default(),
+            version: self.maybe(source, "version", |v| Some(v.to_owned()))?.unwrap_or_default(),
+            players: self.maybe(source, "players", players)?.unwrap_or_default(),
             join: self.maybe(source, "join", join)?.flatten(),
             rewritten: self.maybe(source, "rewritten", rewritten)?.unwrap_or(Rewritten::Same),
             name: self.name.to_owned(),
@@ -201,6 +210,13 @@ fn join(value: &str) -> Option<Option<(Transport, u16)>> {
     Some(Some((word(transport, &[("tcp", Transport::Tcp), ("udp", Transport::Udp)])?, port.parse().ok()?)))
 }
 
+/// `3`, `3/16` or `/16`.
+fn players(value: &str) -> Option<(Option<u32>, Option<u32>)> {
+    let number = |text: &str| if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) };
+    let (now, most) = value.split_once('/').unwrap_or((value, ""));
+    Some((number(now)?, number(most)?))
+}
+
 fn rewritten(value: &str) -> Option<Rewritten> {
     if value == "none" { Some(Rewritten::Refused) } else { bytes(value).map(Rewritten::To) }
 }
@@ -213,10 +229,11 @@ const CLASSES: [(&str, Class); 4] = [
     ("directed", Class::Directed),
     ("multicast", Class::Multicast),
 ];
-const KINDS: [(&str, Option<RuleKind>); 4] = [
+const KINDS: [(&str, Option<RuleKind>); 5] = [
     ("announcement", Some(RuleKind::Announcement)),
     ("query", Some(RuleKind::Query)),
     ("answer", Some(RuleKind::Answer)),
+    ("closing", Some(RuleKind::Closing)),
     ("nothing", None),
 ];
 
@@ -245,6 +262,7 @@ mod tests {
             ("ttl: 1", "ttl", "x.samples:7:1: expected `name: value`"),
             ("[one]\n", "", "x.samples:2:1: a sample starts with its [name]"),
             ("00*3", "00*99999999999", "x.samples:8:1: `01 02 00*99999999999` is no `hex`"),
+            ("ttl: 1", "ttl: 1\nplayers: 3/x", "x.samples:8:1: `3/x` is no `players`"),
             ("10.0.0.1:5", "[fe80::1]:5", "x.samples:5:1: `[fe80::1]:5` is no `from`"),
         ] {
             assert_eq!(parse("x.samples", &GOOD.replace(from, to)).unwrap_err().to_string(), told);

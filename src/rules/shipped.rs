@@ -7,6 +7,7 @@ use super::profile::Profile;
 
 /// Every file of `games/`, by name. `tests/profiles.rs` keeps this list and the folder equal.
 pub const FILES: &[(&str, &str)] = &[
+    ("games/directplay.toml", include_str!("../../games/directplay.toml")),
     ("games/doom.toml", include_str!("../../games/doom.toml")),
     ("games/freeciv.toml", include_str!("../../games/freeciv.toml")),
     ("games/minecraft-bedrock.toml", include_str!("../../games/minecraft-bedrock.toml")),
@@ -18,6 +19,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("games/source-engine.toml", include_str!("../../games/source-engine.toml")),
     ("games/teeworlds.toml", include_str!("../../games/teeworlds.toml")),
     ("games/terraria.toml", include_str!("../../games/terraria.toml")),
+    ("games/warcraft3.toml", include_str!("../../games/warcraft3.toml")),
     ("games/xonotic.toml", include_str!("../../games/xonotic.toml")),
 ];
 

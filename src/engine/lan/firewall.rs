@@ -2,14 +2,18 @@
 //!
 //! A port is open when a profile names it, or when a game's own announcement carried it (for the announcement's life). A
 //! flow that was allowed once stays allowed both ways while it is used. A query that went out lets UDP answers to its
-//! source port in for a while, from any port of any peer: some games answer from a new one.
+//! source port in for a while, from any port of any peer: some games answer from a new one, and some by a new TCP
+//! connection to ports that the profile names. Where a profile says that members talk to each other (`peers`), a port of
+//! this computer that plays with one of them is open to all.
 
 use crate::model::addr::Seat;
 use crate::model::limits::FLOWS;
 use crate::model::time::Mono;
+use crate::rules::ports::PortRange;
 use crate::rules::ruleset::{Ruleset, Transport};
 use crate::wire::packet::{PacketView, proto};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Idle UDP flows are forgotten after this.
@@ -21,6 +25,9 @@ const TCP_LIFE: Duration = Duration::from_secs(1800);
 const LEASES_OF_ONE: usize = 256;
 /// Flows that one peer may have begun at once; beyond, its new ones are dropped until old ones run out.
 const FLOWS_OF_ONE: usize = 1024;
+
+/// All leases of this kind.
+const CONNECTS_IN: RangeInclusive<Lease> = Lease::ConnectIn(0, 0)..=Lease::ConnectIn(u16::MAX, u16::MAX);
 
 /// Which way a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +58,12 @@ enum Lease {
     AnswersIn(u16),
     /// A query came from this UDP port of that peer: answers may go there.
     AnswersOut(Seat, u16),
+    /// A query left this computer: answers may come by new connections to these TCP ports, first and last.
+    ConnectIn(u16, u16),
+    /// A query came from that peer: answers may go by new connections to these TCP ports of it.
+    ConnectOut(Seat, u16, u16),
+    /// A game whose members talk to each other plays at this port of this computer: kept while it has flows.
+    Peers(Transport, u16),
 }
 
 /// The firewall of one node.
@@ -89,7 +102,8 @@ impl Firewall {
                 Lease::Theirs(seat, Transport::Tcp, 0)..=Lease::Theirs(seat, Transport::Udp, u16::MAX)
             }
             Lease::AnswersOut(seat, _) => Lease::AnswersOut(seat, 0)..=Lease::AnswersOut(seat, u16::MAX),
-            Lease::Mine(..) | Lease::AnswersIn(_) => return 0,
+            Lease::ConnectOut(seat, ..) => Self::connects_out(seat),
+            Lease::Mine(..) | Lease::AnswersIn(_) | Lease::ConnectIn(..) | Lease::Peers(..) => return 0,
         };
         self.leases.range(range).take(LEASES_OF_ONE).count()
     }
@@ -121,8 +135,36 @@ impl Firewall {
         self.lease(Lease::AnswersOut(seat, remote), life, now);
     }
 
+    /// A query left whose answers come by new connections to these TCP ports of this computer.
+    pub fn may_connect_here(&mut self, tcp: &[PortRange], life: Duration, now: Mono) {
+        for range in tcp {
+            self.lease(Lease::ConnectIn(*range.start(), *range.end()), life, now);
+        }
+    }
+
+    /// A query came whose answers go by new connections to these TCP ports of the peer.
+    pub fn may_connect_there(&mut self, seat: Seat, tcp: &[PortRange], life: Duration, now: Mono) {
+        for range in tcp {
+            self.lease(Lease::ConnectOut(seat, *range.start(), *range.end()), life, now);
+        }
+    }
+
     fn leased(&self, lease: Lease, now: Mono) -> bool {
         self.leases.get(&lease).is_some_and(|until| *until > now)
+    }
+
+    const fn connects_out(seat: Seat) -> RangeInclusive<Lease> {
+        Lease::ConnectOut(seat, 0, 0)..=Lease::ConnectOut(seat, u16::MAX, u16::MAX)
+    }
+
+    /// Our own rules name these ranges, so there are few.
+    fn connects(&self, range: RangeInclusive<Lease>, port: u16, now: Mono) -> bool {
+        self.leases.range(range).any(|(lease, until)| {
+            let (Lease::ConnectIn(first, last) | Lease::ConnectOut(_, first, last)) = *lease else {
+                return false;
+            };
+            *until > now && (first..=last).contains(&port)
+        })
     }
 
     /// Whether a unicast packet may pass between this computer and the peer at `seat`; notes the flow if so.
@@ -154,6 +196,13 @@ impl Firewall {
             return false;
         }
         self.note(flow, life, now);
+        let port = match way {
+            Way::In => local,
+            Way::Out => remote,
+        };
+        if rules.plays_on(transport, port).is_some_and(|profile| rules.peers_talk(profile)) {
+            self.lease(Lease::Peers(transport, local), life, now);
+        }
         true
     }
 
@@ -172,11 +221,15 @@ impl Firewall {
                 rules.plays_on(transport, local).is_some()
                     || self.leased(Lease::Mine(transport, local), now)
                     || (udp && self.leased(Lease::AnswersIn(local), now))
+                    || (!udp && self.connects(CONNECTS_IN, local, now))
+                    || self.leased(Lease::Peers(transport, local), now)
             }
             Way::Out => {
                 rules.plays_on(transport, remote).is_some()
                     || self.leased(Lease::Theirs(seat, transport, remote), now)
                     || (udp && self.leased(Lease::AnswersOut(seat, remote), now))
+                    || (!udp && self.connects(Self::connects_out(seat), remote, now))
+                    || self.leased(Lease::Peers(transport, local), now)
             }
         }
     }
@@ -197,15 +250,23 @@ impl Firewall {
     /// Forgets what has run out; call now and then.
     pub fn sweep(&mut self, now: Mono) {
         self.flows.retain(|_, until| *until > now);
-        self.leases.retain(|_, until| *until > now);
+        self.leases.retain(|lease, until| {
+            if let Lease::Peers(transport, local) = *lease {
+                // A game keeps its port for as long as anybody plays with it there.
+                let at = |flow: &&Flow| flow.transport == transport && flow.local == local;
+                let used = self.flows.iter().filter(|(flow, _)| at(flow)).map(|(_, until)| *until).max();
+                *until = used.map_or(*until, |used| used.max(*until));
+            }
+            *until > now
+        });
     }
 
     /// Forgets everything about a peer (it is gone, or its seat changed hands).
     pub fn forget(&mut self, seat: Seat) {
         self.flows.retain(|flow, _| flow.seat != seat);
         self.leases.retain(|lease, _| match lease {
-            Lease::Theirs(s, ..) | Lease::AnswersOut(s, _) => *s != seat,
-            Lease::Mine(..) | Lease::AnswersIn(_) => true,
+            Lease::Theirs(s, ..) | Lease::AnswersOut(s, _) | Lease::ConnectOut(s, ..) => *s != seat,
+            Lease::Mine(..) | Lease::AnswersIn(_) | Lease::ConnectIn(..) | Lease::Peers(..) => true,
         });
     }
 }
@@ -217,6 +278,8 @@ fn is_icmp_error(view: &PacketView<'_>, types: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::check::check_text;
+    use crate::rules::compile::compile;
     use crate::wire::packet::write_udp;
 
     fn at(s: u64) -> Mono {
@@ -252,5 +315,77 @@ mod tests {
         }
         f.announced_here(Transport::Udp, 4000, life, at(1));
         assert!(admits(&mut f, 3, 5, 4000, at(2)));
+    }
+
+    fn packet(tcp: bool, from: &str, to: &str) -> Vec<u8> {
+        let mut room = vec![0; 100];
+        let n = write_udp(&mut room, from.parse().unwrap(), to.parse().unwrap(), 64, &[0; 20]).unwrap();
+        room.truncate(n);
+        if tcp {
+            room[9] = proto::TCP;
+            room[20 + 12] = 5 << 4; // its header has five words
+        }
+        room
+    }
+
+    fn passes(f: &mut Firewall, way: Way, seat: u8, tcp: bool, ports: (u16, u16), rules: &Ruleset) -> bool {
+        let packet = packet(tcp, &format!("10.1.2.3:{}", ports.0), &format!("10.1.2.4:{}", ports.1));
+        f.admit(way, &PacketView::parse(&packet).unwrap(), Seat(seat), rules, at(1))
+    }
+
+    #[test]
+    fn answers_by_a_new_connection_come_only_to_the_named_ports_and_only_for_a_while() {
+        let rules = Ruleset::default();
+        let mut f = Firewall::new(false);
+        f.may_connect_here(&[2300..=2400], Duration::from_secs(10), at(0));
+        assert!(passes(&mut f, Way::In, 3, true, (50_000, 2300), &rules));
+        assert!(!passes(&mut f, Way::In, 3, false, (50_000, 2301), &rules), "not over UDP");
+        assert!(!passes(&mut f, Way::In, 3, true, (50_000, 2401), &rules));
+        assert!(!passes(&mut f, Way::Out, 3, true, (50_000, 2300), &rules), "not the other way");
+        let late = packet(true, "10.1.2.3:7", "10.1.2.4:2310");
+        assert!(!f.admit(Way::In, &PacketView::parse(&late).unwrap(), Seat(3), &rules, at(10)));
+
+        f.may_connect_there(Seat(5), &[2300..=2400], Duration::from_secs(10), at(0));
+        assert!(passes(&mut f, Way::Out, 5, true, (40_000, 2350), &rules));
+        assert!(!passes(&mut f, Way::Out, 6, true, (40_000, 2350), &rules), "who did not ask");
+        f.forget(Seat(5));
+        assert!(!passes(&mut f, Way::Out, 5, true, (40_001, 2350), &rules));
+    }
+
+    #[test]
+    fn members_of_one_game_talk_to_each_other_at_the_port_that_plays() {
+        let compiled = |peers: bool| {
+            let text = format!(
+                "id = \"x\"\nname = \"X\"\nevidence = \"unverified\"\n[play]\nudp = 6112\npeers = {peers}\n"
+            );
+            compile(&[check_text("x.toml", &text).unwrap()]).unwrap()
+        };
+        for peers in [true, false] {
+            let rules = compiled(peers);
+            let mut f = Firewall::new(false);
+            assert!(!passes(&mut f, Way::In, 7, false, (45_000, 40_000), &rules), "nothing plays there yet");
+            assert!(passes(&mut f, Way::Out, 3, false, (40_000, 6112), &rules), "joins the game of seat 3");
+            assert_eq!(passes(&mut f, Way::In, 7, false, (45_000, 40_000), &rules), peers);
+            assert_eq!(passes(&mut f, Way::Out, 8, false, (40_000, 46_000), &rules), peers);
+            assert!(!passes(&mut f, Way::In, 7, false, (45_000, 40_001), &rules), "another port");
+            // While anybody plays there, the port stays open to those who come later.
+            for minute in 1..10u64 {
+                let now = at(60 * minute);
+                assert!(f.admit_again(3, 40_000, 6112, &rules, now));
+                f.sweep(now);
+            }
+            let late = packet(false, "10.1.2.3:47000", "10.1.2.4:40000");
+            let late = PacketView::parse(&late).unwrap();
+            assert_eq!(f.admit(Way::In, &late, Seat(9), &rules, at(550)), peers);
+            f.sweep(at(10_000));
+            assert!(!f.admit(Way::In, &late, Seat(9), &rules, at(10_000)), "the game is over");
+        }
+    }
+
+    impl Firewall {
+        fn admit_again(&mut self, seat: u8, from: u16, to: u16, rules: &Ruleset, now: Mono) -> bool {
+            let packet = packet(false, &format!("10.1.2.4:{from}"), &format!("10.1.2.3:{to}"));
+            self.admit(Way::Out, &PacketView::parse(&packet).unwrap(), Seat(seat), rules, now)
+        }
     }
 }

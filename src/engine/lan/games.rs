@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn described(title: &str) -> Described {
-        Described { title: title.into(), transport: Transport::Tcp, port: 25565 }
+        Described { title: title.into(), transport: Transport::Tcp, port: 25565, ..Described::default() }
     }
 
     #[test]

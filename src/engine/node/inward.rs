@@ -83,8 +83,12 @@ impl<S: Session> Node<S> {
         if !facts.rewrites {
             return Some(len);
         }
-        let to =
-            RewriteTo { seat, v4: self.party.subnet.v4(seat), v6: self.party.subnet.v6(self.party.id, seat) };
+        let to = RewriteTo {
+            seat,
+            v4: self.party.subnet.v4(seat),
+            v6: self.party.subnet.v6(self.party.id, seat),
+            port: None,
+        };
         let rules = std::sync::Arc::clone(&self.lan.rules);
         let len = rules.rewrite(rule, room, len, &to)?;
         self.counters.add(Count::Rewritten);
@@ -137,9 +141,6 @@ impl<S: Session> Node<S> {
         }
         if !self.is_of_seat(view.src, seat) {
             return Err(DropReason::ForgedSource);
-        }
-        if facts.kind == RuleKind::Query {
-            self.lan.firewall.was_asked(seat, view.src_port, facts.answers_within, now.mono);
         }
         self.note_game(at, seat, rule, facts, &view, now);
         let whole = view.bytes.len();
@@ -201,8 +202,19 @@ impl<S: Session> Node<S> {
         view: &PacketView<'_>,
         now: Now,
     ) {
-        if facts.kind == RuleKind::Query {
-            return;
+        match facts.kind {
+            RuleKind::Query => {
+                self.lan.firewall.was_asked(seat, view.src_port, facts.answers_within, now.mono);
+                let life = facts.answers_within;
+                return self.lan.firewall.may_connect_there(seat, &facts.answers_tcp, life, now.mono);
+            }
+            RuleKind::Closing => return,
+            RuleKind::Announcement | RuleKind::Answer => {}
+        }
+        if facts.opens
+            && let Some((transport, port)) = self.lan.rules.opens(rule, view)
+        {
+            self.lan.firewall.announced_there(seat, transport, port, JOIN_GRACE, now.mono);
         }
         let Some(peer) = self.peers.list.get(at).map(|p| p.id) else { return };
         let (sighting, words) = ((peer, rule, view.src_port), self.lan.hash.bytes(view.payload()).finish());
@@ -239,6 +251,11 @@ impl<S: Session> Node<S> {
         now: Now,
     ) -> Option<(Transport, u16)> {
         let rules = std::sync::Arc::clone(&self.lan.rules);
+        if facts.opens
+            && let Some((transport, port)) = rules.opens(rule, view)
+        {
+            self.lan.firewall.announced_here(transport, port, JOIN_GRACE, now.mono);
+        }
         let game = rules.describe(rule, view)?;
         self.lan.firewall.announced_here(game.transport, game.port, facts.life + JOIN_GRACE, now.mono);
         Some((game.transport, game.port))

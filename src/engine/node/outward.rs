@@ -105,9 +105,15 @@ impl<S: Session> Node<S> {
         let len = view.bytes.len();
         if view.proto == proto::UDP && !view.fragment {
             if let Some(rule) = rules.classify(&view, Class::Unicast, Side::FromGame)
-                && let Some(facts) = rules.facts(rule).filter(|f| f.kind != RuleKind::Query)
+                && let Some(facts) = rules.facts(rule)
             {
-                self.note_own_game(rule, facts, &view, now);
+                match facts.kind {
+                    RuleKind::Query => self.note_own_query(facts, &view, now),
+                    RuleKind::Announcement | RuleKind::Answer => {
+                        self.note_own_game(rule, facts, &view, now);
+                    }
+                    RuleKind::Closing => {}
+                }
             }
         } else if view.proto == proto::TCP {
             clamp_mss(slot.packet_mut(), self.mtu_of(at));
@@ -203,12 +209,19 @@ impl<S: Session> Node<S> {
     ) {
         let Ok(view) = PacketView::parse(packet) else { return };
         match facts.kind {
-            RuleKind::Query => self.lan.firewall.asked(view.src_port, facts.answers_within, now.mono),
+            RuleKind::Query => self.note_own_query(facts, &view, now),
+            RuleKind::Closing => {}
             RuleKind::Answer => {
                 self.note_own_game(rule, facts, &view, now);
             }
             RuleKind::Announcement => self.note_announcement(rule, facts, said, &view, now),
         }
+    }
+
+    /// A question of this computer's game: answers may come, by UDP and as the rule says by new connections.
+    fn note_own_query(&mut self, facts: &RuleFacts, view: &PacketView<'_>, now: Now) {
+        self.lan.firewall.asked(view.src_port, facts.answers_within, now.mono);
+        self.lan.firewall.may_connect_here(&facts.answers_tcp, facts.answers_within, now.mono);
     }
 
     /// The same words need no second reading: most announcements repeat the last one.

@@ -10,6 +10,9 @@ use crate::wire::packet::PacketView;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+/// What a block may say.
+const KEYS: [&str; 7] = ["expect", "title", "map", "version", "players", "join", "rewritten"];
+
 /// What a packet came to: its lines in the file, and what the plugin did wrong.
 struct Came {
     number: usize,
@@ -107,7 +110,7 @@ fn compare(file: &CaptureFile, text: &str, came: &[Came]) -> Vec<Failure> {
             }
         }
         for (line, key) in blocks.keys(block.line) {
-            if !["expect", "title", "join", "rewritten"].contains(&key.as_str()) {
+            if !KEYS.contains(&key.as_str()) {
                 let place = format!("{}:{line}:1", file.expected_name);
                 out.push(Failure::new(place, format!("unknown key `{}`", key.escape_debug())));
             }
@@ -134,7 +137,7 @@ fn compare(file: &CaptureFile, text: &str, came: &[Came]) -> Vec<Failure> {
 
 fn packet_differs(file: &CaptureFile, blocks: &Blocks, line: usize, came: &Came) -> Vec<Failure> {
     let mut out = Vec::new();
-    for key in ["expect", "title", "join", "rewritten"] {
+    for key in KEYS {
         let got = came.entries.iter().find(|(have, _)| *have == key).map(|(_, value)| value.as_str());
         let wanted = blocks.get(line, key);
         let same = match (wanted.as_deref(), got) {

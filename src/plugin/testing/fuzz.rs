@@ -120,7 +120,7 @@ fn kind(rules: &Ruleset, throw: &Throw) -> Option<RuleKind> {
         let is = if throw.hook == Hook::Describe {
             facts.lists
         } else {
-            asked && kind_hook(facts.kind) == throw.hook
+            asked && kind_hook(facts.kind) == Some(throw.hook)
         };
         is.then_some(facts.kind)
     };

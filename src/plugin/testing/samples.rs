@@ -2,7 +2,7 @@
 //! a plugin that remembers an announcement sees the samples in their order.
 
 use super::blocks::Blocks;
-use super::journey::{Road, Traveller, rule};
+use super::journey::{Road, Says, Traveller, rule};
 use super::outcome::Expected;
 use super::{Case, Failure, Folder, Options, Report, TextFile, bench::fault_text};
 use crate::rules::diagnostic::{Diagnostic, Place};
@@ -66,7 +66,12 @@ fn try_one(road: &mut Road<'_>, sample: &Sample, update: Option<&mut Blocks>) ->
     }
     let expected = Expected {
         kind: sample.expect,
-        title: sample.title.clone(),
+        says: Says {
+            title: sample.title.clone(),
+            map: sample.map.clone(),
+            version: sample.version.clone(),
+            players: sample.players,
+        },
         join: sample.join,
         rewritten: sample.rewritten.clone(),
     };

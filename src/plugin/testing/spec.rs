@@ -86,7 +86,7 @@ impl Spec {
         let address = match self.kind {
             Some(RuleKind::Answer) if from_peer => ME,
             Some(RuleKind::Answer) => Ipv4Addr::new(10, 83, 7, super::bench::FIRST),
-            Some(RuleKind::Announcement | RuleKind::Query) | None => Ipv4Addr::BROADCAST,
+            Some(RuleKind::Announcement | RuleKind::Query | RuleKind::Closing) | None => Ipv4Addr::BROADCAST,
         };
         SocketAddr::new(IpAddr::V4(address), port)
     }

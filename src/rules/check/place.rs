@@ -1,44 +1,103 @@
-//! Checks `title`, `game_port` and `[[rule.rewrite]]`: where things lie in a payload.
+//! Checks `title` and its like, `game_port`, `opens` and `[[rule.rewrite]]`: where things lie in a payload.
 
+use super::TRANSPORTS;
 use super::rule::{LONGEST, PATTERN_BYTES};
 use crate::rules::file::{Findings, Item, Section, shown};
 use crate::rules::locate::{Find, Locate, Step};
 use crate::rules::ports::LOWEST;
-use crate::rules::profile::{AddressForm, GamePort, PlainPort, PortForm, Rewrite, Title};
+use crate::rules::profile::{AddressForm, Form, GamePort, NumberAt, Opens, PlainPort, Rewrite, TextAt};
+use crate::rules::ruleset::Transport;
 
-pub(super) fn read_title(item: &Item<'_>, findings: &mut Findings) -> Option<Title> {
-    let mut section = item.section("title", findings)?;
+/// `title`, `map` and `version`: a text, or a number that is shown with its digits.
+pub(super) fn read_text(item: &Item<'_>, findings: &mut Findings) -> Option<TextAt> {
+    let mut section = item.section(item.key, findings)?;
     let colour = section.take("colour").and_then(|item| one_char(&item, findings));
+    let form = read_form(&mut section, findings);
     let place = read_place(&mut section, findings);
     section.finish(findings);
-    Some(Title { place: place?, colour })
+    let (form, place) = ends(item, form?, place?, findings)?;
+    Some(TextAt { place, form, colour })
 }
 
+/// `players` and `max_players`.
+pub(super) fn read_number(item: &Item<'_>, findings: &mut Findings) -> Option<NumberAt> {
+    let mut section = item.section(item.key, findings)?;
+    let form = read_form(&mut section, findings);
+    let place = read_place(&mut section, findings);
+    section.finish(findings);
+    let (form, place) = ends(item, form?, place?, findings)?;
+    Some(NumberAt { place, form })
+}
+
+/// `game_port`, and the port of `opens`.
 pub(super) fn read_game_port(item: &Item<'_>, findings: &mut Findings) -> Option<GamePort> {
-    let Some(mut section) = item.as_section("game_port") else {
-        return plain_port(item, "a port, \"source\" or a table", findings).map(GamePort::Plain);
-    };
-    let form = section
-        .take("u16")
-        .map(|item| item.choice(&[("be", PortForm::Big), ("le", PortForm::Little)], findings));
+    match item.as_section(item.key) {
+        Some(section) => read_port_section(item, section, findings),
+        None => plain_port(item, "a port, \"source\" or a table", findings).map(GamePort::Plain),
+    }
+}
+
+fn read_port_section(item: &Item<'_>, mut section: Section<'_>, findings: &mut Findings) -> Option<GamePort> {
+    let form = read_form(&mut section, findings);
     let or = section.take("or").map(|item| plain_port(&item, "a port or \"source\"", findings));
     let place = read_place(&mut section, findings);
     section.finish(findings);
-    let place = place?;
-    let form = match form {
-        Some(form) => {
-            if place.find != Find::Nul {
-                findings.add(&item.span, "`u16` is at `at`, behind `skip`; it needs no way to find an end");
-            }
-            form?
-        }
-        None => PortForm::Text,
-    };
+    let (form, place) = ends(item, form?, place?, findings)?;
+    if form == Form::Byte {
+        findings.add(&item.span, "a port has two bytes; use `u16` or `u32`");
+    }
     let or = match or {
         Some(or) => Some(or?),
         None => None,
     };
     Some(GamePort::Read { place, form, or })
+}
+
+/// `opens = "source"`, or a place, in which `transport` may say `tcp`.
+pub(super) fn read_opens(item: &Item<'_>, findings: &mut Findings) -> Option<Opens> {
+    let Some(mut section) = item.as_section("opens") else {
+        let port = plain_port(item, "a port, \"source\" or a table", findings).map(GamePort::Plain)?;
+        return Some(Opens { transport: Transport::Udp, port });
+    };
+    let transport = section.take("transport").map(|item| item.choice(&TRANSPORTS, findings));
+    let port = read_port_section(item, section, findings)?;
+    Some(Opens { transport: transport.unwrap_or(Some(Transport::Udp))?, port })
+}
+
+/// `u8 = true`, `u16` or `u32` with `"be"` or `"le"`; without them digits.
+fn read_form(section: &mut Section<'_>, findings: &mut Findings) -> Option<Form> {
+    let (one, two, four) = (section.take("u8"), section.take("u16"), section.take("u32"));
+    let given: Vec<&Item<'_>> = [&one, &two, &four].into_iter().flatten().collect();
+    if let [_, second, ..] = &given[..] {
+        findings.add(&second.span, "only one of `u8`, `u16` and `u32` can say how it is written");
+        return None;
+    }
+    if let Some(item) = one {
+        return item.truth(findings).map(|yes| if yes { Form::Byte } else { Form::Text });
+    }
+    if let Some(item) = two {
+        return item.choice(&[("be", Form::Big), ("le", Form::Little)], findings);
+    }
+    match four {
+        Some(item) => item.choice(&[("be", Form::Big32), ("le", Form::Little32)], findings),
+        None => Some(Form::Text),
+    }
+}
+
+/// Bytes need no way to find their end.
+fn ends(item: &Item<'_>, form: Form, place: Locate, findings: &mut Findings) -> Option<(Form, Locate)> {
+    let word = match form {
+        Form::Text => return Some((form, place)),
+        Form::Byte => "u8",
+        Form::Big | Form::Little => "u16",
+        Form::Big32 | Form::Little32 => "u32",
+    };
+    let good = place.find == Find::Nul;
+    if !good {
+        findings
+            .add(&item.span, format!("`{word}` is at `at`, behind `skip`; it needs no way to find an end"));
+    }
+    good.then_some((form, place))
 }
 
 fn plain_port(item: &Item<'_>, wanted: &str, findings: &mut Findings) -> Option<PlainPort> {
@@ -53,11 +112,15 @@ fn plain_port(item: &Item<'_>, wanted: &str, findings: &mut Findings) -> Option<
 }
 
 pub(super) fn read_rewrites(item: &Item<'_>, findings: &mut Findings) -> Vec<Rewrite> {
-    const FORMS: [(&str, AddressForm); 4] = [
+    const FORMS: [(&str, AddressForm); 8] = [
         ("host", AddressForm::Host),
         ("host:port", AddressForm::HostPort),
         ("ipv4", AddressForm::Ipv4),
         ("ipv4-le", AddressForm::Ipv4Little),
+        ("ipv6", AddressForm::Ipv6),
+        ("port", AddressForm::Port),
+        ("port-be", AddressForm::PortBig),
+        ("port-le", AddressForm::PortLittle),
     ];
     let items = item.each();
     if items.len() > REWRITES {
@@ -70,9 +133,20 @@ pub(super) fn read_rewrites(item: &Item<'_>, findings: &mut Findings) -> Vec<Rew
         let place = read_place(&mut section, findings);
         section.finish(findings);
         let (form, place) = (form?, place?);
-        if matches!(form, AddressForm::Ipv4 | AddressForm::Ipv4Little) && place.find != Find::Nul {
-            findings
-                .add(&item.span, "four bytes are at `at`, behind `skip`; they need no way to find an end");
+        if let Some(count) = form.bytes()
+            && place.find != Find::Nul
+        {
+            let count = match count {
+                2 => "two",
+                4 => "four",
+                _ => "sixteen",
+            };
+            let message =
+                format!("{count} bytes are at `at`, behind `skip`; they need no way to find an end");
+            findings.add(&item.span, message);
+        }
+        if place.find == Find::Wide {
+            findings.add(&item.span, "`string = \"wide\"` cannot be rewritten; a plugin can");
         }
         Some(Rewrite { place, form })
     };
@@ -94,12 +168,15 @@ fn read_place(section: &mut Section<'_>, findings: &mut Findings) -> Option<Loca
         findings.add(&span, "only one of `string`, `between`, `key` and `field` can say where it ends");
         return None;
     }
-    if let (Some(item), None) = (&separator, &field) {
-        findings.add(&item.span, "`separator` belongs to `field`");
+    if let (Some(item), None, None) = (&separator, &field, &key) {
+        findings.add(&item.span, "`separator` belongs to `field` and `key`");
     }
     let find = if let Some(item) = string {
-        item.choice(&[("nul", ()), ("counted", ())], findings)?;
-        if item.as_text() == Some("counted") { Find::Counted } else { Find::Nul }
+        item.choice(&[("nul", 0), ("counted", 1), ("wide", 2)], findings).map(|kind| match kind {
+            0 => Find::Nul,
+            1 => Find::Counted,
+            _ => Find::Wide,
+        })?
     } else if let Some(item) = between {
         let [open, close] = &item.each()[..] else {
             findings.add(&item.span, "`between` needs two markers, such as [\"[AD]\", \"[/AD]\"]");
@@ -107,7 +184,8 @@ fn read_place(section: &mut Section<'_>, findings: &mut Findings) -> Option<Loca
         };
         Find::Between(marker(open, findings)?, marker(close, findings)?)
     } else if let Some(item) = key {
-        Find::Key(marker(&item, findings)?)
+        let separator = separator.map_or(Some(b'\\'), |item| separator_of(&item, findings))?;
+        Find::Key(marker(&item, findings)?, separator)
     } else if let Some(item) = field {
         let number = item.whole(0..=FIELDS, findings)?.to_le_bytes()[0];
         let separator = separator.map_or(Some(b';'), |item| separator_of(&item, findings))?;

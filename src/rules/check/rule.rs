@@ -1,57 +1,58 @@
 //! Checks `[[rule]]`: what a discovery packet looks like and what is to be done with it.
 
+use super::listing::Told;
 use super::place;
-use super::{note, ports, span_of_numbers};
+use super::{note, play_ports, ports, span_of_numbers};
 use crate::rules::file::{Findings, Item, Section, shown};
 use crate::rules::pattern::{Clause, Pattern};
 use crate::rules::ports::PortRange;
-use crate::rules::profile::{Ask, GamePort, Listing, PlainPort, Play, Rule, To};
-use crate::rules::ruleset::{Pace, RuleKind, Side, Transport};
+use crate::rules::profile::{Ask, Play, Rule, To};
+use crate::rules::ruleset::{Pace, RuleKind, Side};
 use crate::wire::frame::Class;
 use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-pub(super) fn read_rules(
-    item: &Item<'_>,
-    play: &Play,
-    has_plugin: bool,
-    findings: &mut Findings,
-) -> Vec<Rule> {
+/// What the rules need to know of their profile.
+pub(super) struct Around<'p> {
+    pub(super) play: &'p Play,
+    /// It names a plugin, which can tell what a packet says.
+    pub(super) plugin: bool,
+}
+
+pub(super) fn read_rules(item: &Item<'_>, around: &Around<'_>, findings: &mut Findings) -> Vec<Rule> {
     let items = item.each();
     if items.len() > RULES {
         findings.add(&item.span, format!("{} rules; a profile has at most {RULES}", items.len()));
         return Vec::new();
     }
-    items
-        .iter()
-        .filter_map(|item| read_rule(item.section("[[rule]]", findings)?, play, has_plugin, findings))
-        .collect()
+    items.iter().filter_map(|item| read_rule(item.section("[[rule]]", findings)?, around, findings)).collect()
 }
 
-fn read_rule(
-    mut section: Section<'_>,
-    play: &Play,
-    has_plugin: bool,
-    findings: &mut Findings,
-) -> Option<Rule> {
+fn read_rule(mut section: Section<'_>, around: &Around<'_>, findings: &mut Findings) -> Option<Rule> {
     let span = section.span.clone();
     let kind = section.need("kind", findings).and_then(|item| item.choice(&KINDS, findings));
     let packets = read_packets(&mut section, kind, findings);
     let pace = section.take("pace").and_then(|item| read_pace(&item, kind?, findings));
     let life = seconds(section.take("life"), LIFE, kind, findings);
+    let rhythm = section.take("rhythm").and_then(|item| read_rhythm(&item, kind?, findings));
     let answers_within = seconds(section.take("answers_within"), ANSWERS, kind, findings);
+    let answers_tcp = section.take("answers_tcp").map(|item| read_answers_tcp(&item, kind?, findings));
+    let keep = section.take("keep_source_port").and_then(|item| item.truth(findings));
+    let opens = section.take("opens").and_then(|item| place::read_opens(&item, findings));
     let deliver = section.take("deliver").and_then(|item| read_deliver(&item, &packets.to, findings));
-    let (lists, title, game_port) = (section.take("lists"), section.take("title"), section.take("game_port"));
+    let told = Told::take(&mut section);
     let rewrites =
         section.take("rewrite").map_or_else(Vec::new, |item| place::read_rewrites(&item, findings));
-    let ask = section.take("ask").and_then(|item| read_ask(&item, has_plugin, findings));
+    let ask = section.take("ask").and_then(|item| read_ask(&item, around.plugin, findings));
     let note = section.take("note").and_then(|item| note(&item, findings));
     section.finish(findings);
 
     let kind = kind?;
-    let told = Told { kind, lists, title, game_port, span: span.clone() };
-    let lists = read_listing(told, !packets.from.is_empty(), play, findings);
+    let lists = told.read(kind, !packets.from.is_empty(), around, findings);
+    if opens.is_some() && kind != RuleKind::Answer {
+        findings.add(&span, "`opens` belongs to answers; an announcement has `game_port`");
+    }
     Some(Rule {
         kind,
         side: packets.side,
@@ -62,7 +63,11 @@ fn read_rule(
         clauses: packets.clauses,
         pace: pace.unwrap_or_else(|| default_pace(kind)),
         life: life.unwrap_or(if kind == RuleKind::Announcement { LIFE_ANNOUNCED } else { LIFE_ANSWERED }),
+        rhythm,
         answers_within: answers_within.unwrap_or(ANSWERS_WITHIN),
+        answers_tcp: answers_tcp.flatten().unwrap_or_default(),
+        keep_source_port: keep.unwrap_or(false),
+        opens,
         deliver,
         lists,
         rewrites,
@@ -125,20 +130,39 @@ fn read_packets(section: &mut Section<'_>, kind: Option<RuleKind>, findings: &mu
     let length = length.unwrap_or(1..=LONGEST);
     let clauses = section.take("match").map_or_else(Vec::new, |item| read_match(&item, &length, findings));
     let dest = dest.map_or_else(Vec::new, |item| ports(&item, findings));
-    let from = from.map_or_else(Vec::new, |item| ports(&item, findings));
+    let any = from.as_ref().filter(|item| item.as_text() == Some("any")).map(|item| item.span.clone());
+    let from = match (&any, from) {
+        (Some(span), _) => {
+            check_any(span, !dest.is_empty(), &clauses, findings);
+            vec![1..=u16::MAX]
+        }
+        (None, from) => from.map_or_else(Vec::new, |item| ports(&item, findings)),
+    };
     Packets { side, dest, from, to, length, clauses }
+}
+
+/// A rule for packets from any port is asked about everything that peers send, so its bytes must be enough to go by.
+fn check_any(span: &Range<usize>, has_port: bool, clauses: &[Clause], findings: &mut Findings) {
+    let known = |clause: &Clause| clause.any.iter().map(Pattern::known).min().unwrap_or(0);
+    if !has_port && clauses.iter().map(known).sum::<usize>() < KNOWN_BYTES {
+        findings.add_with_help(
+            span,
+            format!("`from_port = \"any\"` needs a `match` of at least {KNOWN_BYTES} bytes"),
+            "without a port only its bytes tell such a packet from the game's own traffic",
+        );
+    }
 }
 
 fn default_to(kind: RuleKind) -> Vec<To> {
     match kind {
-        RuleKind::Announcement | RuleKind::Query => vec![To::Limited, To::Directed],
+        RuleKind::Announcement | RuleKind::Query | RuleKind::Closing => vec![To::Limited, To::Directed],
         RuleKind::Answer => vec![To::Unicast],
     }
 }
 
 const fn default_pace(kind: RuleKind) -> Pace {
     match kind {
-        RuleKind::Announcement => Pace { per_second: 5, burst: 10 },
+        RuleKind::Announcement | RuleKind::Closing => Pace { per_second: 5, burst: 10 },
         RuleKind::Query => Pace { per_second: 20, burst: 40 },
         RuleKind::Answer => Pace { per_second: 50, burst: 100 },
     }
@@ -284,11 +308,35 @@ fn seconds(
 ) -> Option<Duration> {
     let item = item?;
     let for_queries = item.key == "answers_within";
-    if kind.is_some_and(|kind| (kind == RuleKind::Query) != for_queries) {
+    let right = |kind: RuleKind| if for_queries { kind == RuleKind::Query } else { kind.tells_of_a_game() };
+    if kind.is_some_and(|kind| !right(kind)) {
         let whose = if for_queries { "queries" } else { "announcements and answers" };
         findings.add(&item.span, format!("`{}` belongs to {whose}", item.key));
     }
     item.whole(1..=most, findings).map(|s| Duration::from_secs(s.into()))
+}
+
+/// Seconds, possibly with a point: Minecraft speaks every 1.5.
+fn read_rhythm(item: &Item<'_>, kind: RuleKind, findings: &mut Findings) -> Option<Duration> {
+    if kind != RuleKind::Announcement {
+        findings.add(&item.span, "`rhythm` belongs to announcements");
+    }
+    let seconds = item.or_wrong(item.as_number(), "a number of seconds", findings)?;
+    if !RHYTHM.contains(&seconds) {
+        let (low, high) = (RHYTHM.start(), RHYTHM.end());
+        findings.add(&item.span, format!("`rhythm` must be {low} to {high} seconds, not {seconds}"));
+        return None;
+    }
+    Some(Duration::from_secs_f64(seconds))
+}
+
+/// TCP ports of whoever asks, to which a server connects in order to answer.
+fn read_answers_tcp(item: &Item<'_>, kind: RuleKind, findings: &mut Findings) -> Option<Vec<PortRange>> {
+    if kind != RuleKind::Query {
+        findings.add(&item.span, "`answers_tcp` belongs to queries");
+        return None;
+    }
+    Some(play_ports(Some(item.clone()), findings))
 }
 
 fn read_deliver(item: &Item<'_>, to: &[To], findings: &mut Findings) -> Option<Class> {
@@ -310,53 +358,12 @@ fn read_deliver(item: &Item<'_>, to: &[To], findings: &mut Findings) -> Option<C
     class
 }
 
-/// What a rule says about the list of games.
-struct Told<'t> {
-    kind: RuleKind,
-    lists: Option<Item<'t>>,
-    title: Option<Item<'t>>,
-    game_port: Option<Item<'t>>,
-    span: Range<usize>,
-}
-
-fn read_listing(told: Told<'_>, answers_from: bool, play: &Play, findings: &mut Findings) -> Option<Listing> {
-    let is_query = told.kind == RuleKind::Query;
-    let lists = told.lists.as_ref().and_then(|item| item.truth(findings)).unwrap_or(!is_query);
-    if is_query || !lists {
-        for item in [told.lists.as_ref().filter(|_| is_query), told.title.as_ref(), told.game_port.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            let why = if is_query { "a query does not describe a game" } else { "`lists` is false" };
-            findings.add(&item.span, format!("`{}` is of no use here: {why}", item.key));
-        }
-        return None;
-    }
-    let title = told.title.and_then(|item| place::read_title(&item, findings));
-    let first = match play.join {
-        Transport::Tcp => play.tcp.first(),
-        Transport::Udp => play.udp.first(),
-    };
-    let port = match told.game_port {
-        Some(item) => place::read_game_port(&item, findings)?,
-        None if told.kind == RuleKind::Answer && answers_from => GamePort::Plain(PlainPort::Source),
-        None => match first {
-            Some(range) => GamePort::Plain(PlainPort::Fixed(*range.start())),
-            None => {
-                findings.add_with_help(
-                    &told.span,
-                    "missing key `game_port` in [[rule]]",
-                    "say where the port to join is, or name it in `[play]`",
-                );
-                return None;
-            }
-        },
-    };
-    Some(Listing { title, port })
-}
-
-const KINDS: [(&str, RuleKind); 3] =
-    [("announcement", RuleKind::Announcement), ("query", RuleKind::Query), ("answer", RuleKind::Answer)];
+const KINDS: [(&str, RuleKind); 4] = [
+    ("announcement", RuleKind::Announcement),
+    ("query", RuleKind::Query),
+    ("answer", RuleKind::Answer),
+    ("closing", RuleKind::Closing),
+];
 const SIDES: [(&str, Option<Side>); 3] =
     [("both", None), ("game", Some(Side::FromGame)), ("peer", Some(Side::FromPeer))];
 
@@ -368,8 +375,12 @@ const RULES: usize = 64;
 const TARGETS: usize = 16;
 /// Tables of `match`.
 const CLAUSES: usize = 8;
-/// Patterns of one table.
-const PATTERNS: usize = 32;
+/// Patterns of one table. Sets are compiled to a tree (`tree`), so that their number costs no time.
+const PATTERNS: usize = 1024;
+/// Bytes that a rule without any port must know.
+const KNOWN_BYTES: usize = 4;
+/// Seconds between announcements.
+const RHYTHM: RangeInclusive<f64> = 0.1..=600.0;
 /// Bytes of a pattern.
 pub(super) const PATTERN_BYTES: usize = 256;
 /// Seconds: an hour.

@@ -40,7 +40,7 @@ fn unknown_keys_are_told_with_the_nearest_known_one() {
         ),
         (
             format!("{HEAD}[play]\nudp = 5000\nports = 5\n"),
-            "x.toml:6:1: unknown key `ports` in [play]; known here: `tcp`, `udp`, `join`",
+            "x.toml:6:1: unknown key `ports` in [play]; known here: `tcp`, `udp`, `join`, `dynamic`, `peers`",
         ),
         (
             rule("kind = \"query\"\nprot = 5000\nport = 5000\n"),
@@ -56,7 +56,7 @@ fn unknown_keys_are_told_with_the_nearest_known_one() {
         ),
         (
             rule("kind = \"answer\"\nfrom_port = 5000\ntitle = { offset = 1 }\n"),
-            "x.toml:9:11: unknown key `offset` in title; known here: `colour`, `at`, `skip`, `string`, `between`, `key`, `field`, `separator`",
+            "x.toml:9:11: unknown key `offset` in title; known here: `colour`, `u8`, `u16`, `u32`, `at`, `skip`, `string`, `between`, `key`, `field`, `separator`",
         ),
         (
             rule(
@@ -78,7 +78,7 @@ fn wrong_values_are_told_with_file_line_and_column() {
         ),
         (
             "kind = \"shout\"\nport = 5000\n",
-            "x.toml:7:8: `shout` is no `kind`; use one of `announcement`, `query`, `answer`",
+            "x.toml:7:8: `shout` is no `kind`; use one of `announcement`, `query`, `answer`, `closing`",
         ),
         ("port = 5000\n", "x.toml:6:1: missing key `kind` in [[rule]]"),
         (
@@ -165,7 +165,7 @@ fn values_in_the_wrong_place_are_told_with_file_line_and_column() {
         ),
         (
             "kind = \"answer\"\nfrom_port = 5000\ntitle = { at = 1, separator = \",\" }\n",
-            "x.toml:9:31: `separator` belongs to `field`",
+            "x.toml:9:31: `separator` belongs to `field` and `key`",
         ),
         (
             "kind = \"answer\"\nfrom_port = 5000\ntitle = { skip = [\"nul\", \"nil\"] }\n",
@@ -194,6 +194,159 @@ fn values_in_the_wrong_place_are_told_with_file_line_and_column() {
     ] {
         assert_eq!(told(&rule(lines)), [wrong]);
     }
+}
+
+#[test]
+fn mistakes_in_what_is_read_and_opened_are_told_with_file_line_and_column() {
+    let answer = |more: &str| rule(&format!("kind = \"answer\"\nfrom_port = 5000\n{more}\n"));
+    let query = |more: &str| rule(&format!("kind = \"query\"\nport = 5000\n{more}\n"));
+    let announcement = |more: &str| rule(&format!("kind = \"announcement\"\nport = 5000\n{more}\n"));
+    for (text, wrong) in [
+        (answer("rhythm = 2"), "x.toml:9:10: `rhythm` belongs to announcements"),
+        (announcement("rhythm = \"2\""), "x.toml:9:10: `rhythm` must be a number of seconds, not text"),
+        (announcement("rhythm = 0.01"), "x.toml:9:10: `rhythm` must be 0.1 to 600 seconds, not 0.01"),
+        (announcement("rhythm = nan"), "x.toml:9:10: `rhythm` must be 0.1 to 600 seconds, not NaN"),
+        (answer("answers_tcp = 2300"), "x.toml:9:15: `answers_tcp` belongs to queries"),
+        (
+            query("answers_tcp = [2300, 22]"),
+            "x.toml:9:15: `answers_tcp` opens port 22, one of the system's own; ports below 1024 are never opened to a party",
+        ),
+        (
+            query("answers_tcp = \"1024-9000\""),
+            "x.toml:9:15: `answers_tcp` opens 7977 ports; at most 512 are allowed",
+        ),
+        (
+            query("keep_source_port = 5"),
+            "x.toml:9:20: `keep_source_port` must be true or false, not a whole number",
+        ),
+        (
+            query("opens = \"source\""),
+            "x.toml:6:1: `opens` belongs to answers; an announcement has `game_port`",
+        ),
+        (
+            answer("opens = \"sauce\""),
+            "x.toml:9:9: `opens` must be a port, \"source\" or a table, not `sauce`",
+        ),
+        (
+            answer("opens = { transprt = \"tcp\" }"),
+            "x.toml:9:11: unknown key `transprt` in opens; did you mean `transport`?",
+        ),
+        (answer("opens = { u8 = true, at = 4 }"), "x.toml:9:9: a port has two bytes; use `u16` or `u32`"),
+        (
+            answer("map = { at = 1, u8 = true, u16 = \"be\" }"),
+            "x.toml:9:34: only one of `u8`, `u16` and `u32` can say how it is written",
+        ),
+        (
+            answer("players = { u8 = true, field = 1 }"),
+            "x.toml:9:11: `u8` is at `at`, behind `skip`; it needs no way to find an end",
+        ),
+        (
+            answer("max_players = { u32 = \"be\", key = \"a\" }"),
+            "x.toml:9:15: `u32` is at `at`, behind `skip`; it needs no way to find an end",
+        ),
+        (answer("max_players = { u16 = \"bee\" }"), "x.toml:9:23: `bee` is no `u16`; did you mean `be`?"),
+        (answer("players = 3"), "x.toml:9:11: `players` must be a table, not a whole number"),
+        (
+            query("version = { at = 1 }"),
+            "x.toml:9:11: `version` is of no use here: a query does not describe a game",
+        ),
+        (answer("lists = false\nmap = { at = 1 }"), "x.toml:10:7: `map` is of no use here: `lists` is false"),
+        (
+            rule("kind = \"closing\"\nport = 5000\nlists = true\ntitle = { at = 1 }\nlife = 3\n"),
+            "x.toml:9:9: `lists` is of no use here: the game is over | \
+             x.toml:10:9: `title` is of no use here: the game is over | \
+             x.toml:11:8: `life` belongs to announcements and answers",
+        ),
+        (
+            answer("[[rule.rewrite]]\nas = \"port-be\"\nstring = \"counted\""),
+            "x.toml:9:1: two bytes are at `at`, behind `skip`; they need no way to find an end",
+        ),
+        (
+            answer("[[rule.rewrite]]\nas = \"ipv6\"\nfield = 1"),
+            "x.toml:9:1: sixteen bytes are at `at`, behind `skip`; they need no way to find an end",
+        ),
+        (
+            answer("[[rule.rewrite]]\nas = \"host\"\nstring = \"wide\""),
+            "x.toml:9:1: `string = \"wide\"` cannot be rewritten; a plugin can",
+        ),
+        (
+            rule("kind = \"answer\"\nfrom_port = \"any\"\nmatch = { hex = \"01 ?? 02 03\" }\n"),
+            "x.toml:8:13: `from_port = \"any\"` needs a `match` of at least 4 bytes; without a port only its bytes tell such a packet from the game's own traffic",
+        ),
+        (
+            query("ask = \"forward\""),
+            "x.toml:9:7: `ask` needs a plugin to ask; name it with `plugin = \"…\"` at the top of the profile",
+        ),
+    ] {
+        assert_eq!(told(&text).join(" | "), wrong);
+    }
+}
+
+#[test]
+fn mistakes_about_ports_and_proxies_are_told_with_file_line_and_column() {
+    let listing = "[[rule]]\nkind = \"announcement\"\nport = 5000\n";
+    for (text, wrong) in [
+        (
+            format!("{HEAD}[play]\nudp = 5000\ndynamic = true\n"),
+            "x.toml:6:11: `dynamic` means that no port is fixed, and `[play]` names some; remove one of them; ports that packets name are open beside the fixed ones anyway",
+        ),
+        (
+            format!("{HEAD}[play]\njoin = \"tcp\"\ndynamic = true\n"),
+            "x.toml:4:1: `dynamic` ports are learned from announcements and answers, and no rule reads one; give a rule a `game_port` that is a place or \"source\", or name the ports",
+        ),
+        (
+            format!("{HEAD}[play]\njoin = \"tcp\"\ndynamic = true\n{listing}"),
+            "x.toml:7:1: missing key `game_port` in [[rule]]; with `dynamic`, the packet must say where the port to join is",
+        ),
+        (
+            format!("{HEAD}[play]\ndynamic = true\n{listing}game_port = \"source\"\n"),
+            "x.toml:4:1: no play ports say how a game in the list is joined; add `join = \"tcp\"` or `join = \"udp\"` to `[play]`",
+        ),
+        (
+            format!("{HEAD}[play]\nudp = 5000\npeers = \"yes\"\n"),
+            "x.toml:6:9: `peers` must be true or false, not text",
+        ),
+        (format!("{HEAD}[play]\nudp = 5000\n[proxy]\n"), "x.toml:6:1: missing key `works` in [proxy]"),
+        (
+            format!("{HEAD}[play]\nudp = 5000\n[proxy]\nworks = false\n"),
+            "x.toml:6:1: missing key `why` in [proxy]; say what keeps the game from being played through a proxy",
+        ),
+        (
+            format!("{HEAD}[play]\nudp = 5000\n[proxy]\nwork = true\nworks = true\n"),
+            "x.toml:7:1: unknown key `work` in [proxy]; did you mean `works`?",
+        ),
+    ] {
+        assert_eq!(told(&text), [wrong]);
+    }
+}
+
+#[test]
+fn what_is_right_about_the_rarer_keys_is_read() {
+    let text = format!(
+        "{HEAD}[play]\njoin = \"tcp\"\ndynamic = true\npeers = true\n[proxy]\nworks = false\nwhy = \"x\"\n\
+         [[rule]]\nkind = \"query\"\nport = 47624\nanswers_tcp = \"2300-2400\"\nkeep_source_port = true\n\
+         [[rule]]\nkind = \"announcement\"\nport = 5000\nrhythm = 1.5\ngame_port = {{ at = 1, u32 = \"le\" }}\n\
+         [[rule]]\nkind = \"closing\"\nport = 5000\nmatch = {{ hex = \"01\" }}\n\
+         [[rule]]\nkind = \"answer\"\nfrom_port = \"any\"\nmatch = {{ text = \"abcd\" }}\nlists = false\n\
+         opens = {{ at = 4, u16 = \"be\", transport = \"tcp\" }}\n"
+    );
+    let profile = check_text("x.toml", &text).unwrap();
+    assert!(profile.play.dynamic && profile.play.peers);
+    assert_eq!(profile.proxy.map(|p| (p.works, p.why)), Some((false, Some("x".to_owned()))));
+    let [query, announcement, closing, answer] = &profile.rules[..] else { panic!() };
+    assert_eq!((&query.answers_tcp[..], query.keep_source_port), (&[2300..=2400][..], true));
+    assert_eq!(announcement.rhythm, Some(Duration::from_millis(1500)));
+    assert_eq!((closing.kind, &closing.lists), (RuleKind::Closing, &None));
+    assert_eq!(&answer.from_ports[..], &[1..=u16::MAX]);
+    assert_eq!(answer.opens.as_ref().unwrap().transport, Transport::Tcp);
+}
+
+#[test]
+fn a_plugin_can_say_where_a_game_is_joined_so_its_profile_need_not() {
+    let rule = "[[rule]]\nkind = \"announcement\"\nport = 5000\nask = \"forward\"\n";
+    let profile = check_text("x.toml", &format!("{HEAD}plugin = \"x\"\n{rule}")).unwrap();
+    assert_eq!(profile.rules[0].lists.as_ref().unwrap().port, GamePort::Plugin);
+    assert!(!told(&format!("{HEAD}{}", rule.replace("ask = \"forward\"\n", ""))).is_empty());
 }
 
 #[test]
