@@ -7,8 +7,8 @@ use super::shown;
 use crate::model::dice::Seed;
 use crate::model::id::{PeerId, ProfileId};
 use crate::model::script::{
-    Ask, CallId, Hook, PluginFacts, PluginIx, ScriptAnswer, ScriptCall, ScriptFault, ScriptPacket, ScriptPeer,
-    ScriptSend, Verdict,
+    Ask, CallId, Hook, PluginFacts, PluginIx, ScriptAnswer, ScriptCall, ScriptFault, ScriptPacket,
+    ScriptPeer, ScriptSend, Verdict,
 };
 use crate::plugin::code::Code;
 use crate::plugin::vm::Vm;
@@ -85,6 +85,8 @@ pub struct Bench {
     pub costs: BTreeMap<Hook, Cost>,
     /// One entry a call, when asked for.
     pub trace: Option<Vec<String>>,
+    /// Whether some packet was changed.
+    pub rewrites: bool,
     asleep: bool,
 }
 
@@ -108,6 +110,7 @@ impl Bench {
             exchanges: Vec::new(),
             costs: BTreeMap::new(),
             trace: trace.then(Vec::new),
+            rewrites: false,
             asleep: false,
         })
     }
@@ -116,6 +119,12 @@ impl Bench {
     #[must_use]
     pub const fn facts(&self) -> &PluginFacts {
         &self.facts
+    }
+
+    /// The profile that asks, when a test does not say which.
+    #[must_use]
+    pub fn game(&self) -> ProfileId {
+        self.code.manifest.games.first().cloned().unwrap_or_else(|| ProfileId(self.facts.id.0.clone()))
     }
 
     /// The bench's clock.
@@ -213,6 +222,7 @@ impl Bench {
         }
         match &answer {
             Ok(answer) => {
+                self.rewrites |= matches!(answer.verdict, Verdict::Replace(_));
                 self.sends.extend(answer.sends.iter().cloned());
                 self.log.extend(answer.log.iter().cloned());
             }
@@ -286,7 +296,9 @@ impl Bench {
             let _ = write!(out, "\n{}", shown::indented(&changed, 2));
         }
         let lines = answer.as_ref().map_or(&self.log, |answer| &answer.log);
-        lines.iter().for_each(|line| drop(write!(out, "\n  log: {line}")));
+        for line in lines {
+            let _ = write!(out, "\n  log: {line}");
+        }
         out.trim_end().to_owned()
     }
 

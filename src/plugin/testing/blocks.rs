@@ -3,17 +3,17 @@
 
 /// A file, line by line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocks {
+pub(super) struct Blocks {
     lines: Vec<String>,
 }
 
 /// A block: the number of its `[name]` line, counted from 1, and the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
+pub(super) struct Block {
     /// Its line.
-    pub line: usize,
+    pub(super) line: usize,
     /// What stands between the brackets.
-    pub name: String,
+    pub(super) name: String,
 }
 
 /// Hexadecimal digits in a line.
@@ -22,19 +22,19 @@ const WIDE: usize = 64;
 impl Blocks {
     /// Reads a file.
     #[must_use]
-    pub fn read(text: &str) -> Self {
+    pub(super) fn read(text: &str) -> Self {
         Self { lines: text.lines().map(str::to_owned).collect() }
     }
 
     /// The file again.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         self.lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 
     /// All blocks, in order.
     #[must_use]
-    pub fn blocks(&self) -> Vec<Block> {
+    pub(super) fn blocks(&self) -> Vec<Block> {
         let named = |(i, line): (usize, &String)| {
             let name = title(line)?;
             Some(Block { line: i + 1, name: name.to_owned() })
@@ -44,7 +44,7 @@ impl Blocks {
 
     /// The value of a key of the block at `line`; lines that go on are joined by a space.
     #[must_use]
-    pub fn get(&self, line: usize, key: &str) -> Option<String> {
+    pub(super) fn get(&self, line: usize, key: &str) -> Option<String> {
         let (from, to) = self.find(line, key)?;
         let lines = self.lines.get(from..to)?;
         let (_, first) = lines.first()?.split_once(':')?;
@@ -54,7 +54,7 @@ impl Blocks {
 
     /// Keys of the block at `line`, with their lines.
     #[must_use]
-    pub fn keys(&self, line: usize) -> Vec<(usize, String)> {
+    pub(super) fn keys(&self, line: usize) -> Vec<(usize, String)> {
         let key = |i: usize| {
             let text = self.lines.get(i)?;
             let (key, _) = text.split_once(':').filter(|_| is_entry(text))?;
@@ -64,7 +64,7 @@ impl Blocks {
     }
 
     /// Gives a key of the block at `line` a value, or takes the key away.
-    pub fn set(&mut self, line: usize, key: &str, value: Option<&str>) {
+    pub(super) fn set(&mut self, line: usize, key: &str, value: Option<&str>) {
         let new: Vec<String> = value.map(|value| entry(key, value)).unwrap_or_default();
         match self.find(line, key) {
             Some((from, to)) => drop(self.lines.splice(from..to, new)),
@@ -80,9 +80,7 @@ impl Blocks {
     /// Where a key's lines are, from and to.
     fn find(&self, line: usize, key: &str) -> Option<(usize, usize)> {
         let (at, _) = self.keys(line).into_iter().find(|(_, have)| have == key)?;
-        let goes_on = |i: &usize| {
-            self.lines.get(*i).is_some_and(|l| l.starts_with(' ') && !blank(l))
-        };
+        let goes_on = |i: &usize| self.lines.get(*i).is_some_and(|l| l.starts_with(' ') && !blank(l));
         let end = (at..self.end(line)).find(|i| !goes_on(i)).unwrap_or_else(|| self.end(line));
         Some((at - 1, end))
     }
@@ -97,7 +95,7 @@ impl Blocks {
 
 /// A key and its value as lines; long hexadecimal text is broken.
 #[must_use]
-pub fn entry(key: &str, value: &str) -> Vec<String> {
+pub(super) fn entry(key: &str, value: &str) -> Vec<String> {
     let is_hex = value.len() > WIDE && value.bytes().all(|b| b.is_ascii_hexdigit());
     if !is_hex {
         return vec![format!("{key}: {value}")];

@@ -10,6 +10,9 @@ use crate::wire::packet::PacketView;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+/// What a block may say.
+const KEYS: [&str; 7] = ["expect", "title", "map", "version", "players", "join", "rewritten"];
+
 /// What a packet came to: its lines in the file, and what the plugin did wrong.
 struct Came {
     number: usize,
@@ -85,7 +88,9 @@ fn written(file: &CaptureFile, came: &[Came]) -> String {
     for came in came {
         let _ = writeln!(out, "\n[{}]", came.number);
         let lines = came.entries.iter().flat_map(|(key, value)| entry(key, value));
-        lines.for_each(|line| drop(writeln!(out, "{line}")));
+        lines.for_each(|line| {
+            let _ = writeln!(out, "{line}");
+        });
     }
     out
 }
@@ -105,7 +110,7 @@ fn compare(file: &CaptureFile, text: &str, came: &[Came]) -> Vec<Failure> {
             }
         }
         for (line, key) in blocks.keys(block.line) {
-            if !["expect", "title", "join", "rewritten"].contains(&key.as_str()) {
+            if !KEYS.contains(&key.as_str()) {
                 let place = format!("{}:{line}:1", file.expected_name);
                 out.push(Failure::new(place, format!("unknown key `{}`", key.escape_debug())));
             }
@@ -113,7 +118,8 @@ fn compare(file: &CaptureFile, text: &str, came: &[Came]) -> Vec<Failure> {
     }
     for came in came {
         let Some(line) = wanted.remove(&came.number) else {
-            let told: Vec<String> = came.entries.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+            let told: Vec<String> =
+                came.entries.iter().map(|(key, value)| format!("{key}: {value}")).collect();
             let message = format!("packet {} is not expected, but known:\n{}", came.number, told.join("\n"));
             out.push(Failure::new(&file.expected_name, message));
             continue;
@@ -131,7 +137,7 @@ fn compare(file: &CaptureFile, text: &str, came: &[Came]) -> Vec<Failure> {
 
 fn packet_differs(file: &CaptureFile, blocks: &Blocks, line: usize, came: &Came) -> Vec<Failure> {
     let mut out = Vec::new();
-    for key in ["expect", "title", "join", "rewritten"] {
+    for key in KEYS {
         let got = came.entries.iter().find(|(have, _)| *have == key).map(|(_, value)| value.as_str());
         let wanted = blocks.get(line, key);
         let same = match (wanted.as_deref(), got) {
@@ -145,7 +151,11 @@ fn packet_differs(file: &CaptureFile, blocks: &Blocks, line: usize, came: &Came)
             continue;
         }
         let wanted = wanted.as_deref().unwrap_or("nothing");
-        let message = format!("packet {}: expected `{key}: {wanted}`\ngot      `{key}: {}`", came.number, got.unwrap_or("nothing"));
+        let message = format!(
+            "packet {}: expected `{key}: {wanted}`\ngot      `{key}: {}`",
+            came.number,
+            got.unwrap_or("nothing")
+        );
         out.push(Failure::new(format!("{}:{line}:1", file.expected_name), message));
     }
     out

@@ -4,16 +4,16 @@
 //! The first fault of each place in the code is made as small as it gets and becomes a sample, which stays red until the
 //! plugin is mended.
 
-use super::bench::{Bench, Cost, FIRST, Stopwatch, fault_text, shown_packet};
-use super::journey::{SENDER, kind_hook};
+use super::bench::{Bench, Cost, Stopwatch, fault_text, shown_packet};
+use super::journey::{SENDER, Traveller, kind_hook};
 use super::{Folder, shown};
 use crate::model::dice::{Dice, Seed};
 use crate::model::script::{Ask, Hook, ScriptFault, ScriptPeer};
-use crate::rules::ruleset::RuleKind;
-use crate::rules::sample::Sample;
+use crate::rules::ruleset::{RuleKind, Ruleset, Side};
+use crate::wire::frame::Class;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Faults that are told; whoever has more has enough to do.
@@ -48,9 +48,11 @@ pub struct Found {
 }
 
 /// A packet and which hook it is for.
+#[derive(Debug, Clone)]
 struct Throw {
     hook: Hook,
-    from_port: u16,
+    class: Class,
+    from: SocketAddr,
     to: SocketAddr,
     payload: Vec<u8>,
 }
@@ -65,18 +67,19 @@ pub(super) fn run(
     let seeds = seeds(folder, &bench);
     let mut dice = Seed::from_u64(7).dice("fuzz");
     let mut fuzzed = Fuzzed::default();
-    let mut calls = 0_u64;
+    let mut rounds = 0_u64;
     while !seeds.is_empty() && go_on() && fuzzed.found.len() < FAULTS {
-        calls += 1;
+        rounds += 1;
         let Some(seed) = pick(&mut dice, &seeds) else { break };
-        let payload = broken(&mut dice, &seed.payload);
-        let throw = Throw { hook: seed.hook, from_port: seed.from_port, to: seed.to, payload };
-        if let Some(message) = fault(&mut bench, &throw) {
+        let throw = Throw { payload: broken(&mut dice, &seed.payload), ..seed.clone() };
+        if kind(&folder.rules, &throw).is_some()
+            && let Some(message) = fault(&mut bench, &throw)
+        {
             bench.reload()?;
             let known = |found: &Found| place(&found.message) == place(&message);
             if !fuzzed.found.iter().any(known) {
-                let throw = smaller(&mut bench, throw, &message)?;
-                fuzzed.found.push(found(&bench, &throw, message));
+                let throw = smaller(&folder.rules, &mut bench, throw, &message)?;
+                fuzzed.found.push(found(&folder.rules, &throw, message));
             }
         }
         if dice.chance(20) {
@@ -85,7 +88,7 @@ pub(super) fn run(
                 bench.reload()?;
             }
         }
-        if calls % FORGET == 0 {
+        if rounds.is_multiple_of(FORGET) {
             bench.forget();
         }
     }
@@ -93,28 +96,40 @@ pub(super) fn run(
     Ok(fuzzed)
 }
 
-/// Each hook with each sample that it may be shown, and with nothing at all.
+/// Each hook with each sample that it is shown in a party.
 fn seeds(folder: &Folder, bench: &Bench) -> Vec<Throw> {
-    let samples: Vec<Sample> = folder.all_samples();
-    let port = bench.facts().may.udp.first().map_or(super::spec::ANY_PORT, |range| *range.start());
-    let everybody = SocketAddr::new(IpAddr::V4(Ipv4Addr::BROADCAST), port);
     let mut out = Vec::new();
-    for hook in [Hook::Announcement, Hook::Query, Hook::Answer, Hook::Describe] {
-        if !bench.facts().hooks.has(hook) {
-            continue;
+    for sample in folder.all_samples() {
+        for hook in [Hook::Announcement, Hook::Query, Hook::Answer, Hook::Describe] {
+            let (class, from, to) = (sample.class, sample.from, sample.to);
+            let throw = Throw { hook, class, from, to, payload: sample.payload.clone() };
+            if bench.facts().hooks.has(hook) && kind(&folder.rules, &throw).is_some() {
+                out.push(throw);
+            }
         }
-        out.push(Throw { hook, from_port: port, to: everybody, payload: Vec::new() });
-        let fits = |sample: &&Sample| {
-            sample.expect.is_none_or(|kind| kind_hook(kind) == hook || hook == Hook::Describe)
-        };
-        out.extend(samples.iter().filter(fits).map(|sample| Throw {
-            hook,
-            from_port: sample.from.port(),
-            to: sample.to,
-            payload: sample.payload.clone(),
-        }));
     }
     out
+}
+
+/// What the rules see in a packet that they would show to its hook; `None` when they would not: then a fault is none.
+fn kind(rules: &Ruleset, throw: &Throw) -> Option<RuleKind> {
+    let packet = traveller(throw);
+    let shown = |side| {
+        let facts = rules.facts(super::journey::rule(rules, &packet, side)?)?;
+        let asked = facts.ask.is_some_and(|ask| ask.side.is_none_or(|only| only == side));
+        let is = if throw.hook == Hook::Describe {
+            facts.lists
+        } else {
+            asked && kind_hook(facts.kind) == Some(throw.hook)
+        };
+        is.then_some(facts.kind)
+    };
+    shown(Side::FromPeer).or_else(|| shown(Side::FromGame))
+}
+
+fn traveller(throw: &Throw) -> Traveller<'_> {
+    let (class, from, to) = (throw.class, throw.from, throw.to);
+    Traveller { name: "a broken packet", class, from, to, ttl: 64, payload: &throw.payload }
 }
 
 fn pick<'t>(dice: &mut Dice, seeds: &'t [Throw]) -> Option<&'t Throw> {
@@ -171,7 +186,7 @@ fn odd(dice: &mut Dice) -> u8 {
 fn fault(bench: &mut Bench, throw: &Throw) -> Option<String> {
     let game = bench.game();
     let peer: Option<ScriptPeer> = bench.peer(SENDER).cloned();
-    let packet = shown_packet(&game, peer.as_ref(), throw.from_port, throw.to, throw.payload.clone());
+    let packet = shown_packet(&game, peer.as_ref(), throw.from.port(), throw.to, throw.payload.clone());
     // Errors far apart are errors one by one; three in ten seconds would be told as something else.
     bench.skip(Duration::from_secs(11));
     bench.packet(throw.hook, packet, "a broken packet").err().map(|fault| fault_text(&fault))
@@ -182,18 +197,22 @@ fn place(message: &str) -> &str {
     message.split(": ").nth(1).unwrap_or(message)
 }
 
-/// Cuts and blanks as long as the same place fails.
-fn smaller(bench: &mut Bench, mut throw: Throw, message: &str) -> Result<Throw, ScriptFault> {
+/// Cuts as long as the same place fails and the rules still show the packet.
+fn smaller(
+    rules: &Ruleset,
+    bench: &mut Bench,
+    mut throw: Throw,
+    message: &str,
+) -> Result<Throw, ScriptFault> {
     let mut tries = 0;
     let mut piece = throw.payload.len();
-    while piece > 0 && tries < SMALLER {
+    while piece > 0 {
         let mut at = 0;
         while at < throw.payload.len() && tries < SMALLER {
             tries += 1;
-            let mut payload = throw.payload.clone();
-            drop(payload.drain(at..(at + piece).min(throw.payload.len())));
-            let tried = Throw { payload, ..Throw { hook: throw.hook, from_port: throw.from_port, to: throw.to, payload: Vec::new() } };
-            let told = fault(bench, &tried);
+            let mut tried = throw.clone();
+            drop(tried.payload.drain(at..(at + piece).min(throw.payload.len())));
+            let told = if kind(rules, &tried).is_some() { fault(bench, &tried) } else { None };
             if told.is_some() {
                 bench.reload()?;
             }
@@ -209,38 +228,26 @@ fn smaller(bench: &mut Bench, mut throw: Throw, message: &str) -> Result<Throw, 
     Ok(throw)
 }
 
-fn found(bench: &Bench, throw: &Throw, message: String) -> Found {
-    let kind = match throw.hook {
-        Hook::Announcement => RuleKind::Announcement,
-        Hook::Query => RuleKind::Query,
-        Hook::Answer
-        | Hook::Describe
-        | Hook::PeerJoined
-        | Hook::PeerLeft
-        | Hook::Tick
-        | Hook::Check => RuleKind::Answer,
+fn found(rules: &Ruleset, throw: &Throw, message: String) -> Found {
+    let class = match throw.class {
+        Class::Limited => "limited",
+        Class::Directed => "directed",
+        Class::Multicast => "multicast",
+        Class::Unicast => "unicast",
     };
-    let from = bench.peer(SENDER).map_or(Ipv4Addr::new(10, 83, 7, FIRST), |peer| peer.address);
-    let class = match super::journey::class_of(throw.to.ip()) {
-        crate::wire::frame::Class::Limited => "limited",
-        crate::wire::frame::Class::Directed => "directed",
-        crate::wire::frame::Class::Multicast => "multicast",
-        crate::wire::frame::Class::Unicast => "unicast",
-    };
-    let from = if throw.to.is_ipv4() { IpAddr::V4(from) } else { IpAddr::V6(super::bench::v6(from)) };
     let mut block = format!("\n# {message}\n[a broken packet for {}]\n", throw.hook.name());
-    let hex = shown::hex(&throw.payload);
     for (key, value) in [
-        ("origin", "made"),
-        ("side", "peer"),
-        ("class", class),
-        ("from", &format!("{from}:{}", throw.from_port)),
-        ("to", &throw.to.to_string()),
-        ("ttl", "64"),
-        ("hex", &hex),
-        ("expect", super::outcome::kind_word(Some(kind))),
+        ("origin", "made".to_owned()),
+        ("class", class.to_owned()),
+        ("from", throw.from.to_string()),
+        ("to", throw.to.to_string()),
+        ("ttl", "64".to_owned()),
+        ("hex", shown::hex(&throw.payload)),
+        ("expect", super::outcome::kind_word(kind(rules, throw)).to_owned()),
     ] {
-        super::blocks::entry(key, value).iter().for_each(|line| drop(writeln!(block, "{line}")));
+        for line in super::blocks::entry(key, &value) {
+            let _ = writeln!(block, "{line}");
+        }
     }
     Found { hook: throw.hook, message, payload: throw.payload.clone(), block }
 }

@@ -43,13 +43,26 @@ pub struct Outcome {
     /// What the rules saw in it; `None` is nothing: it goes nowhere.
     pub kind: Option<RuleKind>,
     /// What it says of its game.
-    pub title: String,
+    pub says: Says,
     /// Where it says to join.
     pub join: Option<(Transport, u16)>,
     /// What arrives, or why nothing does.
     pub arrives: Arrives,
     /// What the plugin did wrong.
     pub faults: Vec<String>,
+}
+
+/// What a packet says of its game: the profile's reading, and where the plugin says more, the plugin's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Says {
+    /// What the game calls itself.
+    pub title: String,
+    /// The map or scenario.
+    pub map: String,
+    /// The game's version.
+    pub version: String,
+    /// Who plays, and how many can.
+    pub players: (Option<u32>, Option<u32>),
 }
 
 /// What arrives.
@@ -99,7 +112,7 @@ impl<'r> Road<'r> {
     pub fn travel(&mut self, packet: &Traveller<'_>, side: Option<Side>) -> Outcome {
         let mut outcome = Outcome {
             kind: None,
-            title: String::new(),
+            says: Says::default(),
             join: None,
             arrives: Arrives::Nothing("no rule knows it"),
             faults: Vec::new(),
@@ -119,16 +132,7 @@ impl<'r> Road<'r> {
     /// What the rules see in a packet, without moving it.
     #[must_use]
     pub fn kind(&self, packet: &Traveller<'_>, side: Side) -> Option<RuleKind> {
-        let whole = ip(packet, packet.payload)?;
-        let rule = self.rules.classify(&PacketView::parse(&whole).ok()?, packet.class, side)?;
-        self.rules.facts(rule).map(|facts| facts.kind)
-    }
-
-    /// The rule that takes a packet, if any.
-    #[must_use]
-    pub fn rule(&self, packet: &Traveller<'_>, side: Side) -> Option<RuleIx> {
-        let whole = ip(packet, packet.payload)?;
-        self.rules.classify(&PacketView::parse(&whole).ok()?, packet.class, side)
+        self.rules.facts(rule(self.rules, packet, side)?).map(|facts| facts.kind)
     }
 
     /// One node's part.
@@ -144,7 +148,9 @@ impl<'r> Road<'r> {
             };
             return nothing(outcome, why);
         };
-        let Some(facts) = self.rules.facts(rule).cloned() else { return nothing(outcome, "no rule knows it") };
+        let Some(facts) = self.rules.facts(rule).cloned() else {
+            return nothing(outcome, "no rule knows it");
+        };
         outcome.kind = Some(facts.kind);
         let answer = self.ask(packet, side, &payload, &facts, outcome);
         self.describe(packet, side, &payload, (rule, &facts, &view), outcome);
@@ -173,7 +179,8 @@ impl<'r> Road<'r> {
         if !self.is_ours(facts) {
             return ScriptAnswer::default();
         }
-        match self.call(kind_hook(facts.kind), packet, side, payload, facts) {
+        let Some(hook) = kind_hook(facts.kind) else { return ScriptAnswer::default() };
+        match self.call(hook, packet, side, payload, facts) {
             Ok(answer) => answer,
             Err(fault) => {
                 outcome.faults.push(fault);
@@ -203,7 +210,7 @@ impl<'r> Road<'r> {
         } else {
             ScriptAnswer::default()
         };
-        (outcome.title, outcome.join) = combined(by_rule, by_plugin.describes);
+        (outcome.says, outcome.join) = combined(by_rule, by_plugin.describes);
     }
 
     fn call(
@@ -240,7 +247,7 @@ impl<'r> Road<'r> {
         let len = room.len();
         room.resize(len + ROOM, 0);
         let v4 = self.far.peer(SENDER).map_or(super::bench::ME, |peer| peer.address);
-        let to = RewriteTo { seat: Seat(FIRST), v4, v6: v6(v4) };
+        let to = RewriteTo { seat: Seat(FIRST), v4, v6: v6(v4), port: None };
         let Some(len) = self.rules.rewrite(rule, &mut room, len, &to) else {
             return Arrives::Nothing("the profile's rewrite does not fit it");
         };
@@ -250,40 +257,47 @@ impl<'r> Road<'r> {
     }
 }
 
-/// The profile's words, and where the plugin says more, the plugin's.
-fn combined(
-    by_rule: Option<Described>,
-    by_plugin: Option<ScriptGame>,
-) -> (String, Option<(Transport, u16)>) {
-    let (mut title, mut join) = (String::new(), None);
-    if let Some(told) = by_rule {
-        (title, join) = (told.title, Some((told.transport, told.port)));
-    }
-    if let Some(game) = by_plugin {
-        if !game.title.is_empty() {
-            title = game.title;
-        }
-        let transport = match game.tcp {
-            Some(true) => Some(Transport::Tcp),
-            Some(false) => Some(Transport::Udp),
-            None => join.map(|(transport, _)| transport),
-        };
-        let port = game.port.or_else(|| join.map(|(_, port)| port));
-        join = transport.zip(port).or(join);
-        if game.over {
-            join = None;
-        }
-    }
-    (title, join)
+/// The rule that takes a packet, if any.
+#[must_use]
+pub fn rule(rules: &Ruleset, packet: &Traveller<'_>, side: Side) -> Option<RuleIx> {
+    let whole = ip(packet, packet.payload)?;
+    rules.classify(&PacketView::parse(&whole).ok()?, packet.class, side)
 }
 
-/// The hook of a kind of rule.
+/// The profile's words, and where the plugin says more, the plugin's.
+fn combined(by_rule: Option<Described>, by_plugin: Option<ScriptGame>) -> (Says, Option<(Transport, u16)>) {
+    let (mut says, mut join) = (Says::default(), None);
+    if let Some(told) = by_rule {
+        join = Some((told.transport, told.port));
+        let players = (told.players, told.most_players);
+        says = Says { title: told.title, map: told.map, version: told.version, players };
+    }
+    let Some(game) = by_plugin else { return (says, join) };
+    for (have, said) in
+        [(&mut says.title, game.title), (&mut says.map, game.map), (&mut says.version, game.version)]
+    {
+        if !said.is_empty() {
+            *have = said;
+        }
+    }
+    says.players = (game.players.or(says.players.0), game.most_players.or(says.players.1));
+    let transport = match game.tcp {
+        Some(true) => Some(Transport::Tcp),
+        Some(false) => Some(Transport::Udp),
+        None => join.map(|(transport, _)| transport),
+    };
+    let port = game.port.or_else(|| join.map(|(_, port)| port));
+    (says, if game.over { None } else { transport.zip(port).or(join) })
+}
+
+/// The hook of a kind of rule. That a game closes needs no asking.
 #[must_use]
-pub const fn kind_hook(kind: RuleKind) -> Hook {
+pub const fn kind_hook(kind: RuleKind) -> Option<Hook> {
     match kind {
-        RuleKind::Announcement => Hook::Announcement,
-        RuleKind::Query => Hook::Query,
-        RuleKind::Answer => Hook::Answer,
+        RuleKind::Announcement => Some(Hook::Announcement),
+        RuleKind::Query => Some(Hook::Query),
+        RuleKind::Answer => Some(Hook::Answer),
+        RuleKind::Closing => None,
     }
 }
 

@@ -32,7 +32,8 @@ use bench::{Bench, Cost, Stopwatch};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use fuzz::Fuzzed;
+pub use super::budget::TICKS;
+pub use fuzz::{Found, Fuzzed};
 pub use samples::unused;
 
 /// A plugin's folder, read.
@@ -120,6 +121,8 @@ pub struct Report {
     pub trace: Vec<String>,
     /// New texts of files, when asked for.
     pub updates: Vec<TextFile>,
+    /// Whether some packet was changed.
+    pub rewrites: bool,
 }
 
 impl Report {
@@ -141,6 +144,7 @@ impl Report {
             for (hook, cost) in &bench.costs {
                 self.costs.entry(*hook).or_default().add(cost);
             }
+            self.rewrites |= bench.rewrites;
             told.extend(bench.trace.unwrap_or_default());
         }
         if told.len() > 1 {

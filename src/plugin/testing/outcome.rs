@@ -1,6 +1,6 @@
 //! What became of a packet against what was expected, in the words of a samples file.
 
-use super::journey::{Arrives, Outcome};
+use super::journey::{Arrives, Outcome, Says};
 use super::shown;
 use crate::rules::ruleset::{RuleKind, Transport};
 use crate::rules::sample::Rewritten;
@@ -9,7 +9,7 @@ use crate::rules::sample::Rewritten;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Expected {
     pub(super) kind: Option<RuleKind>,
-    pub(super) title: String,
+    pub(super) says: Says,
     pub(super) join: Option<(Transport, u16)>,
     pub(super) rewritten: Rewritten,
 }
@@ -23,11 +23,11 @@ impl Expected {
             Arrives::Nothing(_) if outcome.kind.is_none() => Rewritten::Same,
             Arrives::Nothing(_) => Rewritten::Refused,
         };
-        Self { kind: outcome.kind, title: outcome.title.clone(), join: outcome.join, rewritten }
+        Self { kind: outcome.kind, says: outcome.says.clone(), join: outcome.join, rewritten }
     }
 
     /// The lines of a file.
-    pub(super) fn entries(&self) -> [(&'static str, Option<String>); 4] {
+    pub(super) fn entries(&self) -> [(&'static str, Option<String>); 7] {
         let rewritten = match &self.rewritten {
             Rewritten::Same => None,
             Rewritten::Refused => Some("none".into()),
@@ -35,7 +35,10 @@ impl Expected {
         };
         [
             ("expect", Some(kind_word(self.kind).to_owned())),
-            ("title", Some(self.title.clone()).filter(|title| !title.is_empty())),
+            ("title", said(&self.says.title)),
+            ("map", said(&self.says.map)),
+            ("version", said(&self.says.version)),
+            ("players", players_word(self.says.players)),
             ("join", self.join.map(|(transport, port)| format!("{} {port}", transport_word(transport)))),
             ("rewritten", rewritten),
         ]
@@ -53,11 +56,27 @@ impl Expected {
             }];
         }
         let mut out = Vec::new();
-        if got.title != self.title {
-            out.push(format!("expected the title \"{}\", got \"{}\"", self.title, got.title));
+        let (wanted, says) = (&self.says, &got.says);
+        for (what, wanted, got) in [
+            ("title", &wanted.title, &says.title),
+            ("map", &wanted.map, &says.map),
+            ("version", &wanted.version, &says.version),
+        ] {
+            if wanted != got {
+                out.push(format!("expected the {what} \"{wanted}\", got \"{got}\""));
+            }
+        }
+        if wanted.players != says.players {
+            let word = |players| players_word(players).unwrap_or_else(|| "none".into());
+            let (wanted, got) = (word(wanted.players), word(says.players));
+            out.push(format!("expected `players: {wanted}`, got `players: {got}`"));
         }
         if got.join != self.join {
-            out.push(format!("expected `join: {}`, got `join: {}`", join_word(self.join), join_word(got.join)));
+            out.push(format!(
+                "expected `join: {}`, got `join: {}`",
+                join_word(self.join),
+                join_word(got.join)
+            ));
         }
         if got.rewritten != self.rewritten {
             out.push(self.bytes_differ(outcome, payload));
@@ -77,10 +96,26 @@ impl Expected {
             }
             (Some(_), Arrives::Nothing(why)) => format!("expected that it arrives, but {why}"),
             (Some(wanted), Arrives::Bytes(got)) => {
-                format!("other bytes arrive than expected\n{}", shown::difference("wanted", wanted, "got", got))
+                format!(
+                    "other bytes arrive than expected\n{}",
+                    shown::difference("wanted", wanted, "got", got)
+                )
             }
             (None, Arrives::Nothing(_)) => String::new(),
         }
+    }
+}
+
+fn said(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+/// `3`, `3/16` or `/16`.
+fn players_word((now, most): (Option<u32>, Option<u32>)) -> Option<String> {
+    match (now, most) {
+        (None, None) => None,
+        (Some(now), None) => Some(now.to_string()),
+        (now, Some(most)) => Some(format!("{}/{most}", now.map_or_else(String::new, |n| n.to_string()))),
     }
 }
 
@@ -90,6 +125,7 @@ pub(super) const fn kind_word(kind: Option<RuleKind>) -> &'static str {
         Some(RuleKind::Announcement) => "announcement",
         Some(RuleKind::Query) => "query",
         Some(RuleKind::Answer) => "answer",
+        Some(RuleKind::Closing) => "closing",
         None => "nothing",
     }
 }
@@ -99,6 +135,7 @@ const fn article(kind: RuleKind) -> &'static str {
         RuleKind::Announcement => "an announcement",
         RuleKind::Query => "a query",
         RuleKind::Answer => "an answer",
+        RuleKind::Closing => "a closing",
     }
 }
 

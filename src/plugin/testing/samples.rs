@@ -2,7 +2,7 @@
 //! a plugin that remembers an announcement sees the samples in their order.
 
 use super::blocks::Blocks;
-use super::journey::{Road, Traveller};
+use super::journey::{Road, Says, Traveller, rule};
 use super::outcome::Expected;
 use super::{Case, Failure, Folder, Options, Report, TextFile, bench::fault_text};
 use crate::rules::diagnostic::{Diagnostic, Place};
@@ -66,7 +66,12 @@ fn try_one(road: &mut Road<'_>, sample: &Sample, update: Option<&mut Blocks>) ->
     }
     let expected = Expected {
         kind: sample.expect,
-        title: sample.title.clone(),
+        says: Says {
+            title: sample.title.clone(),
+            map: sample.map.clone(),
+            version: sample.version.clone(),
+            players: sample.players,
+        },
         join: sample.join,
         rewritten: sample.rewritten.clone(),
     };
@@ -113,15 +118,15 @@ fn traveller(sample: &Sample) -> Traveller<'_> {
 #[must_use]
 pub fn unused(folder: &Folder) -> (Vec<Sample>, Vec<Place>) {
     let samples = folder.all_samples();
-    let rules: Vec<Place> =
-        folder.profiles.iter().flat_map(|profile| profile.rules.iter().map(|rule| rule.place.clone())).collect();
-    let Ok(road) = Road::new(&folder.rules, &folder.code, || std::time::Duration::ZERO, false) else {
-        return (Vec::new(), Vec::new());
-    };
+    let rules: Vec<Place> = folder
+        .profiles
+        .iter()
+        .flat_map(|profile| profile.rules.iter().map(|rule| rule.place.clone()))
+        .collect();
     let (mut lost, mut met) = (Vec::new(), BTreeSet::new());
     for sample in samples {
         let packet = traveller(&sample);
-        let found = [Side::FromGame, Side::FromPeer].map(|side| road.rule(&packet, side));
+        let found = [Side::FromGame, Side::FromPeer].map(|side| rule(&folder.rules, &packet, side));
         met.extend(found.into_iter().flatten().map(|rule| usize::from(rule.0)));
         if found == [None, None] && sample.expect.is_some() {
             lost.push(sample);

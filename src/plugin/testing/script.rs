@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+/// What the file is called in messages of Lua.
+const FILE: &str = "test.luau";
 /// Ticks of one case, beyond those of the plugin's own calls: some tenths of a second.
 const TICKS: u32 = 20_000_000;
 /// Memory of the test's own state.
@@ -26,19 +28,19 @@ const LONGEST: f64 = 86_400.0;
 
 /// A plugin's `test.luau` with all that its cases may ask for.
 #[derive(Debug)]
-pub struct Script<'s> {
+pub(super) struct Script<'s> {
     /// The file's name as people are told it.
-    pub shown_as: &'s str,
+    pub(super) shown_as: &'s str,
     /// The file.
-    pub text: &'s str,
+    pub(super) text: &'s str,
     /// The plugin.
-    pub code: &'s Arc<Code>,
+    pub(super) code: &'s Arc<Code>,
     /// What `sample = "name"` finds.
-    pub samples: &'s [Sample],
+    pub(super) samples: &'s [Sample],
     /// How long calls take.
-    pub watch: Stopwatch,
+    pub(super) watch: Stopwatch,
     /// Whether calls are written down.
-    pub trace: bool,
+    pub(super) trace: bool,
 }
 
 /// What belongs to the state: the bench of the case that runs, and what its packets are made of.
@@ -50,7 +52,7 @@ struct Stage {
 
 impl Script<'_> {
     /// Runs all cases; hands each to `done`, with the bench that it ran on.
-    pub fn run(&self, done: &mut dyn FnMut(Case, Option<Bench>)) {
+    pub(super) fn run(&self, done: &mut dyn FnMut(Case, Option<Bench>)) {
         let ticks = Arc::new(AtomicU32::new(TICKS));
         let loaded = self.load(&ticks);
         let (lua, cases) = match loaded {
@@ -99,7 +101,7 @@ impl Script<'_> {
         let cases: Table = prelude.call(host(&lua)?)?;
         lua.sandbox(true)?;
         lua.set_memory_limit(MEMORY)?;
-        lua.load(self.text).set_name(format!("={}", self.shown_as)).set_mode(ChunkMode::Text).exec()?;
+        lua.load(self.text).set_name(format!("={FILE}")).set_mode(ChunkMode::Text).exec()?;
         let list = cases.sequence_values::<Table>().collect::<mlua::Result<_>>()?;
         Ok((lua, list))
     }
@@ -115,9 +117,9 @@ impl Script<'_> {
         }
         ticks.store(TICKS, Ordering::Relaxed);
         let ended = body.call::<()>(());
-        let (bench, printed) = lua.app_data_mut::<Stage>().map_or((None, Vec::new()), |mut stage| {
-            (stage.bench.take(), std::mem::take(&mut stage.printed))
-        });
+        let (bench, printed) = lua
+            .app_data_mut::<Stage>()
+            .map_or((None, Vec::new()), |mut stage| (stage.bench.take(), std::mem::take(&mut stage.printed)));
         let failure = ended.err().map(|error| {
             let mut failure = self.failure(&error.to_string());
             failure.message.extend(printed.iter().map(|line| format!("\nprinted: {line}")));
@@ -142,7 +144,7 @@ impl Script<'_> {
     fn failure(&self, error: &str) -> Failure {
         let text = error.split("\nstack traceback:").next().unwrap_or_default();
         let text = text.trim_start_matches("runtime error: ").trim_start_matches("syntax error: ");
-        let placed = text.strip_prefix(self.shown_as).and_then(|rest| rest.strip_prefix(':'));
+        let placed = text.strip_prefix(FILE).and_then(|rest| rest.strip_prefix(':'));
         let Some((line, message)) = placed.and_then(|rest| rest.split_once(": ")) else {
             return Failure::new(self.shown_as, text);
         };
@@ -153,57 +155,81 @@ impl Script<'_> {
 /// The functions that the prelude is given.
 fn host(lua: &Lua) -> mlua::Result<Table> {
     let host = lua.create_table()?;
-    host.raw_set("packet", lua.create_function(|lua, (what, describe): (Table, bool)| {
-        match on_stage(lua, |stage| packet(stage, &what, describe)) {
-            Ok(Made::Answer(answer)) => Ok((Value::Table(answer.table(lua)?), None)),
-            Ok(Made::Game(game)) => Ok((game_value(lua, game)?, None)),
-            Err(problem) => Ok((Value::Nil, Some(problem))),
-        }
-    })?)?;
-    host.raw_set("join", lua.create_function(|lua, name: LuaString| {
-        Ok(match on_stage(lua, |stage| join(stage, &name.to_string_lossy())) {
-            Ok(id) => (Some(id), None),
-            Err(problem) => (None, Some(problem)),
-        })
-    })?)?;
-    host.raw_set("leave", lua.create_function(|lua, name: LuaString| {
-        Ok(on_stage(lua, |stage| leave(stage, &name.to_string_lossy())).err())
-    })?)?;
-    host.raw_set("tick", lua.create_function(|lua, seconds: f64| {
-        Ok(on_stage(lua, |stage| tick(stage, seconds)).err())
-    })?)?;
-    host.raw_set("check", lua.create_function(|lua, ()| {
-        Ok(match on_stage(lua, |stage| faultless(bench(stage)?.ask(Ask::Check, "check"))) {
-            Ok(answer) => (answer.check, None),
-            Err(problem) => (None, Some(problem)),
-        })
-    })?)?;
-    host.raw_set("sends", lua.create_function(|lua, ()| {
-        let sends = on_stage(lua, |stage| Ok(sends(stage))).unwrap_or_default();
-        let tables = sends.into_iter().map(|send| send.table(lua));
-        lua.create_sequence_from(tables.collect::<mlua::Result<Vec<_>>>()?)
-    })?)?;
-    host.raw_set("log", lua.create_function(|lua, ()| {
-        on_stage(lua, |stage| Ok(std::mem::take(&mut bench(stage)?.log))).map_or_else(
-            |_| lua.create_table(),
-            |lines| lua.create_sequence_from(lines),
-        )
-    })?)?;
-    host.raw_set("now", lua.create_function(|lua, ()| {
-        Ok(on_stage(lua, |stage| Ok(bench(stage)?.now().as_secs_f64())).ok())
-    })?)?;
-    host.raw_set("print", lua.create_function(|lua, values: mlua::Variadic<Value>| {
-        let words: Vec<String> = values.iter().map(|v| v.to_string().unwrap_or_default()).collect();
-        let _ = on_stage(lua, |stage| {
-            stage.printed.truncate(PRINTED - 1);
-            stage.printed.push(words.join(" "));
+    host.raw_set(
+        "packet",
+        lua.create_function(|lua, (what, describe): (Table, bool)| {
+            match on_stage(lua, |stage| packet(stage, &what, describe)) {
+                Ok(Made::Answer(answer)) => Ok((Value::Table(answer.table(lua)?), None)),
+                Ok(Made::Game(game)) => Ok((game_value(lua, game)?, None)),
+                Err(problem) => Ok((Value::Nil, Some(problem))),
+            }
+        })?,
+    )?;
+    host.raw_set(
+        "join",
+        lua.create_function(|lua, name: LuaString| {
+            Ok(match on_stage(lua, |stage| join(stage, &name.to_string_lossy())) {
+                Ok(id) => (Some(id), None),
+                Err(problem) => (None, Some(problem)),
+            })
+        })?,
+    )?;
+    host.raw_set(
+        "leave",
+        lua.create_function(|lua, name: LuaString| {
+            Ok(on_stage(lua, |stage| leave(stage, &name.to_string_lossy())).err())
+        })?,
+    )?;
+    host.raw_set(
+        "tick",
+        lua.create_function(|lua, seconds: f64| Ok(on_stage(lua, |stage| tick(stage, seconds)).err()))?,
+    )?;
+    host.raw_set(
+        "check",
+        lua.create_function(|lua, ()| {
+            Ok(match on_stage(lua, |stage| faultless(bench(stage)?.ask(Ask::Check, "check"))) {
+                Ok(answer) => (answer.check, None),
+                Err(problem) => (None, Some(problem)),
+            })
+        })?,
+    )?;
+    host.raw_set(
+        "sends",
+        lua.create_function(|lua, ()| {
+            let sends = on_stage(lua, |stage| Ok(sends(stage))).unwrap_or_default();
+            let tables = sends.into_iter().map(|send| send.table(lua));
+            lua.create_sequence_from(tables.collect::<mlua::Result<Vec<_>>>()?)
+        })?,
+    )?;
+    host.raw_set(
+        "log",
+        lua.create_function(|lua, ()| {
+            on_stage(lua, |stage| Ok(std::mem::take(&mut bench(stage)?.log)))
+                .map_or_else(|_| lua.create_table(), |lines| lua.create_sequence_from(lines))
+        })?,
+    )?;
+    host.raw_set(
+        "now",
+        lua.create_function(|lua, ()| Ok(on_stage(lua, |stage| Ok(bench(stage)?.now().as_secs_f64())).ok()))?,
+    )?;
+    host.raw_set(
+        "print",
+        lua.create_function(|lua, values: mlua::Variadic<Value>| {
+            let words: Vec<String> = values.iter().map(|v| v.to_string().unwrap_or_default()).collect();
+            let _ = on_stage(lua, |stage| {
+                stage.printed.truncate(PRINTED - 1);
+                stage.printed.push(words.join(" "));
+                Ok(())
+            });
             Ok(())
-        });
-        Ok(())
-    })?)?;
-    host.raw_set("difference", lua.create_function(|_, (wanted, got): (LuaString, LuaString)| {
-        Ok(shown::difference("wanted", &wanted.as_bytes(), "got", &got.as_bytes()))
-    })?)?;
+        })?,
+    )?;
+    host.raw_set(
+        "difference",
+        lua.create_function(|_, (wanted, got): (LuaString, LuaString)| {
+            Ok(shown::difference("wanted", &wanted.as_bytes(), "got", &got.as_bytes()))
+        })?,
+    )?;
     Ok(host)
 }
 
@@ -253,13 +279,9 @@ enum Made {
 fn packet(stage: &mut Stage, what: &Table, describe: bool) -> Result<Made, String> {
     let spec = Spec::read(what, &stage.samples)?;
     let bench = bench(stage)?;
-    let hook = match (describe, spec.kind) {
-        (true, _) => Hook::Describe,
-        (false, Some(kind)) => kind_hook(kind),
-        (false, None) => {
-            return Err("which hook is it for? add kind = \"announcement\", \"query\" or \"answer\"".into());
-        }
-    };
+    let hook = if describe { Some(Hook::Describe) } else { spec.kind.and_then(kind_hook) };
+    let hook =
+        hook.ok_or("which hook is it for? add kind = \"announcement\", \"query\" or \"answer\"")?;
     let peer = match &spec.from_peer {
         None => None,
         Some(name) => Some(bench.peer(name).cloned().ok_or_else(|| spec::nobody(name, bench))?),
@@ -299,9 +321,10 @@ impl Answered {
             Verdict::Replace(bytes) => ("replace", Some(bytes)),
         };
         let name = |id: &crate::model::id::PeerId| bench.name_of(*id);
-        let open = answer.open.iter().map(|open| {
-            (open.tcp, open.port, open.life.as_secs_f64(), open.peer.as_ref().map(name))
-        });
+        let open = answer
+            .open
+            .iter()
+            .map(|open| (open.tcp, open.port, open.life.as_secs_f64(), open.peer.as_ref().map(name)));
         Self {
             verdict,
             bytes,

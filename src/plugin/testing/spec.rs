@@ -9,24 +9,24 @@ use mlua::{Table, Value};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Where packets go that say nothing, of a plugin without ports.
-pub const ANY_PORT: u16 = 27_999;
+pub(super) const ANY_PORT: u16 = 27_999;
 
 /// A packet as a test describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Spec {
+pub(super) struct Spec {
     /// What people call it.
-    pub name: String,
+    pub(super) name: String,
     /// What it is.
-    pub kind: Option<RuleKind>,
+    pub(super) kind: Option<RuleKind>,
     /// Who sent it; `None` is the game on this computer.
-    pub from_peer: Option<String>,
+    pub(super) from_peer: Option<String>,
     /// Source port.
-    pub from_port: Option<u16>,
+    pub(super) from_port: Option<u16>,
     /// Destination.
-    pub to: Option<SocketAddr>,
+    pub(super) to: Option<SocketAddr>,
     to_port: Option<u16>,
     /// What it carries.
-    pub payload: Vec<u8>,
+    pub(super) payload: Vec<u8>,
 }
 
 const KEYS: [&str; 10] =
@@ -42,20 +42,20 @@ impl Spec {
     ///
     /// # Errors
     /// A sentence about the first thing that is wrong.
-    pub fn read(table: &Table, samples: &[Sample]) -> Result<Self, String> {
+    pub(super) fn read(table: &Table, samples: &[Sample]) -> Result<Self, String> {
         refuse_others(table)?;
         let mut spec = Self { name: "a packet of the test".into(), ..Self::default() };
-        let carried = ["text", "hex", "bytes", "sample"].into_iter().filter(|key| get(table, key) != Value::Nil);
+        let carried =
+            ["text", "hex", "bytes", "sample"].into_iter().filter(|key| get(table, key) != Value::Nil);
         match carried.collect::<Vec<_>>().as_slice() {
             [] => return Err("what does the packet carry? give it text, hex, bytes or sample".into()),
             ["sample"] => spec.take_sample(&need_text(table, "sample")?, samples)?,
-            ["text"] => spec.payload = need_bytes(&get(table, "text"), "text")?,
-            ["bytes"] => spec.payload = need_bytes(&get(table, "bytes"), "bytes")?,
             ["hex"] => {
                 let text = need_text(table, "hex")?;
                 let bytes = Pattern::hex(&text).ok().and_then(|p| p.as_exact().map(<[u8]>::to_vec));
                 spec.payload = bytes.ok_or_else(|| format!("`hex` is no hexadecimal text: {text}"))?;
             }
+            [key] => spec.payload = need_bytes(&get(table, key), key)?,
             [one, other, ..] => return Err(format!("a packet has either {one} or {other}, not both")),
         }
         spec.take_kind(table)?;
@@ -81,12 +81,12 @@ impl Spec {
 
     /// Where a packet goes when the test does not say: announcements and queries to everybody, answers to one computer.
     #[must_use]
-    pub fn usual_destination(&self, from_peer: bool, port: u16) -> SocketAddr {
+    pub(super) fn usual_destination(&self, from_peer: bool, port: u16) -> SocketAddr {
         let port = self.to_port.unwrap_or(port);
         let address = match self.kind {
             Some(RuleKind::Answer) if from_peer => ME,
             Some(RuleKind::Answer) => Ipv4Addr::new(10, 83, 7, super::bench::FIRST),
-            Some(RuleKind::Announcement | RuleKind::Query) | None => Ipv4Addr::BROADCAST,
+            Some(RuleKind::Announcement | RuleKind::Query | RuleKind::Closing) | None => Ipv4Addr::BROADCAST,
         };
         SocketAddr::new(IpAddr::V4(address), port)
     }
@@ -125,7 +125,7 @@ impl Spec {
 
 /// That nobody of this name is there, and who is.
 #[must_use]
-pub fn nobody(name: &str, bench: &Bench) -> String {
+pub(super) fn nobody(name: &str, bench: &Bench) -> String {
     let near = nearest(name, bench.names());
     let help = near.map_or_else(
         || format!("let them join first: test.join(\"{name}\")"),
@@ -140,7 +140,10 @@ fn refuse_others(table: &Table) -> Result<(), String> {
         let key = key.to_string().unwrap_or_default();
         if !KEYS.contains(&key.as_str()) {
             let near = nearest(&key, KEYS);
-            let help = near.map_or_else(|| format!("it has {}", KEYS.join(", ")), |near| format!("did you mean `{near}`?"));
+            let help = near.map_or_else(
+                || format!("it has {}", KEYS.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
             return Err(format!("a packet has no `{key}`; {help}"));
         }
     }
