@@ -8,6 +8,7 @@
 //! * `control`: carriers of the control planes
 //! * `dial`, `tls`: TCP connections to the first address that answers, and TLS on them
 //! * `drive`: the data loop around one `engine::node::Node`
+//! * `record`, `replay`: a game's packets heard on the cards, and a capture's sent again, for `lanrage games`
 //! * `checkup`: looking at this computer once, for `lanrage doctor`
 //! * `store`: the data directory: keys, parties, what is remembered between evenings
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this side of the seam does I/O")]
@@ -21,6 +22,8 @@ pub mod drive;
 pub mod entropy;
 pub mod lan;
 pub mod lease;
+pub mod record;
+pub mod replay;
 pub mod store;
 pub mod stream;
 pub mod threads;
