@@ -27,5 +27,7 @@ mod party;
 mod real_games;
 #[path = "lab/traces.rs"]
 mod traces;
+#[path = "lab/unknown_game.rs"]
+mod unknown_game;
 #[path = "lab/walls.rs"]
 mod walls;

@@ -1,4 +1,9 @@
-//! `lanrage games`: what profiles there are, what one says, and whether a file is one.
+//! `lanrage games`: what profiles there are, what one says, and whether a file is one; `learn`, `record` and `replay` work with
+//! captures.
+
+pub mod learn;
+pub mod record;
+pub mod replay;
 
 use super::config::{PROFILE_BYTES, read_text};
 use super::failure::Failure;

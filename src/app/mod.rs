@@ -162,6 +162,9 @@ fn show_games(global: &GlobalArgs, variables: &Variables, command: GamesCommand)
         GamesCommand::List { json: false } => games::list(&catalog()?),
         GamesCommand::Show { id } => games::show(&catalog()?, &id)?,
         GamesCommand::Check { file } => games::check(&file)?,
+        GamesCommand::Learn(args) => games::learn::learn(&args)?,
+        GamesCommand::Record(args) => games::record::record(&args)?,
+        GamesCommand::Replay(args) => games::replay::replay(&args, &catalog()?)?,
     };
     print(text.as_bytes())
 }

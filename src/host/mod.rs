@@ -9,6 +9,7 @@
 //! * `dial`, `tls`: TCP connections to the first address that answers, and TLS on them
 //! * `scripts`: plugins: a thread each, and a watchdog over all
 //! * `drive`: the data loop around one `engine::node::Node`
+//! * `record`, `replay`: a game's packets heard on the cards, and a capture's sent again, for `lanrage games`
 //! * `checkup`: looking at this computer once, for `lanrage doctor`
 //! * `plugins`: folders, archives and repositories of plugins, and what was agreed to
 //! * `store`: the data directory: keys, parties, what is remembered between evenings
@@ -24,6 +25,8 @@ pub mod entropy;
 pub mod lan;
 pub mod lease;
 pub mod plugins;
+pub mod record;
+pub mod replay;
 pub mod scripts;
 pub mod store;
 pub mod stream;

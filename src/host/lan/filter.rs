@@ -18,6 +18,7 @@ const LOAD_BYTE: u16 = 0x30;
 const LOAD_X_HEADER: u16 = 0xb1;
 /// Loads a half word at X plus an offset.
 const LOAD_HALF_AT_X: u16 = 0x48;
+const LOAD_BYTE_AT_X: u16 = 0x50;
 const AND: u16 = 0x54;
 const GO: u16 = 0x05;
 const IF_EQUAL: u16 = 0x15;
@@ -32,10 +33,14 @@ const PACKET_TYPE: u32 = PROTOCOL + 4;
 const HAS_VLAN_TAG: u32 = PROTOCOL + 48;
 const LINK_HEADER: u32 = 0xffe0_0000;
 
+const HARDWARE: u32 = PROTOCOL + 28;
 const PACKET_OUTGOING: u32 = 4;
+/// ARPHRD_LOOPBACK.
+const LOOPBACK: u32 = 772;
 const ETHERTYPE_V4: u32 = 0x0800;
 const ETHERTYPE_V6: u32 = 0x86dd;
 const UDP: u32 = 17;
+const TCP: u32 = 6;
 /// More ranges than this would near the kernel's limit for a socket's filter (`optmem_max`, 20 KiB on old kernels);
 /// then every port is let through, and the engine sorts them out.
 const MOST_RANGES: usize = 256;
@@ -61,6 +66,30 @@ pub(super) fn program(ports: &[RangeInclusive<u16>], ethernet: bool) -> Vec<Sock
         p.push(RETURN, 0, 0, u32::MAX);
     }
     p.push(RETURN, 0, 0, 0);
+    p.0
+}
+
+/// The program of a recording: whole UDP packets and TCP segments that ask for a connection, in both directions. Of what
+/// the loopback shows twice (leaving and coming in) only the second.
+pub(in crate::host) fn recording() -> Vec<SockFilter> {
+    let mut p = Program::default();
+    p.load(LOAD_WORD, HAS_VLAN_TAG).must(IF_EQUAL, 0);
+    p.load(LOAD_WORD, HARDWARE);
+    p.push(IF_EQUAL, 0, 3, LOOPBACK).load(LOAD_WORD, PACKET_TYPE).must_not(IF_EQUAL, PACKET_OUTGOING);
+    let mut v4 = Program::default();
+    v4.load(LOAD_HALF, 6).must_not(IF_ANY_BIT, 0x3fff);
+    v4.load(LOAD_BYTE, 9).push(IF_EQUAL, 0, 1, UDP).push(RETURN, 0, 0, u32::MAX).must(IF_EQUAL, TCP);
+    v4.load(LOAD_X_HEADER, 0).load(LOAD_BYTE_AT_X, 13);
+    let mut v6 = Program::default();
+    v6.must(IF_EQUAL, ETHERTYPE_V6);
+    v6.load(LOAD_BYTE, 6).push(IF_EQUAL, 0, 1, UDP).push(RETURN, 0, 0, u32::MAX).must(IF_EQUAL, TCP);
+    v6.load(LOAD_BYTE, 53);
+    p.load(LOAD_WORD, PROTOCOL);
+    p.push(IF_EQUAL, 1, 0, ETHERTYPE_V4).push(GO, 0, 0, v4.size() + 1);
+    p.append(v4).push(GO, 0, 0, v6.size());
+    p.append(v6);
+    // SYN without ACK.
+    p.push(AND, 0, 0, 0x12).must(IF_EQUAL, 0x02).push(RETURN, 0, 0, u32::MAX);
     p.0
 }
 

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 #[cfg(target_os = "linux")]
 mod capture;
 #[cfg(target_os = "linux")]
-mod filter;
+pub(in crate::host) mod filter;
 #[cfg(target_os = "linux")]
 mod inject;
 #[cfg(target_os = "linux")]

@@ -56,19 +56,26 @@ pub(super) fn write(traffic: &Traffic, roles: &Roles<'_>, wish: &Wish) -> Writte
     );
     it.play(&plans, &roles.joins);
     for plan in &plans {
-        it.rule(plan, has_v4);
+        it.rule(plan, &roles.joins, has_v4);
     }
     if has_v4 && roles.groups.iter().any(|g| g.members.iter().any(|d| d.from.is_ipv6())) {
-        it.sure.push("the game searches over IPv6 too; that is left out, so that one server is one entry".to_owned());
+        it.sure.push(
+            "the game searches over IPv6 too; that is left out, so that one server is one entry".to_owned(),
+        );
     }
-    let servers: BTreeSet<IpAddr> =
-        plans.iter().filter(|p| p.group.kind != RuleKind::Query).flat_map(|p| v4_of(p.group, has_v4)).map(|d| d.from.ip()).collect();
+    let servers: BTreeSet<IpAddr> = plans
+        .iter()
+        .filter(|p| p.group.kind.tells_of_a_game())
+        .flat_map(|p| v4_of(p.group, has_v4))
+        .map(|d| d.from.ip())
+        .collect();
     if servers.len() < 2 {
         let text = "only one server was heard: bytes that differ between servers look constant. A second capture with another server, name and map makes this surer";
         it.guesses.push(text.to_owned());
     }
     if roles.joins.is_empty() {
-        let text = "nobody joined in the capture: the ports to play on are guessed. Join the game while recording";
+        let text =
+            "nobody joined in the capture: the ports to play on are guessed. Join the game while recording";
         it.guesses.push(text.to_owned());
     }
     it
@@ -79,8 +86,11 @@ fn v4_of<'r, 't>(group: &'r Group<'t>, only_v4: bool) -> impl Iterator<Item = &'
 }
 
 fn plan<'r, 't>(groups: &[&'r Group<'t>], roles: &Roles<'t>, wish: &Wish) -> Vec<Plan<'r, 't>> {
-    let asked: BTreeSet<u16> =
-        groups.iter().filter(|g| g.kind == RuleKind::Query).flat_map(|g| g.members.iter().map(|d| d.to.port())).collect();
+    let asked: BTreeSet<u16> = groups
+        .iter()
+        .filter(|g| g.kind == RuleKind::Query)
+        .flat_map(|g| g.members.iter().map(|d| d.to.port()))
+        .collect();
     let mut plans: Vec<Plan<'r, 't>> = Vec::new();
     for group in groups {
         let to_many = group.members.iter().any(|d| d.class != Class::Unicast);
@@ -93,16 +103,31 @@ fn plan<'r, 't>(groups: &[&'r Group<'t>], roles: &Roles<'t>, wish: &Wish) -> Vec
         } else {
             from
         };
-        let ports = if to_many { group.members.iter().map(|d| d.to.port()).collect() } else { BTreeSet::new() };
+        let ports =
+            if to_many { group.members.iter().map(|d| d.to.port()).collect() } else { BTreeSet::new() };
         let sense = sense(group, &roles.joins, wish.title.as_deref());
         let shape = Shape::new(&group.members);
         let others = others(group, groups, &roles.play, &from_ports, &ports);
         let marks = shape.marks(&sense.content, &drawn(group, groups), partner(group, groups), &others);
-        plans.push(Plan { group, shape, sense, ports, from_ports, from_any, marks, lists: group.kind != RuleKind::Query && !group.closing });
+        plans.push(Plan {
+            group,
+            shape,
+            sense,
+            ports,
+            from_ports,
+            from_any,
+            marks,
+            lists: group.kind.tells_of_a_game(),
+        });
     }
     choose_listing(&mut plans);
     // The first rule that fits wins: the stricter first.
-    plans.sort_by_key(|p| (order(p.group.kind), std::cmp::Reverse(p.marks.iter().map(|m| m.bytes.iter().flatten().count()).sum::<usize>())));
+    plans.sort_by_key(|p| {
+        (
+            order(p.group.kind),
+            std::cmp::Reverse(p.marks.iter().map(|m| m.bytes.iter().flatten().count()).sum::<usize>()),
+        )
+    });
     plans.truncate(MOST_RULES);
     plans
 }
@@ -112,6 +137,7 @@ const fn order(kind: RuleKind) -> u8 {
         RuleKind::Announcement => 0,
         RuleKind::Query => 1,
         RuleKind::Answer => 2,
+        RuleKind::Closing => 3,
     }
 }
 
@@ -122,7 +148,11 @@ fn choose_listing(plans: &mut [Plan<'_, '_>]) {
     if answers().count() < 2 {
         return;
     }
-    let Some((best, saying)) = answers().max_by_key(|(_, p)| says(p)).map(|(i, p): (usize, _)| (i, p.sense.title.is_some())) else { return };
+    let Some((best, saying)) =
+        answers().max_by_key(|(_, p)| says(p)).map(|(i, p): (usize, _)| (i, p.sense.title.is_some()))
+    else {
+        return;
+    };
     for (i, plan) in plans.iter_mut().enumerate().filter(|(_, p)| p.group.kind == RuleKind::Answer) {
         plan.lists = i == best || saying && plan.sense.title.is_some();
     }
@@ -146,7 +176,7 @@ fn partner<'t>(group: &Group<'t>, groups: &[&Group<'t>]) -> Option<&'t [u8]> {
     let (wanted, before) = match group.kind {
         RuleKind::Query => (RuleKind::Answer, false),
         RuleKind::Answer => (RuleKind::Query, true),
-        RuleKind::Announcement => return None,
+        RuleKind::Announcement | RuleKind::Closing => return None,
     };
     let all = groups.iter().filter(|g| g.kind == wanted).flat_map(|g| g.members.iter().copied());
     let near = all.filter(|d| if before { d.at <= first.at } else { d.at >= first.at });
@@ -162,12 +192,20 @@ fn others<'t>(
     ports: &BTreeSet<u16>,
 ) -> Vec<&'t [u8]> {
     let to_many = !ports.is_empty();
-    let rest = groups.iter().filter(|g| !std::ptr::eq(**g, group) && (g.kind, g.closing) != (RuleKind::Query, false) || g.kind != group.kind);
+    let rest = groups.iter().filter(|g| g.kind != RuleKind::Query || g.kind != group.kind);
     let rest = rest.filter(|g| !std::ptr::eq(**g, group)).flat_map(|g| g.members.iter().copied());
     let same_way = |d: &&Datagram| {
-        if to_many { d.class != Class::Unicast && ports.contains(&d.to.port()) } else { d.class == Class::Unicast && (from_ports.is_empty() || from_ports.contains(&d.from.port())) }
+        if to_many {
+            d.class != Class::Unicast && ports.contains(&d.to.port())
+        } else {
+            d.class == Class::Unicast && (from_ports.is_empty() || from_ports.contains(&d.from.port()))
+        }
     };
-    rest.chain(play.iter().copied()).filter(same_way).take(MOST_OTHERS).map(|d| d.payload.as_slice()).collect()
+    rest.chain(play.iter().copied())
+        .filter(same_way)
+        .take(MOST_OTHERS)
+        .map(|d| d.payload.as_slice())
+        .collect()
 }
 
 impl Written {
@@ -179,10 +217,18 @@ impl Written {
     }
 
     fn play(&mut self, plans: &[Plan<'_, '_>], joins: &[Join]) {
-        let said: bool = plans.iter().any(|p| p.lists && p.sense.port.as_ref().is_some_and(|f| f.toml.starts_with('{') && f.sure));
-        let asked: BTreeSet<u16> = plans.iter().filter(|p| p.group.kind == RuleKind::Query).flat_map(|p| p.ports.iter().copied()).collect();
+        let said: bool = plans
+            .iter()
+            .any(|p| p.lists && p.sense.port.as_ref().is_some_and(|f| f.toml.starts_with('{') && f.sure));
+        let asked: BTreeSet<u16> = plans
+            .iter()
+            .filter(|p| p.group.kind == RuleKind::Query)
+            .flat_map(|p| p.ports.iter().copied())
+            .collect();
         let mut ports: BTreeMap<&str, BTreeSet<u16>> = BTreeMap::new();
-        for join in joins.iter().filter(|j| j.port >= LOWEST && !(said && j.port >= EPHEMERAL)) {
+        for join in
+            joins.iter().filter(|j| !j.backwards && j.port >= LOWEST && !(said && j.port >= EPHEMERAL))
+        {
             let set = ports.entry(if join.transport == Transport::Tcp { "tcp" } else { "udp" }).or_default();
             set.insert(join.port);
             if join.transport == Transport::Udp && asked.contains(&join.port) {
@@ -192,7 +238,13 @@ impl Written {
         let _ = writeln!(self.profile, "[play]");
         for (key, set) in &ports {
             let one = |j: &&Join| (if j.transport == Transport::Tcp { "tcp" } else { "udp" }) == *key;
-            let seen: Vec<String> = joins.iter().filter(one).map(|j| if j.backwards { format!("{} (the server opens it, to the client)", j.port) } else { j.port.to_string() }).take(8).collect();
+            let seen: Vec<String> = joins
+                .iter()
+                .filter(one)
+                .filter(|j| !j.backwards)
+                .map(|j| j.port.to_string())
+                .take(8)
+                .collect();
             let high = set.iter().any(|p| *p >= EPHEMERAL);
             let doubt = if high {
                 "; a port this high was drawn by the system and will be another one next time"
@@ -207,9 +259,14 @@ impl Written {
         }
         let by = joined_by(joins);
         if let (None, true) = (by, ports.is_empty()) {
-            let answering: BTreeSet<u16> = plans.iter().flat_map(|p| p.from_ports.iter().copied()).filter(|p| *p >= LOWEST).collect();
+            let answering: BTreeSet<u16> =
+                plans.iter().flat_map(|p| p.from_ports.iter().copied()).filter(|p| *p >= LOWEST).collect();
             if !answering.is_empty() {
-                self.reason(false, &format!("udp ports {}", ports_toml(&answering)), "servers answer from there; whether the game is played there was not seen");
+                self.reason(
+                    false,
+                    &format!("udp ports {}", ports_toml(&answering)),
+                    "servers answer from there; whether the game is played there was not seen",
+                );
                 let _ = writeln!(self.profile, "udp = {}", ports_toml(&answering));
                 let _ = writeln!(self.profile);
                 return;
@@ -217,20 +274,20 @@ impl Written {
         }
         if ports.len() != 1 {
             let word = if by == Some(Transport::Udp) { "udp" } else { "tcp" };
-            let why = if by.is_some() { "what was opened first after the search" } else { "most games that announce a port are joined by TCP" };
+            let why = if by.is_some() {
+                "what was opened first after the search"
+            } else {
+                "most games that announce a port are joined by TCP"
+            };
             self.reason(by.is_some(), &format!("joined by {word}"), why);
             let _ = writeln!(self.profile, "join = \"{word}\"");
         }
         let _ = writeln!(self.profile);
     }
 
-    fn rule(&mut self, plan: &Plan<'_, '_>, has_v4: bool) {
+    fn rule(&mut self, plan: &Plan<'_, '_>, joins: &[Join], has_v4: bool) {
         let group = plan.group;
-        let kind = match group.kind {
-            RuleKind::Announcement => "announcement",
-            RuleKind::Query => "query",
-            RuleKind::Answer => "answer",
-        };
+        let kind = group.kind.as_str();
         let _ = writeln!(self.profile, "[[rule]]");
         let name = format!("{kind} \"{}\"", preview(plan.shape.model()));
         self.reason(group.sure, &name, &group.why);
@@ -239,13 +296,17 @@ impl Written {
         let needs = self.length(plan, &name);
         self.marks(plan, &name, needs);
         self.rhythm(plan, &name, has_v4);
-        if !plan.lists && group.kind != RuleKind::Query {
-            let why = if group.closing { "it ends a game" } else { "another answer says more" };
-            self.reason(group.closing, &name, why);
-            let _ = writeln!(self.profile, "lists = false");
-        } else if group.kind != RuleKind::Query {
-            self.listing(plan, &name);
+        if let Some(slowest) = group.slowest.filter(|s| *s * 4 > ANSWERS_WITHIN) {
+            self.reason(true, &name, &format!("the slowest answer took {:.1} s", slowest.as_secs_f64()));
+            let _ = writeln!(self.profile, "answers_within = {}", (slowest * 4).as_secs().clamp(1, 60));
         }
+        if plan.lists {
+            self.listing(plan, &name);
+        } else if group.kind.tells_of_a_game() {
+            self.reason(false, &name, "another answer says more");
+            let _ = writeln!(self.profile, "lists = false");
+        }
+        self.called_back(plan, joins, &name);
         for rewrite in &plan.sense.rewrites {
             let _ = writeln!(self.profile);
             let _ = writeln!(self.profile, "[[rule.rewrite]]");
@@ -269,7 +330,14 @@ impl Written {
         } else if !plan.from_ports.is_empty() {
             let seen: BTreeSet<u16> = plan.group.members.iter().map(|d| d.from.port()).collect();
             if seen != plan.from_ports {
-                self.reason(false, name, &format!("answered from {}; the other asked ports are taken to be servers' ports too", ports_toml(&seen)));
+                self.reason(
+                    false,
+                    name,
+                    &format!(
+                        "answered from {}; the other asked ports are taken to be servers' ports too",
+                        ports_toml(&seen)
+                    ),
+                );
             }
             let _ = writeln!(self.profile, "from_port = {}", ports_toml(&plan.from_ports));
         }
@@ -311,7 +379,10 @@ impl Written {
         } else {
             let most = (shape.longest * 2).clamp(64, 1400).max(shape.longest);
             let least = needs.min(shape.shortest);
-            let why = format!("{} to {} bytes were seen, names and lists make it longer", shape.shortest, shape.longest);
+            let why = format!(
+                "{} to {} bytes were seen, names and lists make it longer",
+                shape.shortest, shape.longest
+            );
             self.reason(false, name, &why);
             let _ = writeln!(self.profile, "length = \"{least}-{most}\"");
         }
@@ -325,7 +396,9 @@ impl Written {
         }
         let different = plan.shape.payloads.len();
         let why = if different > 1 {
-            format!("the same in {different} different packets; of {needs} bytes those that tell it from the others")
+            format!(
+                "the same in {different} different packets; of {needs} bytes those that tell it from the others"
+            )
         } else {
             format!("the first of {} bytes; nothing differed, so this may be too much", plan.shape.longest)
         };
@@ -339,7 +412,8 @@ impl Written {
                 match piece {
                     Piece::Text(text) => format!("{{ {at}text = {} }}", quoted(&text)),
                     Piece::Hex(bytes) => {
-                        let hex = bytes.iter().map(|b| b.map_or_else(|| "??".to_owned(), |b| format!("{b:02x}")));
+                        let hex =
+                            bytes.iter().map(|b| b.map_or_else(|| "??".to_owned(), |b| format!("{b:02x}")));
                         format!("{{ {at}hex = \"{}\" }}", hex.collect::<Vec<_>>().join(" "))
                     }
                 }
@@ -354,7 +428,7 @@ impl Written {
     /// Pace and life, where the defaults would not do.
     fn rhythm(&mut self, plan: &Plan<'_, '_>, name: &str, has_v4: bool) {
         let (usual, usual_burst) = match plan.group.kind {
-            RuleKind::Announcement => (5, 10),
+            RuleKind::Announcement | RuleKind::Closing => (5, 10),
             RuleKind::Query => (20, 40),
             RuleKind::Answer => (50, 100),
         };
@@ -366,13 +440,24 @@ impl Written {
             self.reason(true, name, &format!("up to {burst} in one second"));
             let _ = writeln!(self.profile, "pace = {{ per_second = {per_second}, burst = {burst_wanted} }}");
         }
-        if plan.group.kind == RuleKind::Announcement && !plan.group.closing {
+        if plan.group.kind == RuleKind::Announcement {
             if let Some(every) = times.values().filter_map(|all| usual_gap(all)).max() {
                 // Five lost in a row mean that the game is gone.
                 let life = (every * 5 + Duration::from_millis(500)).as_secs().clamp(5, 120);
                 self.reason(true, name, &format!("said every {:.1} s", every.as_secs_f64()));
-                let _ = writeln!(self.profile, "life = {life}");
+                let rhythm = every.as_secs_f64().clamp(0.1, 60.0);
+                let _ = writeln!(self.profile, "rhythm = {rhythm:.1}\nlife = {life}");
             }
+        }
+    }
+
+    /// A server that opens a connection to whoever asked.
+    fn called_back(&mut self, plan: &Plan<'_, '_>, joins: &[Join], name: &str) {
+        let back: BTreeSet<u16> =
+            joins.iter().filter(|j| j.backwards && j.port >= LOWEST).map(|j| j.port).collect();
+        if plan.group.kind == RuleKind::Query && !back.is_empty() {
+            self.reason(true, name, "the server then opened a TCP connection to the one who asked");
+            let _ = writeln!(self.profile, "answers_tcp = {}", ports_toml(&back));
         }
     }
 
@@ -382,7 +467,13 @@ impl Written {
                 self.reason(*sure, &format!("{name} title"), why);
                 let _ = writeln!(self.profile, "title = {toml}");
             }
-            None => self.reason(false, name, "no text looks like a title; name one with `--title` if there is"),
+            None => {
+                self.reason(false, name, "no text looks like a title; name one with `--title` if there is")
+            }
+        }
+        for (key, found) in &plan.sense.more {
+            self.reason(found.sure, &format!("{name} {key}"), &found.why);
+            let _ = writeln!(self.profile, "{key} = {}", found.toml);
         }
         match &plan.sense.port {
             Some(Found { toml, why, sure }) => {
@@ -390,9 +481,14 @@ impl Written {
                 let _ = writeln!(self.profile, "game_port = {toml}");
             }
             // Answers from a known port are joined there; that is the default.
-            None if plan.group.kind == RuleKind::Answer && !(plan.from_ports.is_empty() && !plan.from_any) => {}
+            None if plan.group.kind == RuleKind::Answer
+                && !(plan.from_ports.is_empty() && !plan.from_any) => {}
             None => {
-                self.reason(false, &format!("{name} port"), "nothing names a port; perhaps the one it is sent from");
+                self.reason(
+                    false,
+                    &format!("{name} port"),
+                    "nothing names a port; perhaps the one it is sent from",
+                );
                 let _ = writeln!(self.profile, "game_port = \"source\"");
             }
         }
@@ -402,21 +498,31 @@ impl Written {
 /// The most packets within a second.
 fn busiest_second(times: &[Duration]) -> u32 {
     let most = times.iter().enumerate().map(|(i, from)| {
-        times.iter().skip(i).take_while(|at| at.saturating_sub(*from) < Duration::from_secs(1)).take(1000).count()
+        times
+            .iter()
+            .skip(i)
+            .take_while(|at| at.saturating_sub(*from) < Duration::from_secs(1))
+            .take(1000)
+            .count()
     });
     u32::try_from(most.max().unwrap_or(0)).unwrap_or(u32::MAX)
 }
 
 /// The middle of the gaps.
 fn usual_gap(times: &[Duration]) -> Option<Duration> {
-    let mut gaps: Vec<Duration> = times.windows(2).filter_map(|w| Some(w.last()?.saturating_sub(*w.first()?))).collect();
+    let mut gaps: Vec<Duration> =
+        times.windows(2).filter_map(|w| Some(w.last()?.saturating_sub(*w.first()?))).collect();
     gaps.sort_unstable();
     gaps.get(gaps.len() / 2).copied().filter(|_| gaps.len() >= 2)
 }
 
 /// The first bytes for people.
 pub(super) fn preview(payload: &[u8]) -> String {
-    let text: String = payload.iter().take(16).map(|c| if (0x20..0x7f).contains(c) { char::from(*c) } else { '.' }).collect();
+    let text: String = payload
+        .iter()
+        .take(16)
+        .map(|c| if (0x20..0x7f).contains(c) { char::from(*c) } else { '.' })
+        .collect();
     text.replace(['"', '\\', '[', ']', '#'], "'")
 }
 
@@ -425,6 +531,8 @@ fn comment(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
 
+/// What a profile without `answers_within` has.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// Rules of a profile.
 const MOST_RULES: usize = 32;
 /// Packets that marks are held against.

@@ -67,7 +67,9 @@ pub struct Draft {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NothingLearned {
     /// No packet to many.
-    #[error("no packet in the capture goes to everybody or to a group, so nothing shows how the game searches ({0})")]
+    #[error(
+        "no packet in the capture goes to everybody or to a group, so nothing shows how the game searches ({0})"
+    )]
     NoDiscovery(String),
     /// The draft is no profile: a mistake of ours, told rather than hidden.
     #[error("the draft is no profile: {0}")]
@@ -82,7 +84,11 @@ pub fn learn(captures: &[Capture], wish: &Wish) -> Result<Draft, NothingLearned>
     let traffic = traffic::Traffic::read(captures, &wish.ports);
     let left_out: Vec<String> = traffic.left_out.iter().map(|(why, n)| format!("{n}: {why}")).collect();
     if traffic.many.is_empty() {
-        return Err(NothingLearned::NoDiscovery(format!("{} frames; left out {}", traffic.frames, listed(&left_out))));
+        return Err(NothingLearned::NoDiscovery(format!(
+            "{} frames; left out {}",
+            traffic.frames,
+            listed(&left_out)
+        )));
     }
     let roles = roles::roles(&traffic);
     let written = draft::write(&traffic, &roles, wish);
@@ -94,7 +100,14 @@ pub fn learn(captures: &[Capture], wish: &Wish) -> Result<Draft, NothingLearned>
     let rules = compile(std::slice::from_ref(&profile)).map_err(broken)?;
     let samples = samples::write(&roles, &rules, wish);
     let proof = prove::over(&roles, &rules);
-    Ok(Draft { profile: written.profile, samples, sure: written.sure, guesses: written.guesses, left_out, proof })
+    Ok(Draft {
+        profile: written.profile,
+        samples,
+        sure: written.sure,
+        guesses: written.guesses,
+        left_out,
+        proof,
+    })
 }
 
 fn listed(all: &[String]) -> String {

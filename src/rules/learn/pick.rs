@@ -180,7 +180,8 @@ mod tests {
     }
 
     fn payloads(picker: Picker) -> Vec<String> {
-        let text = |(_, p): &Timed| String::from_utf8_lossy(PacketView::parse(p).unwrap().payload()).into_owned();
+        let text =
+            |(_, p): &Timed| String::from_utf8_lossy(PacketView::parse(p).unwrap().payload()).into_owned();
         picker.finish().iter().map(text).collect()
     }
 

@@ -53,10 +53,13 @@ fn markers(payload: &[u8], all: &mut Vec<Candidate>) {
         for start in starts.take(MOST_RUNS) {
             let rest = payload.get(start + 1..).unwrap_or(&[]);
             let Some(len) = rest.iter().take(24).position(|c| *c == close) else { continue };
-            let Some(word) = rest.get(..len).filter(|w| !w.is_empty() && w.iter().all(u8::is_ascii_alphanumeric)) else {
+            let Some(word) =
+                rest.get(..len).filter(|w| !w.is_empty() && w.iter().all(u8::is_ascii_alphanumeric))
+            else {
                 continue;
             };
-            let (first, last) = ([&[open], word, &[close]].concat(), [&[open, b'/'], word, &[close]].concat());
+            let (first, last) =
+                ([&[open], word, &[close]].concat(), [&[open, b'/'], word, &[close]].concat());
             let from = start + first.len();
             let after = payload.get(from..).unwrap_or(&[]);
             let Some(end) = after.windows(last.len()).position(|w| w == last) else { continue };
@@ -87,7 +90,7 @@ fn keys(payload: &[u8], all: &mut Vec<Candidate>) {
             continue;
         }
         all.push(Candidate {
-            place: Locate { at: short(start), skip: Box::default(), find: Find::Key((*key).into()) },
+            place: Locate { at: short(start), skip: Box::default(), find: Find::Key((*key).into(), b'\\') },
             range: from..from + value.len(),
             label: lower(key),
         });
@@ -114,7 +117,9 @@ fn assignments(payload: &[u8], all: &mut Vec<Candidate>) {
         let ends = |c: &u8| if text { *c == b'"' } else { matches!(c, b',' | b';' | b'&' | b'}' | b'\n') };
         let Some(end) = value.iter().position(ends) else { continue };
         let Some(close) = value.get(end..=end) else { continue };
-        let open = payload.get(word_end - len - usize::from(quoted)..open_end).unwrap_or(&[]);
+        let key_start = word_end - len;
+        let quote = key_start.checked_sub(1).filter(|i| quoted && payload.get(*i) == Some(&b'"'));
+        let open = payload.get(quote.unwrap_or(key_start)..open_end).unwrap_or(&[]);
         all.push(Candidate {
             place: Locate { at: 0, skip: Box::default(), find: Find::Between(open.into(), close.into()) },
             range: open_end..open_end + end,
@@ -137,7 +142,11 @@ fn fields(payload: &[u8], all: &mut Vec<Candidate>) {
             }
             let mut from = run.start;
             for (number, field) in (0u8..64).zip(text.split(|c| *c == separator)) {
-                let place = Locate { at: short(run.start), skip: Box::default(), find: Find::Field(number, separator) };
+                let place = Locate {
+                    at: short(run.start),
+                    skip: Box::default(),
+                    find: Find::Field(number, separator),
+                };
                 all.push(Candidate { place, range: from..from + field.len(), label: String::new() });
                 from += field.len() + 1;
             }
@@ -166,7 +175,8 @@ fn counted(payload: &[u8], all: &mut Vec<Candidate>) {
         let len = payload.get(at).map_or(0, |c| usize::from(*c));
         let text = payload.get(at + 1..at + 1 + len).unwrap_or(&[]);
         let next_is_text = payload.get(at + 1 + len).is_some_and(|c| is_text(*c));
-        let good = (2..0x80).contains(&len) && !text.is_empty() && text.iter().all(|c| is_text(*c)) && !next_is_text;
+        let good =
+            (2..0x80).contains(&len) && !text.is_empty() && text.iter().all(|c| is_text(*c)) && !next_is_text;
         if !good {
             at += 1;
             continue;
@@ -229,7 +239,7 @@ fn behind_varint(payload: &[u8], text: usize) -> (usize, Vec<Step>) {
 /// A place as a profile writes it.
 pub(super) fn written(place: &Locate) -> String {
     let mut out = String::new();
-    let has_way = !matches!(place.find, Find::Nul | Find::Counted);
+    let has_way = !matches!(place.find, Find::Nul | Find::Counted | Find::Wide);
     if place.at > 0 || !has_way {
         let _ = write!(out, "at = {}, ", place.at);
     }
@@ -248,11 +258,12 @@ pub(super) fn written(place: &Locate) -> String {
     }
     match &place.find {
         Find::Nul => {}
+        Find::Wide => out.push_str("string = \"wide\", "),
         Find::Counted => out.push_str("string = \"counted\", "),
         Find::Between(open, close) => {
             let _ = write!(out, "between = [{}, {}], ", quoted_bytes(open), quoted_bytes(close));
         }
-        Find::Key(key) => {
+        Find::Key(key, _) => {
             let _ = write!(out, "key = {}, ", quoted_bytes(key));
         }
         Find::Field(number, b';') => {

@@ -80,9 +80,13 @@ fn said(rules: &Ruleset, rule: RuleIx, view: &PacketView<'_>, sample: &Sample) -
     if join != sample.join {
         return Some(format!("is joined at {:?}, not {join:?}", sample.join));
     }
-    let title = told.map(|t| t.title).unwrap_or_default();
-    if title != sample.title {
-        return Some(format!("is called `{}`, not `{title}`", sample.title));
+    let told = told.unwrap_or_default();
+    if told.title != sample.title {
+        return Some(format!("is called `{}`, not `{}`", sample.title, told.title));
+    }
+    let (said, wanted) = ((told.players, told.most_players), sample.players);
+    if (&told.map, &told.version, said) != (&sample.map, &sample.version, wanted) {
+        return Some("map, version or players are not as the sample says".to_owned());
     }
     let mut room = [view.bytes, &[0; 64]].concat();
     let len = rules.rewrite(rule, &mut room, view.bytes.len(), &SENDER);
@@ -101,6 +105,7 @@ const fn named(kind: Option<RuleKind>) -> &'static str {
         Some(RuleKind::Announcement) => "an announcement",
         Some(RuleKind::Query) => "a query",
         Some(RuleKind::Answer) => "an answer",
+        Some(RuleKind::Closing) => "a closing",
         None => "nothing",
     }
 }

@@ -45,7 +45,9 @@ pub fn redact(packets: &mut [Timed], names: &[String]) -> Redacted {
         readdress(packet, other(from), other(to), None);
         fix_checksums(packet);
     }
-    done.left.push("what is compressed, encrypted or spelled otherwise inside packets: look before you share".to_owned());
+    done.left.push(
+        "what is compressed, encrypted or spelled otherwise inside packets: look before you share".to_owned(),
+    );
     done
 }
 
@@ -78,7 +80,8 @@ impl Map {
             let host = net.and_then(|[x, y, z]| {
                 let taken = |n: u8| it.v4.values().any(|have| *have == Ipv4Addr::new(x, y, z, n));
                 // The network's own broadcast address stays one.
-                let free = if d == 255 { Some(d) } else { same_digits(d).filter(|n| *n < 255).find(|n| !taken(*n)) };
+                let free =
+                    if d == 255 { Some(d) } else { same_digits(d).filter(|n| *n < 255).find(|n| !taken(*n)) };
                 free.map(|n| Ipv4Addr::new(x, y, z, n))
             });
             match (net, host) {
@@ -139,7 +142,12 @@ fn texts(payload: &[u8]) -> Vec<Ipv4Addr> {
     let pieces = payload.split(|c| !(c.is_ascii_digit() || *c == b'.'));
     let address = |p: &[u8]| std::str::from_utf8(p).ok()?.parse::<Ipv4Addr>().ok();
     let usual = |ip: &Ipv4Addr| !(ip.is_broadcast() || ip.is_multicast() || ip.octets()[0] == 0);
-    pieces.filter(|p| (7..=15).contains(&p.len())).filter_map(address).filter(usual).take(MOST_ADDRESSES).collect()
+    pieces
+        .filter(|p| (7..=15).contains(&p.len()))
+        .filter_map(address)
+        .filter(usual)
+        .take(MOST_ADDRESSES)
+        .collect()
 }
 
 /// Another network whose numbers have as many digits; private ones stay private.
@@ -150,10 +158,15 @@ fn other_net(net: [u8; 3], known: &BTreeMap<[u8; 3], [u8; 3]>) -> Option<[u8; 3]
         (192, 168) | (172, 16..=31) | (169, 254) => (true, true),
         _ => (false, false),
     };
-    let firsts: Vec<u8> = if keep_a { vec![a] } else { same_digits(a).filter(|n| !matches!(n, 0 | 10 | 127 | 172 | 192 | 224..)).take(3).collect() };
+    let firsts: Vec<u8> = if keep_a {
+        vec![a]
+    } else {
+        same_digits(a).filter(|n| !matches!(n, 0 | 10 | 127 | 172 | 192 | 224..)).take(3).collect()
+    };
     let seconds: Vec<u8> = if keep_b { vec![b] } else { same_digits(b).take(4).collect() };
     let all = firsts.into_iter().flat_map(|x| seconds.clone().into_iter().map(move |y| (x, y)));
-    all.flat_map(|(x, y)| same_digits(c).map(move |z| [x, y, z])).find(|new| !known.values().any(|have| have == new))
+    all.flat_map(|(x, y)| same_digits(c).map(move |z| [x, y, z]))
+        .find(|new| !known.values().any(|have| have == new))
 }
 
 /// Numbers with as many digits, from a memorable one on.
@@ -209,8 +222,10 @@ mod tests {
     #[test]
     fn addresses_and_names_are_others_everywhere_and_lengths_stay() {
         let payload = b"at 192.168.178.23:7000 \xc0\xa8\xb2\x17 \x17\xb2\xa8\xc0 of ANA-pc, A\0n\0a\0-\0P\0C\0 not 1192.168.178.23";
-        let mut packets =
-            [udp("192.168.178.23:7000", "192.168.178.255:7001", payload), udp("192.168.178.24:9", "192.168.178.23:7000", b"x")];
+        let mut packets = [
+            udp("192.168.178.23:7000", "192.168.178.255:7001", payload),
+            udp("192.168.178.24:9", "192.168.178.23:7000", b"x"),
+        ];
         let done = redact(&mut packets, &["ana-PC".to_owned(), "al".to_owned()]);
         let views: Vec<PacketView<'_>> = packets.iter().map(|(_, p)| PacketView::parse(p).unwrap()).collect();
         let (own, friend) = (views[0].src, views[1].src);
@@ -231,7 +246,8 @@ mod tests {
 
     #[test]
     fn an_address_that_becomes_anothers_is_not_changed_twice() {
-        let mut packets = [udp("10.1.1.2:9", "10.1.1.1:9", b"10.1.1.2 10.1.1.1"), udp("10.1.1.1:9", "10.1.1.2:9", b"x")];
+        let mut packets =
+            [udp("10.1.1.2:9", "10.1.1.1:9", b"10.1.1.2 10.1.1.1"), udp("10.1.1.1:9", "10.1.1.2:9", b"x")];
         redact(&mut packets, &[]);
         let view = PacketView::parse(&packets[0].1).unwrap();
         assert_eq!(view.payload(), format!("{} {}", view.src, view.dst).as_bytes());

@@ -23,10 +23,8 @@ pub(super) struct Group<'t> {
     pub(super) sure: bool,
     /// Why it is of this kind.
     pub(super) why: String,
-    /// How long answers took: for questions.
+    /// How long the slowest answer took: for questions.
     pub(super) slowest: Option<Duration>,
-    /// A server's last word.
-    pub(super) closing: bool,
 }
 
 /// How servers were joined.
@@ -82,7 +80,15 @@ pub(super) fn roles(traffic: &Traffic) -> Roles<'_> {
     mark_closings(&mut groups);
     let joins = talk.joins(traffic, &servers, &groups);
     let answered: BTreeSet<*const Datagram> = answers.iter().map(|a| std::ptr::from_ref(*a)).collect();
-    let play = traffic.one.iter().filter(|d| !answered.contains(&std::ptr::from_ref(*d)));
+    // What is an answer bit for bit is one, also where it was asked for in a join.
+    let same = |d: &Datagram| {
+        answers.iter().any(|a| {
+            a.payload.len() == d.payload.len()
+                && a.from.port() == d.from.port()
+                && alike(&a.payload, &d.payload)
+        })
+    };
+    let play = traffic.one.iter().filter(|d| !answered.contains(&std::ptr::from_ref(*d)) && !same(d));
     let play = play.filter(|d| servers.contains(&d.from.ip()) || servers.contains(&d.to.ip())).collect();
     Roles { groups, joins, play }
 }
@@ -97,7 +103,7 @@ struct Kind {
 impl Kind {
     fn group(self, members: Vec<&Datagram>) -> Group<'_> {
         let Self { kind, sure, why, slowest } = self;
-        Group { kind, members, sure, why, slowest, closing: false }
+        Group { kind, members, sure, why, slowest }
     }
 }
 
@@ -106,9 +112,8 @@ fn cluster<'t>(packets: impl Iterator<Item = &'t Datagram>) -> Vec<Vec<&'t Datag
     let mut shapes: Vec<Vec<&Datagram>> = Vec::new();
     for packet in packets {
         let full = shapes.len() >= MOST_SHAPES;
-        let known = shapes
-            .iter_mut()
-            .find(|s| s.first().is_some_and(|first| alike(&first.payload, &packet.payload)));
+        let known =
+            shapes.iter_mut().find(|s| s.first().is_some_and(|first| alike(&first.payload, &packet.payload)));
         match known {
             Some(shape) => shape.push(packet),
             None if !full => shapes.push(vec![packet]),
@@ -141,7 +146,12 @@ impl<'t> Talk<'t> {
     }
 
     /// When a client began to speak to a server's socket of other things than the question.
-    fn talks_since(&self, client: SocketAddr, server: SocketAddr, questions: &[&Datagram]) -> Option<Duration> {
+    fn talks_since(
+        &self,
+        client: SocketAddr,
+        server: SocketAddr,
+        questions: &[&Datagram],
+    ) -> Option<Duration> {
         let said = self.to.get(&server)?.iter().filter(|d| d.from == client);
         said.filter(|d| !questions.iter().any(|q| alike(&q.payload, &d.payload))).map(|d| d.at).min()
     }
@@ -168,8 +178,12 @@ impl<'t> Talk<'t> {
 
     /// All unicast answers.
     fn answers(&self, shapes: &[Vec<&'t Datagram>], kinds: &[Option<Kind>]) -> Vec<&'t Datagram> {
-        let questions: Vec<&Datagram> =
-            shapes.iter().zip(kinds).filter(|(_, k)| is(k, RuleKind::Query)).filter_map(|(s, _)| s.first().copied()).collect();
+        let questions: Vec<&Datagram> = shapes
+            .iter()
+            .zip(kinds)
+            .filter(|(_, k)| is(k, RuleKind::Query))
+            .filter_map(|(s, _)| s.first().copied())
+            .collect();
         let mut since: BTreeMap<(SocketAddr, SocketAddr), Option<Duration>> = BTreeMap::new();
         let mut found: BTreeMap<*const Datagram, &Datagram> = BTreeMap::new();
         for question in members_of(shapes, kinds, RuleKind::Query) {
@@ -200,9 +214,11 @@ impl<'t> Talk<'t> {
             let first = since.entry(said.from.ip()).or_insert(said.at);
             *first = said.at.min(*first);
         }
-        let asks: BTreeSet<IpAddr> = members_of(shapes, kinds, RuleKind::Query).map(|d| d.from.ip()).collect();
+        let asks: BTreeSet<IpAddr> =
+            members_of(shapes, kinds, RuleKind::Query).map(|d| d.from.ip()).collect();
         let answered: BTreeSet<(SocketAddr, SocketAddr)> = answers.iter().map(|a| (a.from, a.to)).collect();
-        let said = traffic.one.iter().filter(|d| !answered.contains(&(d.from, d.to)) && !self.replies_to_earlier(d));
+        let said =
+            traffic.one.iter().filter(|d| !answered.contains(&(d.from, d.to)) && !self.replies_to_earlier(d));
         let opened = traffic.openings.iter().map(|o| (o.at, o.to.ip()));
         opened
             .chain(said.map(|d| (d.at, d.to.ip())))
@@ -213,12 +229,17 @@ impl<'t> Talk<'t> {
 
     /// Whether the other side spoke first.
     fn replies_to_earlier(&self, packet: &Datagram) -> bool {
-        self.to.get(&packet.from).is_some_and(|all| all.iter().any(|d| d.from == packet.to && d.at <= packet.at))
+        self.to
+            .get(&packet.from)
+            .is_some_and(|all| all.iter().any(|d| d.from == packet.to && d.at <= packet.at))
     }
 
     fn joins(&self, traffic: &Traffic, servers: &BTreeSet<IpAddr>, groups: &[Group<'_>]) -> Vec<Join> {
-        let questions: Vec<&Datagram> =
-            groups.iter().filter(|g| g.kind == RuleKind::Query).filter_map(|g| g.members.first().copied()).collect();
+        let questions: Vec<&Datagram> = groups
+            .iter()
+            .filter(|g| g.kind == RuleKind::Query)
+            .filter_map(|g| g.members.first().copied())
+            .collect();
         let answers = groups.iter().filter(|g| g.kind == RuleKind::Answer).flat_map(|g| g.members.iter());
         let answered: BTreeSet<(SocketAddr, SocketAddr)> = answers.map(|a| (a.from, a.to)).collect();
         let mut joins: Vec<Join> = Vec::new();
@@ -232,7 +253,13 @@ impl<'t> Talk<'t> {
             let backwards = servers.contains(&opening.from.ip()) && !servers.contains(&opening.to.ip());
             if backwards || servers.contains(&opening.to.ip()) {
                 let server = if backwards { opening.from.ip() } else { opening.to.ip() };
-                add(Join { at: opening.at, server, transport: Transport::Tcp, port: opening.to.port(), backwards });
+                add(Join {
+                    at: opening.at,
+                    server,
+                    transport: Transport::Tcp,
+                    port: opening.to.port(),
+                    backwards,
+                });
             }
         }
         for said in traffic.one.iter().filter(|d| servers.contains(&d.to.ip())) {
@@ -261,21 +288,31 @@ fn answered_to_many(shapes: &[Vec<&Datagram>], kinds: &mut [Option<Kind>]) {
                 continue;
             }
             let before = |d: &&Datagram| {
-                asked.iter().filter(|x| x.from.ip() != d.from.ip() && x.at <= d.at && d.at - x.at <= SOON).map(|x| d.at - x.at).min()
+                asked
+                    .iter()
+                    .filter(|x| x.from.ip() != d.from.ip() && x.at <= d.at && d.at - x.at <= SOON)
+                    .map(|x| d.at - x.at)
+                    .min()
             };
             let delays: Vec<Duration> = said.iter().filter_map(before).collect();
             let followed = asked
                 .iter()
-                .filter(|x| said.iter().any(|d| d.from.ip() != x.from.ip() && d.at >= x.at && d.at - x.at <= SOON))
+                .filter(|x| {
+                    said.iter().any(|d| d.from.ip() != x.from.ip() && d.at >= x.at && d.at - x.at <= SOON)
+                })
                 .count();
             // An announcer that is heard anyway also speaks when nobody asked, or much more often than asked.
-            let each = delays.len() == said.len() && followed * 2 >= asked.len() && said.len() <= asked.len() * 2;
+            let each =
+                delays.len() == said.len() && followed * 2 >= asked.len() && said.len() <= asked.len() * 2;
             if !each {
                 continue;
             }
             let (count, slowest) = (said.len(), delays.into_iter().max());
             if let Some(kind) = kinds.get_mut(q).filter(|k| k.is_none()) {
-                let why = format!("{followed} of {} were followed by another computer's packet to many", asked.len());
+                let why = format!(
+                    "{followed} of {} were followed by another computer's packet to many",
+                    asked.len()
+                );
                 *kind = Some(Kind { kind: RuleKind::Query, sure: count > 1, why, slowest });
             }
             if let Some(kind) = kinds.get_mut(a) {
@@ -306,7 +343,11 @@ fn unasked(shape: &[&Datagram], servers: &BTreeSet<IpAddr>, clients: &BTreeSet<I
     } else if by(clients) {
         (RuleKind::Query, false, "nobody answered; the one who says it asks other questions")
     } else if shape.len() >= 3 || shape.iter().any(|d| d.payload.len() >= 24) {
-        (RuleKind::Announcement, false, "nobody answered or joined, and it is said again and again or is long")
+        (
+            RuleKind::Announcement,
+            false,
+            "nobody answered or joined, and it is said again and again or is long",
+        )
     } else {
         (RuleKind::Query, false, "nobody answered or joined, and it is short")
     };
@@ -322,8 +363,11 @@ fn mark_closings(groups: &mut [Group<'_>]) {
         });
         last
     };
-    let lasts: Vec<(usize, BTreeMap<IpAddr, Duration>)> =
-        groups.iter().map(|g| if g.kind == RuleKind::Announcement { g.members.len() } else { 0 }).zip(groups.iter().map(last_of)).collect();
+    let lasts: Vec<(usize, BTreeMap<IpAddr, Duration>)> = groups
+        .iter()
+        .map(|g| if g.kind == RuleKind::Announcement { g.members.len() } else { 0 })
+        .zip(groups.iter().map(last_of))
+        .collect();
     for (i, group) in groups.iter_mut().enumerate() {
         if group.kind != RuleKind::Announcement {
             continue;
@@ -335,7 +379,7 @@ fn mark_closings(groups: &mut [Group<'_>]) {
             })
         });
         if ends && *count <= own.len() * 3 {
-            group.closing = true;
+            group.kind = RuleKind::Closing;
             "a server's last word: its announcements ended before".clone_into(&mut group.why);
         }
     }

@@ -19,13 +19,17 @@ pub(super) const SENDER: RewriteTo = RewriteTo {
     seat: Seat(9),
     v4: Ipv4Addr::new(10, 83, 7, 9),
     v6: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9),
+    port: None,
 };
 
 /// Writes them.
 pub(super) fn write(roles: &Roles<'_>, rules: &Ruleset, wish: &Wish) -> String {
     let mut out = String::new();
     let file: String = wish.file.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let _ = writeln!(out, "# Packets of {file}. What each is comes from how it was used; change nothing, add your own.\n");
+    let _ = writeln!(
+        out,
+        "# Packets of {file}. What each is comes from how it was used; change nothing, add your own.\n"
+    );
     let has_v4 = roles.groups.iter().any(|g| g.members.iter().any(|d| d.from.is_ipv4()));
     let mut number = 0;
     for group in &roles.groups {
@@ -51,7 +55,14 @@ fn chosen<'t>(group: &Group<'t>, has_v4: bool) -> Vec<&'t Datagram> {
     out.extend(v4().filter(|d| d.class != Class::Unicast && ports.insert(d.to.port())).take(MOST_EACH));
     let mut payloads: BTreeSet<&[u8]> = out.iter().map(|d| d.payload.as_slice()).collect();
     out.extend(v4().filter(|d| payloads.insert(&d.payload)).take(2));
-    out.extend(group.members.iter().copied().filter(|d| has_v4 && d.from.is_ipv6() && d.class != Class::Unicast).take(1));
+    out.extend(
+        group
+            .members
+            .iter()
+            .copied()
+            .filter(|d| has_v4 && d.from.is_ipv6() && d.class != Class::Unicast)
+            .take(1),
+    );
     out
 }
 
@@ -73,9 +84,7 @@ fn sample(out: &mut String, name: &str, datagram: &Datagram, expect: Option<Rule
         Class::Multicast => "multicast",
     };
     let kind = match expect {
-        Some(RuleKind::Announcement) => "announcement",
-        Some(RuleKind::Query) => "query",
-        Some(RuleKind::Answer) => "answer",
+        Some(kind) => kind.as_str(),
         None => "nothing",
     };
     let _ = write!(
@@ -88,13 +97,23 @@ fn sample(out: &mut String, name: &str, datagram: &Datagram, expect: Option<Rule
     );
     if let Some(rule) = expect.and_then(|_| rules.classify(&view, datagram.class, Side::FromPeer)) {
         if let Some(told) = rules.describe(rule, &view) {
+            let texts = [("title", told.title), ("map", told.map), ("version", told.version)];
+            for (key, text) in texts.iter().filter(|(_, text)| !text.is_empty()) {
+                let _ = writeln!(out, "{key}: {text}");
+            }
+            let number = |n: Option<u32>| n.map(|n| n.to_string()).unwrap_or_default();
+            match (number(told.players), number(told.most_players)) {
+                (now, most) if now.is_empty() && most.is_empty() => {}
+                (now, most) if most.is_empty() => out.extend(["players: ", &now, "\n"]),
+                (now, most) => out.extend(["players: ", &now, "/", &most, "\n"]),
+            }
             let transport = if told.transport == Transport::Tcp { "tcp" } else { "udp" };
-            let title = if told.title.is_empty() { String::new() } else { format!("title: {}\n", told.title) };
-            let _ = write!(out, "{title}join: {transport} {}\n", told.port);
+            let _ = writeln!(out, "join: {transport} {}", told.port);
         }
         let mut room = [&packet[..], &[0; 64]].concat();
         let rewritten = rules.rewrite(rule, &mut room, packet.len(), &SENDER);
-        let after = rewritten.and_then(|len| PacketView::parse(room.get(..len)?).ok().map(|v| v.payload().to_vec()));
+        let after =
+            rewritten.and_then(|len| PacketView::parse(room.get(..len)?).ok().map(|v| v.payload().to_vec()));
         match after {
             None => out.push_str("rewritten: none\n"),
             Some(payload) if payload != datagram.payload => {

@@ -20,6 +20,8 @@ pub(super) struct Sense {
     pub(super) title: Option<Found>,
     pub(super) port: Option<Found>,
     pub(super) rewrites: Vec<Found>,
+    /// Map, players and the like, by what the game calls them.
+    pub(super) more: Vec<(&'static str, Found)>,
     /// Parts of the first payload that say something of this game only.
     pub(super) content: Vec<Range<usize>>,
     /// The receiver's own address is in there too: nothing can put the right one there.
@@ -41,9 +43,10 @@ pub(super) fn sense(group: &Group<'_>, joins: &[Join], title: Option<&str>) -> S
     let all = candidates(&model.payload);
     let mut it = Sense::default();
     it.addresses(group, model, &all);
-    if group.kind != RuleKind::Query && !group.closing {
+    if group.kind.tells_of_a_game() {
         it.port(group, model, joins, &all);
         it.title(group, model, &all, title);
+        it.by_name(&all);
     }
     for candidate in all.iter().filter(|c| c.range.len() >= 2 && candidate_is_content(&model.payload, c)) {
         it.content.push(candidate.range.clone());
@@ -56,7 +59,7 @@ fn candidate_is_content(payload: &[u8], candidate: &Candidate) -> bool {
     match candidate.place.find {
         Find::Nul => candidate.range.len() > 4 && payload.get(candidate.range.end) == Some(&0),
         Find::Field(_, b' ') | Find::Field(0, _) => false,
-        Find::Counted | Find::Between(..) | Find::Key(_) | Find::Field(..) => true,
+        Find::Counted | Find::Wide | Find::Between(..) | Find::Key(..) | Find::Field(..) => true,
     }
 }
 
@@ -69,32 +72,50 @@ impl Sense {
     fn addresses(&mut self, group: &Group<'_>, model: &Datagram, all: &[Candidate]) {
         let says = |d: &Datagram, c: &Candidate| {
             let text = at(&c.place, d).and_then(|t| std::str::from_utf8(t).ok())?;
-            let (host, port) = text.rsplit_once(':').map_or((text, None), |(h, p)| (h, p.parse::<u16>().ok()));
+            let (host, port) =
+                text.rsplit_once(':').map_or((text, None), |(h, p)| (h, p.parse::<u16>().ok()));
             (host.trim().parse::<IpAddr>().ok()? == d.from.ip()).then_some(port.is_some())
         };
         for candidate in all {
             let forms: Vec<Option<bool>> = group.members.iter().map(|d| says(d, candidate)).collect();
-            let known = self.content.iter().any(|r| r.start < candidate.range.end && candidate.range.start < r.end);
-            let Some(Some(with_port)) = forms.first().copied().filter(|_| !known && forms.iter().all(Option::is_some)) else {
+            let known =
+                self.content.iter().any(|r| r.start < candidate.range.end && candidate.range.start < r.end);
+            let Some(Some(with_port)) =
+                forms.first().copied().filter(|_| !known && forms.iter().all(Option::is_some))
+            else {
                 continue;
             };
             let form = if with_port { "host:port" } else { "host" };
-            self.rewrite(&written(&candidate.place), form, "the sender's own address as text", candidate.range.clone());
+            self.rewrite(
+                &written(&candidate.place),
+                form,
+                "the sender's own address as text",
+                candidate.range.clone(),
+            );
         }
         for (form, reversed) in [("ipv4", false), ("ipv4-le", true)] {
             let octets = |ip: IpAddr| match ip {
-                IpAddr::V4(v4) if reversed => Some([v4.octets()[3], v4.octets()[2], v4.octets()[1], v4.octets()[0]]),
+                IpAddr::V4(v4) if reversed => {
+                    Some([v4.octets()[3], v4.octets()[2], v4.octets()[1], v4.octets()[0]])
+                }
                 IpAddr::V4(v4) => Some(v4.octets()),
                 IpAddr::V6(_) => None,
             };
-            let has = |d: &Datagram, i: usize, ip: IpAddr| octets(ip).is_some_and(|o| d.payload.get(i..i + 4) == Some(&o[..]));
+            let has = |d: &Datagram, i: usize, ip: IpAddr| {
+                octets(ip).is_some_and(|o| d.payload.get(i..i + 4) == Some(&o[..]))
+            };
             let v4: Vec<&&Datagram> = group.members.iter().filter(|d| d.from.is_ipv4()).collect();
             for i in 0..model.payload.len().saturating_sub(3) {
                 if !v4.is_empty() && v4.iter().all(|d| has(d, i, d.from.ip())) {
-                    let place = Locate { at: u16::try_from(i).unwrap_or(u16::MAX), skip: Box::default(), find: Find::Nul };
+                    let place = Locate {
+                        at: u16::try_from(i).unwrap_or(u16::MAX),
+                        skip: Box::default(),
+                        find: Find::Nul,
+                    };
                     self.rewrite(&written(&place), form, "the sender's own address as four bytes", i..i + 4);
                 }
-                let receiver = !v4.is_empty() && v4.iter().all(|d| d.to.ip() != d.from.ip() && has(d, i, d.to.ip()));
+                let receiver =
+                    !v4.is_empty() && v4.iter().all(|d| d.to.ip() != d.from.ip() && has(d, i, d.to.ip()));
                 self.holds_receiver |= receiver && group.kind == RuleKind::Answer;
             }
         }
@@ -115,7 +136,8 @@ impl Sense {
 
     /// The port to join: looked for as text, then as two bytes.
     fn port(&mut self, group: &Group<'_>, model: &Datagram, joins: &[Join], all: &[Candidate]) {
-        let joined = |d: &Datagram| joins.iter().find(|j| j.server == d.from.ip() && !j.backwards).map(|j| j.port);
+        let joined =
+            |d: &Datagram| joins.iter().find(|j| j.server == d.from.ip() && !j.backwards).map(|j| j.port);
         let source = group.members.iter().all(|d| joined(d).is_none_or(|port| port == d.from.port()));
         let number = |d: &Datagram, c: &Candidate| {
             let text = at(&c.place, d).and_then(|t| std::str::from_utf8(t).ok())?;
@@ -123,12 +145,18 @@ impl Sense {
         };
         let or = if source && group.kind == RuleKind::Answer { ", or = \"source\"" } else { "" };
         for candidate in all {
-            let right = |d: &&Datagram| number(d, candidate).is_some_and(|n| joined(d).is_none_or(|port| n == port));
-            let named = matches!(candidate.label.as_str(), "ad" | "port" | "hostport" | "gameport" | "serverport");
+            let right =
+                |d: &&Datagram| number(d, candidate).is_some_and(|n| joined(d).is_none_or(|port| n == port));
+            let named =
+                matches!(candidate.label.as_str(), "ad" | "port" | "hostport" | "gameport" | "serverport");
             let known = group.members.iter().any(|d| joined(d).is_some());
             if (known || named) && group.members.iter().all(|d| right(&d)) {
                 let why = if known { "the port that was joined, as text" } else { "named like a port" };
-                self.port = Some(Found { toml: format!("{{ {}{or} }}", written(&candidate.place)), why: why.to_owned(), sure: known });
+                self.port = Some(Found {
+                    toml: format!("{{ {}{or} }}", written(&candidate.place)),
+                    why: why.to_owned(),
+                    sure: known,
+                });
                 self.content.push(candidate.range.clone());
                 self.host_in_front(model, candidate, all);
                 return;
@@ -140,18 +168,26 @@ impl Sense {
         for (form, big) in [("be", true), ("le", false)] {
             let two = |port: u16| if big { port.to_be_bytes() } else { port.to_le_bytes() };
             let found = (0..model.payload.len().saturating_sub(1)).find(|i| {
-                group.members.iter().all(|d| joined(d).is_some_and(|p| d.payload.get(*i..*i + 2) == Some(&two(p)[..])))
+                group
+                    .members
+                    .iter()
+                    .all(|d| joined(d).is_some_and(|p| d.payload.get(*i..*i + 2) == Some(&two(p)[..])))
             });
             if let Some(i) = found {
                 let why = "the port that was joined, as two bytes".to_owned();
-                self.port = Some(Found { toml: format!("{{ at = {i}, u16 = \"{form}\" }}"), why, sure: true });
+                self.port =
+                    Some(Found { toml: format!("{{ at = {i}, u16 = \"{form}\" }}"), why, sure: true });
                 self.content.push(i..i + 2);
                 return;
             }
         }
         let Some(join) = joins.iter().find(|j| j.server == model.from.ip() && !j.backwards) else { return };
         let sure = join.port < EPHEMERAL;
-        let why = if sure { "where it was joined; the packet does not say" } else { "where it was joined this time; the packet does not seem to say, so look for it" };
+        let why = if sure {
+            "where it was joined; the packet does not say"
+        } else {
+            "where it was joined this time; the packet does not seem to say, so look for it"
+        };
         self.port = Some(Found { toml: join.port.to_string(), why: why.to_owned(), sure });
     }
 
@@ -159,10 +195,15 @@ impl Sense {
     fn host_in_front(&mut self, model: &Datagram, port: &Candidate, all: &[Candidate]) {
         let text = |c: &Candidate| model.payload.get(c.range.clone()).map(<[u8]>::to_vec).unwrap_or_default();
         let name_like = |t: &[u8]| {
-            t.len() >= 2 && t.iter().any(u8::is_ascii_alphabetic) && t.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.'))
+            t.len() >= 2
+                && t.iter().any(u8::is_ascii_alphabetic)
+                && t.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.'))
         };
         let front = all.iter().find(|c| {
-            c.range.end + 1 == port.range.start && c.place.find == Find::Nul && port.place.find == Find::Nul && name_like(&text(c))
+            c.range.end + 1 == port.range.start
+                && c.place.find == Find::Nul
+                && port.place.find == Find::Nul
+                && name_like(&text(c))
         });
         let Some(front) = front.filter(|_| self.rewrites.is_empty()) else { return };
         let toml = format!("{}, as = \"host\"", written(&front.place));
@@ -171,10 +212,25 @@ impl Sense {
         self.content.push(front.range.clone());
     }
 
+    /// What a key names plainly.
+    fn by_name(&mut self, all: &[Candidate]) {
+        for (key, labels) in NAMED {
+            let named = all.iter().find(|c| labels.contains(&c.label.as_str()));
+            if let Some(candidate) = named {
+                let why = format!("the game calls it {}", candidate.label);
+                self.more.push((
+                    key,
+                    Found { toml: format!("{{ {} }}", written(&candidate.place)), why, sure: true },
+                ));
+            }
+        }
+    }
+
     fn title(&mut self, group: &Group<'_>, model: &Datagram, all: &[Candidate], wanted: Option<&str>) {
         let mut best: Option<(i32, &Candidate)> = None;
         for candidate in all {
-            let taken = self.content.iter().any(|r| r.start < candidate.range.end && candidate.range.start < r.end);
+            let taken =
+                self.content.iter().any(|r| r.start < candidate.range.end && candidate.range.start < r.end);
             let worth = if taken { None } else { worth(group, candidate, wanted) };
             if let Some(worth) = worth.filter(|w| *w >= WORTHY && best.is_none_or(|(have, _)| *w > have)) {
                 best = Some((worth, candidate));
@@ -213,7 +269,13 @@ fn worth(group: &Group<'_>, candidate: &Candidate, wanted: Option<&str>) -> Opti
     let letters = text.chars().filter(|c| c.is_alphabetic()).count();
     let label = candidate.label.as_str();
     let said_twice = |c: char| text.matches(c).count() >= 2;
-    if letters < 2 || text.len() > 80 || text.contains('\\') || text.contains("[/") || said_twice(';') || said_twice('=') {
+    if letters < 2
+        || text.len() > 80
+        || text.contains('\\')
+        || text.contains("[/")
+        || said_twice(';')
+        || said_twice('=')
+    {
         return None;
     }
     let servers: BTreeSet<IpAddr> = texts.iter().map(|(ip, _)| *ip).collect();
@@ -222,15 +284,21 @@ fn worth(group: &Group<'_>, candidate: &Candidate, wanted: Option<&str>) -> Opti
     points += match label {
         "hostname" | "sv_hostname" | "servername" | "server_name" | "motd" | "title" => CERTAIN,
         "name" | "session" | "world" | "game" | "host" | "server" => 4,
-        "map" | "mapname" | "gametype" | "gamename" | "protocol" | "mod" | "version" | "modname" | "game_version" => -8,
+        "map" | "mapname" | "gametype" | "gamename" | "protocol" | "mod" | "version" | "modname"
+        | "game_version" => -8,
         "" => 0,
         _ => -2,
     };
     if servers.len() > 1 {
         points += if different.len() == servers.len() { 6 } else { -2 };
     }
-    let versions = text.as_bytes().windows(3).any(|w| matches!(w, [a, b'.', c] if a.is_ascii_digit() && c.is_ascii_digit()));
-    points -= 5 * i32::from(versions) + 2 * i32::from(text.contains('_')) + 3 * i32::from(matches!(candidate.place.find, Find::Field(0, _)));
+    let versions = text
+        .as_bytes()
+        .windows(3)
+        .any(|w| matches!(w, [a, b'.', c] if a.is_ascii_digit() && c.is_ascii_digit()));
+    points -= 5 * i32::from(versions)
+        + 2 * i32::from(text.contains('_'))
+        + 3 * i32::from(matches!(candidate.place.find, Find::Field(0, _)));
     points -= 3 * i32::from(matches!(candidate.place.find, Find::Field(_, b' ' | b',')));
     points -= 6 * i32::from(STATES.contains(&text.to_ascii_lowercase().as_str()));
     Some(points)
@@ -241,10 +309,34 @@ pub(super) fn joined_by(joins: &[Join]) -> Option<Transport> {
     joins.iter().filter(|j| !j.backwards).min_by_key(|j| j.at).map(|j| j.transport)
 }
 
+/// Keys of a profile and what games call the same.
+const NAMED: &[(&str, &[&str])] = &[
+    ("map", &["mapname", "map"]),
+    ("players", &["clients", "numplayers", "players"]),
+    ("max_players", &["sv_maxclients", "maxplayers", "maxclients"]),
+];
 /// What servers say of themselves that is no title.
 const STATES: &[&str] = &[
-    "pregame", "running", "game over", "waiting", "lobby", "open", "closed", "playing", "started", "idle", "loading", "public",
-    "private", "survival", "creative", "true", "false", "yes", "no", "none",
+    "pregame",
+    "running",
+    "game over",
+    "waiting",
+    "lobby",
+    "open",
+    "closed",
+    "playing",
+    "started",
+    "idle",
+    "loading",
+    "public",
+    "private",
+    "survival",
+    "creative",
+    "true",
+    "false",
+    "yes",
+    "no",
+    "none",
 ];
 /// Points from which a text is offered as title.
 const WORTHY: i32 = 2;

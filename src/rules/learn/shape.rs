@@ -9,7 +9,7 @@ use super::traffic::Datagram;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// Whether two payloads are of one kind: the same first byte, and at least half of the first ones equal.
+/// Whether two payloads are of one kind: the same first byte, and more than half of the first ones equal.
 pub(super) fn alike(a: &[u8], b: &[u8]) -> bool {
     let n = a.len().min(b.len()).min(LOOK);
     if n < 4 {
@@ -17,7 +17,7 @@ pub(super) fn alike(a: &[u8], b: &[u8]) -> bool {
     }
     let same = a.iter().zip(b).take(n).filter(|(x, y)| x == y).count();
     let (first, text) = (a.first() == b.first(), |p: &[u8]| p.iter().skip(1).take(8).all(|c| is_text(*c)));
-    first && (same * 2 >= n || (a.first().is_some_and(|c| !is_text(*c)) && text(a) && text(b)))
+    first && (same * 2 > n || (a.first().is_some_and(|c| !is_text(*c)) && text(a) && text(b)))
         || a.len() == b.len() && same * 4 >= n * 3
 }
 
@@ -41,19 +41,28 @@ impl Mark {
         self.at + self.bytes.len()
     }
 
-    /// The same in pieces: where readable text ends a mark, it is a piece of its own.
+    /// The same in pieces: readable words are pieces of their own.
     pub(super) fn pieces(&self) -> Vec<(usize, Piece)> {
-        let readable = |b: &&Option<u8>| b.is_some_and(|c| is_text(c) || c == b'\n');
-        let text = self.bytes.iter().rev().take_while(readable).count();
-        let split = if text > SHORTEST_WORD { self.bytes.len() - text } else { self.bytes.len() };
-        let (front, back) = self.bytes.split_at(split);
+        let readable =
+            |i: usize| self.bytes.get(i).copied().flatten().is_some_and(|c| is_text(c) || c == b'\n');
+        let word = |from: usize| (from..self.bytes.len()).take_while(|i| readable(*i)).count();
+        let is_word = |from: usize| word(from) > SHORTEST_WORD;
         let mut out = Vec::new();
-        if !front.is_empty() {
-            out.push((self.at, Piece::Hex(front.to_vec())));
-        }
-        if !back.is_empty() {
-            let text = back.iter().flatten().map(|c| char::from(*c)).collect();
-            out.push((self.at + split, Piece::Text(text)));
+        let mut at = 0;
+        while at < self.bytes.len() {
+            let len = if is_word(at) {
+                word(at)
+            } else {
+                (at..self.bytes.len()).take_while(|i| !is_word(*i)).count()
+            };
+            let part = self.bytes.get(at..at + len.max(1)).unwrap_or(&[]);
+            let piece = if is_word(at) {
+                Piece::Text(part.iter().flatten().map(|c| char::from(*c)).collect())
+            } else {
+                Piece::Hex(part.to_vec())
+            };
+            out.push((self.at + at, piece));
+            at += len.max(1);
         }
         out
     }
@@ -89,8 +98,7 @@ impl<'t> Shape<'t> {
         let longest = members.iter().map(|d| d.payload.len()).max().unwrap_or(0);
         let first = payloads.first().copied().unwrap_or(&[]);
         let same = |i: &usize| payloads.iter().all(|p| p.get(*i) == first.get(*i));
-        let constant =
-            (0..shortest.min(REACH)).map(|i| first.get(i).copied().filter(|_| same(&i))).collect();
+        let constant = (0..shortest.min(REACH)).map(|i| first.get(i).copied().filter(|_| same(&i))).collect();
         let mut it = Self { payloads, constant, shortest, longest };
         it.forget_counters();
         it
@@ -104,17 +112,21 @@ impl<'t> Shape<'t> {
     /// The bytes in front of a counting number are its upper ones, equal only because the capture is short.
     fn forget_counters(&mut self) {
         for i in 1..self.constant.len() {
-            let starts = self.constant.get(i) == Some(&None) && self.constant.get(i - 1).is_some_and(Option::is_some);
+            let starts =
+                self.constant.get(i) == Some(&None) && self.constant.get(i - 1).is_some_and(Option::is_some);
             let values: Vec<u8> = self.payloads.iter().filter_map(|p| p.get(i).copied()).collect();
             let grows = values.is_sorted() && values.len() >= 3;
-            let slowly = values.last().zip(values.first()).is_some_and(|(last, first)| last.saturating_sub(*first) < 64);
+            let slowly = values
+                .last()
+                .zip(values.first())
+                .is_some_and(|(last, first)| last.saturating_sub(*first) < 64);
             if starts && grows && slowly {
-                for upper in (i.saturating_sub(7).max(1)..i).rev() {
-                    match self.constant.get_mut(upper) {
-                        Some(byte @ Some(_)) => *byte = None,
-                        _ => break,
-                    }
-                }
+                // Numbers have four or eight bytes; times in eight begin with zeros.
+                let end = (i..self.constant.len()).find(|n| self.constant.get(*n) != Some(&None));
+                let end = end.unwrap_or(self.constant.len());
+                let long = end.checked_sub(8).filter(|from| self.constant.get(*from) == Some(&Some(0)));
+                let from = long.unwrap_or_else(|| end.saturating_sub(4));
+                self.constant.iter_mut().take(i).skip(from.max(1)).for_each(|byte| *byte = None);
             }
         }
     }
@@ -131,10 +143,13 @@ impl<'t> Shape<'t> {
         others: &[&[u8]],
     ) -> Vec<Mark> {
         // Behind a text of any length nothing has a fixed place.
-        let limit = content.iter().filter(|r| self.is_text_at(r)).map(|r| r.start).min().unwrap_or(usize::MAX);
+        let limit =
+            content.iter().filter(|r| self.is_text_at(r)).map(|r| r.start).min().unwrap_or(usize::MAX);
         let free = |i: usize| i < limit && content.iter().chain(drawn).all(|r| !r.contains(&i));
         let byte = |i: usize| self.constant.get(i).copied().flatten().filter(|_| free(i));
-        let whole = self.payloads.len() == 1 && self.shortest <= WHOLE && (0..self.shortest).all(|i| byte(i).is_some());
+        let whole = self.payloads.len() == 1
+            && self.shortest <= WHOLE
+            && (0..self.shortest).all(|i| byte(i).is_some());
         let prefix = if whole { (0..self.shortest).map_while(byte).collect() } else { self.prefix(&byte) };
         let mut marks = Vec::new();
         if !prefix.is_empty() {
@@ -194,7 +209,12 @@ impl<'t> Shape<'t> {
     }
 
     /// The most telling run of bytes behind the prefix; bytes that the other side says too are worth more.
-    fn best_run(&self, from: usize, byte: &impl Fn(usize) -> Option<u8>, partner: Option<&[u8]>) -> Option<Mark> {
+    fn best_run(
+        &self,
+        from: usize,
+        byte: &impl Fn(usize) -> Option<u8>,
+        partner: Option<&[u8]>,
+    ) -> Option<Mark> {
         let mut best: Option<(u32, Mark)> = None;
         let mut offer = |worth: u32, at: usize, bytes: &[u8]| {
             let bytes: Vec<Option<u8>> = bytes.iter().take(LONGEST_MARK).copied().map(Some).collect();
@@ -210,7 +230,9 @@ impl<'t> Shape<'t> {
             if worth >= TELLING {
                 offer(worth, at, run.get(..trimmed).unwrap_or(&run));
             }
-            if let Some(shared) = partner.and_then(|other| longest_shared(&run, other)).filter(|s| s.len() >= SHARED) {
+            if let Some(shared) =
+                partner.and_then(|other| longest_shared(&run, other)).filter(|s| s.len() >= SHARED)
+            {
                 let piece = run.get(shared.clone()).unwrap_or(&[]);
                 offer(score(piece) * 2, at + shared.start, piece);
             }
@@ -232,7 +254,8 @@ impl<'t> Shape<'t> {
                 let gone = left.iter().filter(|p| p.get(i) != Some(&want)).count();
                 (gone > 0).then_some((gone, std::cmp::Reverse(i), want))
             };
-            let Some((_, std::cmp::Reverse(i), want)) = (0..self.constant.len()).filter_map(helps).max() else {
+            let Some((_, std::cmp::Reverse(i), want)) = (0..self.constant.len()).filter_map(helps).max()
+            else {
                 return;
             };
             left.retain(|p| p.get(i) == Some(&want));
@@ -255,7 +278,8 @@ pub(super) fn echoes(payload: &[u8], earlier: &[u8], first: &[u8]) -> Vec<Range<
     let four = |i: usize| {
         let piece = payload.get(i..i + 4)?;
         let varied = piece.iter().collect::<BTreeSet<_>>().len() >= 3;
-        let drawn = varied && holds(earlier, piece).is_some_and(|at| at != i) && holds(first, piece).is_none();
+        let drawn =
+            varied && holds(earlier, piece).is_some_and(|at| at != i) && holds(first, piece).is_none();
         drawn.then_some(i..i + 4)
     };
     (0..payload.len().min(REACH)).filter_map(four).collect()

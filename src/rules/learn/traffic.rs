@@ -81,7 +81,9 @@ impl Traffic {
         flows: &mut BTreeMap<(SocketAddr, SocketAddr), usize>,
     ) {
         let class = class_of(view.dst, senders);
-        if let Some((_, whose)) = CHATTER.iter().find(|(port, _)| [view.src_port, view.dst_port].contains(port)) {
+        if let Some((_, whose)) =
+            CHATTER.iter().find(|(port, _)| [view.src_port, view.dst_port].contains(port))
+        {
             return self.leave_out(whose, 1);
         }
         let payload = view.payload();

@@ -5,19 +5,8 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// A word that will mean something, what to say of it, and what to do until then.
-const LATER: &[(&str, &str, &str)] = &[
-    ("ui", "`lanrage ui`", "`lanrage status` shows the same on the terminal"),
-    (
-        "record",
-        "`lanrage games record`",
-        "write a profile by hand: `lanrage games show` prints one to start from",
-    ),
-    (
-        "learn",
-        "`lanrage games learn`",
-        "write a profile by hand: `lanrage games show` prints one to start from",
-    ),
-];
+const LATER: &[(&str, &str, &str)] =
+    &[("ui", "`lanrage ui`", "`lanrage status` shows the same on the terminal")];
 
 /// Better words for an error about something that is still to come; any other error unchanged.
 pub(super) fn explain(error: clap::Error) -> clap::Error {
