@@ -45,8 +45,9 @@ impl Desk {
     }
 
     /// A call begins.
-    pub(super) fn clear(&mut self, now: Duration) {
+    pub(super) fn clear(&mut self, now: Duration, me: Option<Ipv4Addr>) {
         self.now = now;
+        self.me = me.or(self.me);
         self.log.clear();
         self.sends.clear();
         self.sent = 0;
