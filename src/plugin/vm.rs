@@ -332,7 +332,7 @@ fn load(code: &Code, main: &str, seed: &Seed, stop: Arc<AtomicBool>) -> Result<V
     let table = first.call::<Value>(()).map_err(|e| Fault::of(id, &e, &budget))?;
     let Value::Table(table) = table else {
         let what =
-            format!("returned a {}; it ends with `return plugin`, the table of its hooks", table.type_name());
+            format!("returned {}; it ends with `return plugin`, the table of its hooks", api::told(&table));
         return Err(Fault::said(id, main, &what));
     };
     let hooks = read_hooks(&table).map_err(|problem| Fault::said(id, main, &problem))?;
@@ -413,7 +413,7 @@ fn read_hooks(table: &Table) -> Result<[Option<Entry>; HOOKS], String> {
             continue;
         };
         let Value::Function(function) = value else {
-            return Err(format!("`{name}` is a {}; a hook is a function", value.type_name()));
+            return Err(format!("`{name}` is {}; a hook is a function", api::told(&value)));
         };
         let at = function.info();
         let place = match (at.short_src, at.line_defined) {

@@ -226,7 +226,7 @@ pub(super) fn port(value: &Value) -> Option<u16> {
 }
 
 /// A value for a message.
-pub(super) fn told(value: &Value) -> String {
+pub(in crate::plugin) fn told(value: &Value) -> String {
     match value {
         Value::Nil => "nil".into(),
         Value::Boolean(b) => b.to_string(),

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-pub(super) use host::{install, peer_table};
+pub(super) use host::{install, peer_table, told};
 
 /// What belongs to the call that runs, and who is in the party.
 #[derive(Debug)]
