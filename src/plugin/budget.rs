@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 /// Ticks of one call: about 1 ms of an empty loop, hundreds of times what a hook needs.
-pub(super) const TICKS: u32 = 100_000;
+pub const TICKS: u32 = 100_000;
 /// Ticks of the first run, in which a plugin may build its tables.
 pub(super) const LOAD_TICKS: u32 = 2_000_000;
 

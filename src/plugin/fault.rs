@@ -23,14 +23,14 @@ impl Fault {
     }
 
     /// A call that was ended.
-    pub(super) fn ended(id: &PluginId, budget: &Budget, ended: Ended) -> Self {
-        Self { text: line(id, budget.place(), &ended.to_string()), fatal: true }
+    pub(super) fn ended(id: &PluginId, place: &str, ended: Ended) -> Self {
+        Self { text: line(id, place, &ended.to_string()), fatal: true }
     }
 
     /// An error of the runtime.
     pub(super) fn of(id: &PluginId, error: &mlua::Error, budget: &Budget) -> Self {
         if let Some(ended) = budget.ended() {
-            return Self::ended(id, budget, ended);
+            return Self::ended(id, budget.place(), ended);
         }
         if is_memory(error) {
             return Self { text: line(id, "", "it used more memory than it may"), fatal: true };

@@ -16,5 +16,8 @@ mod api;
 mod budget;
 pub mod code;
 mod fault;
+pub mod lint;
 pub mod manifest;
+pub mod stubs;
+pub mod testing;
 pub mod vm;

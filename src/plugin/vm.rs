@@ -9,7 +9,7 @@
 use super::api::answer::{Told, check};
 use super::api::info::Info;
 use super::api::{self, Desk};
-use super::budget::{Budget, TICKS};
+use super::budget::{Budget, Ended, TICKS};
 use super::code::{Code, module_name};
 use super::fault::Fault;
 use crate::model::dice::Seed;
@@ -120,7 +120,7 @@ impl Vm {
         let id = &self.facts.id;
         let fault = match (answer, self.budget.ended()) {
             (Err(_), _) => Fault { text: format!("plugin `{id}`: the runtime failed inside"), fatal: true },
-            (Ok(_), Some(ended)) => Fault::ended(id, &self.budget, ended),
+            (Ok(_), Some(ended)) => self.ended(call, ended),
             (Ok(Err(fault)), None) => fault,
             (Ok(Ok(mut answer)), None) => match self.too_fat() {
                 Some(fault) => fault,
@@ -241,6 +241,23 @@ impl Vm {
         looked.unwrap_or_else(|| Err("could not be judged".into()))
     }
 
+    /// The call was ended; when it came back without a tick between, its hook is all that is known of the place.
+    fn ended(&self, call: &ScriptCall, ended: Ended) -> Fault {
+        let hook = match &call.ask {
+            Ask::Packet(hook, _) => *hook,
+            Ask::PeerJoined(_) => Hook::PeerJoined,
+            Ask::PeerLeft(_) => Hook::PeerLeft,
+            Ask::Tick => Hook::Tick,
+            Ask::Check => Hook::Check,
+        };
+        let place = self.entry(hook).map_or("", |entry| &entry.place);
+        Fault::ended(
+            &self.facts.id,
+            if self.budget.place().is_empty() { place } else { self.budget.place() },
+            ended,
+        )
+    }
+
     fn error(&self, error: &mlua::Error) -> Fault {
         Fault::of(&self.facts.id, error, &self.budget)
     }
@@ -248,7 +265,8 @@ impl Vm {
     /// A hook returned something that it may not.
     fn wrong(&self, hook: Hook, problem: &str) -> Fault {
         let place = self.entry(hook).map_or("", |entry| &entry.place);
-        Fault::said(&self.facts.id, place, &format!("{} {problem}", hook.name()))
+        let between = if problem.starts_with('`') { ": " } else { " " };
+        Fault::said(&self.facts.id, place, &format!("{}{between}{problem}", hook.name()))
     }
 
     /// A script can catch the error of a full memory and live on at the limit. It is tidied up, and if that does not
@@ -310,7 +328,7 @@ fn load(code: &Code, main: &str, seed: &Seed, stop: Arc<AtomicBool>) -> Result<V
     };
     let hooks = read_hooks(&table).map_err(|problem| Fault::said(id, main, &problem))?;
     if let Some(ended) = budget.ended() {
-        return Err(Fault::ended(id, &budget, ended));
+        return Err(Fault::ended(id, budget.place(), ended));
     }
     let has = |has: Hooks, hook: Hook| if slot(&hooks, hook).is_some() { has.with(hook) } else { has };
     let facts = PluginFacts {

@@ -224,6 +224,7 @@ pub(super) fn told(value: &Value) -> String {
         Value::Nil => "nil".into(),
         Value::Boolean(b) => b.to_string(),
         Value::Integer(n) => n.to_string(),
+        Value::Number(n) if n.is_finite() && n.abs() >= 1e15 => format!("{n:e}"),
         Value::Number(n) => n.to_string(),
         Value::String(text) => format!("\"{}\"", safe(&text.to_string_lossy(), 40)),
         other => format!("a {}", other.type_name()),

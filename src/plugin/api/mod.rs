@@ -7,6 +7,7 @@
 pub(super) mod answer;
 mod host;
 pub(super) mod info;
+pub(super) mod table;
 
 use crate::model::id::PeerId;
 use crate::model::script::{Capabilities, ScriptPeer, ScriptSend};

@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::id::{PeerId, ProfileId};
 use crate::model::script::{CallId, PluginIx, ScriptOpen, Teach};
+use crate::plugin::api::table::{GLOBALS, HOOKS, LUAU};
 use crate::plugin::manifest::check_manifest;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -290,4 +291,45 @@ fn the_same_seed_and_calls_give_the_same_answers() {
     assert_eq!(first, evening(3));
     assert_ne!(first, evening(4));
     assert!(!first.contains("0x"), "an address of memory is not the same twice:\n{first}");
+}
+
+/// What a plugin finds: the names of all globals, and of what is inside `lanrage` and `packet`.
+fn found() -> (Vec<String>, Vec<String>) {
+    let vm = answering("");
+    let globals: Table = vm.lua.load("return _G").eval().unwrap();
+    let names = |table: &Table| -> Vec<String> {
+        let mut names: Vec<String> = table.pairs::<String, Value>().map(|pair| pair.unwrap().0).collect();
+        names.sort();
+        names
+    };
+    let inside = ["lanrage", "packet"].into_iter().flat_map(|table| {
+        let inside: Table = globals.raw_get(table).unwrap();
+        names(&inside).into_iter().map(move |name| format!("{table}.{name}"))
+    });
+    (names(&globals), inside.collect())
+}
+
+#[test]
+fn what_is_registered_is_what_the_table_says() {
+    let (_, found) = found();
+    let mut told: Vec<&str> =
+        GLOBALS.iter().map(|entry| entry.name).filter(|name| name.contains('.')).collect();
+    told.sort_unstable();
+    assert_eq!(found, told);
+    let hooks: Vec<&str> = HOOKS.iter().map(|entry| entry.name.trim_start_matches("plugin.")).collect();
+    assert!(Hook::ALL.iter().all(|hook| hooks.contains(&hook.name())) && hooks.len() == Hook::ALL.len());
+    let vm = answering("");
+    for (name, ..) in LUAU {
+        let there: bool = vm.lua.load(format!("return {name} ~= nil")).eval().unwrap();
+        assert!(there, "{name} is told to editors and is not there");
+    }
+}
+
+#[test]
+fn plugins_find_these_globals_and_no_others() {
+    let (found, _) = found();
+    let known = "_G assert bit32 buffer coroutine error getmetatable ipairs lanrage math next packet pairs pcall print \
+                 rawequal rawget rawlen rawset require select setmetatable string table tonumber tostring type typeof \
+                 unpack utf8 xpcall";
+    assert_eq!(found.join(" "), known);
 }
