@@ -1,4 +1,4 @@
-//! `luau-types DEFINITIONS FILE…`: checks Luau files, all of them in strict mode, against a file of definitions.
+//! `luau-types FILE…`: checks Luau files, all of them in strict mode. Files that end in `.d.luau` define what the others see.
 //!
 //! Prints one line per mistake, `file:line:column: what`, and ends with 1 if there was any, with 2 if it could not check.
 //! Lints count as mistakes. `require("./name")` is looked up beside the file that asks.
@@ -39,11 +39,7 @@ impl FileResolver for Disk {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(definitions), files) = (arguments.next(), arguments.collect::<Vec<_>>()) else {
-        eprintln!("usage: luau-types DEFINITIONS FILE...");
-        return ExitCode::from(2);
-    };
+    let (definitions, files): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|file| file.ends_with(".d.luau"));
     match check(&definitions, &files) {
         Ok(mistakes) => {
             for mistake in &mistakes {
@@ -59,9 +55,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(definitions: &str, files: &[String]) -> Result<Vec<String>, String> {
+fn check(definitions: &[String], files: &[String]) -> Result<Vec<String>, String> {
     if files.is_empty() {
-        return Err("there is nothing to check".into());
+        return Err("usage: luau-types [NAME.d.luau...] FILE...".into());
     }
     let mut strict = NullConfigResolver { default_config: Config::default() };
     strict.default_config.mode = Mode::Strict;
@@ -69,7 +65,10 @@ fn check(definitions: &str, files: &[String]) -> Result<Vec<String>, String> {
         FrontendOptions { retain_full_type_graphs: true, run_lint_checks: true, ..FrontendOptions::default() };
     let mut frontend = Frontend::new(Disk, strict, options);
     frontend.register_builtin_globals(DefinitionEnvironment::Globals).map_err(|e| e.to_string())?;
-    let mut mistakes = define(&mut frontend, definitions)?;
+    let mut mistakes = Vec::new();
+    for file in definitions {
+        mistakes.extend(define(&mut frontend, file)?);
+    }
     for file in files {
         let name = BString::from(file.as_str());
         if !Path::new(file).is_file() {
