@@ -1,12 +1,13 @@
 //! The node: composes all machines of one peer. What host and sim drive.
 //!
-//! This file holds the state and the doors. Behind them: `wan` (datagrams in), `inward` and `outward` (packets of games),
+//! This file holds the state and the doors. Behind them: `wan` (datagrams in), `inward` and `outward` (packets of games), `listing` (the party's list of games),
 //! `party` (records and seats), `planes` (control planes), `members` (messages, goodbyes, re-keying), `timers`
 //! (deadlines, paths, who is away) and `report` (status). Every door
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
 mod friends;
 mod inward;
+mod listing;
 mod meeting;
 mod members;
 mod mtu;
@@ -29,7 +30,9 @@ use super::gossip::Gossip;
 use super::lan::firewall::Firewall;
 use super::lan::games::Games;
 use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
+use super::lan::listing::Listing;
 use super::lan::pace::Bucket;
+use super::lan::repeat::Repeats;
 use super::link::{Link, LinkTimes};
 use super::path::route::{Ground, RelaySlot};
 use super::roster::Roster;
@@ -139,6 +142,9 @@ struct Lan {
     twin: TwinGuard,
     firewall: Firewall,
     games: Games,
+    /// What the party is told of this computer's games.
+    listing: Listing,
+    repeats: Repeats,
     buckets: BTreeMap<RuleIx, Bucket>,
     /// The device's MTU.
     mtu: u16,
@@ -246,6 +252,8 @@ impl<S: Session> Node<S> {
                 twin: TwinGuard::new(dice.u64(), knobs.twin_window),
                 firewall: Firewall::new(setup.open),
                 games: Games::default(),
+                listing: Listing::default(),
+                repeats: Repeats::default(),
                 buckets: BTreeMap::new(),
                 mtu: limits::MTU,
             },
@@ -340,8 +348,7 @@ impl<S: Session> Node<S> {
 
     /// The deadline has come.
     pub fn handle_timeout(&mut self, now: Now, wan: &mut impl WanSink, lan: &mut impl LanSink) {
-        let _ = lan;
-        self.run_timers(now, wan);
+        self.run_timers(now, wan, lan);
         self.settle(now);
     }
 
@@ -361,6 +368,7 @@ impl<S: Session> Node<S> {
                 self.world.sockets = sockets;
             }
             HostFact::Rules(rules) => {
+                self.games_move(&rules, now);
                 self.lan.rules = rules;
                 self.lan.buckets.clear();
                 self.peers.list.iter_mut().for_each(|p| p.inbound.buckets.clear());

@@ -7,9 +7,8 @@ use crate::engine::lan::pace::Bucket;
 use crate::engine::sink::{Delivery, LanSink};
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::Seat;
-use crate::model::status::Event;
 use crate::model::time::Now;
-use crate::rules::ruleset::{ProfileIx, RewriteTo, RuleFacts, RuleIx, RuleKind, Side, Transport};
+use crate::rules::ruleset::{ProfileIx, RewriteTo, RuleFacts, RuleIx, Side};
 use crate::wire::frame::{Class, Frame, HEADER};
 use crate::wire::packet::{PacketView, clamp_mss, proto, readdress};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -142,15 +141,19 @@ impl<S: Session> Node<S> {
         if !self.is_of_seat(view.src, seat) {
             return Err(DropReason::ForgedSource);
         }
-        self.note_game(at, seat, rule, facts, &view, now);
-        let whole = view.bytes.len();
+        let game = self.note_game(at, seat, rule, facts, &view, now);
+        let (whole, ports) = (view.bytes.len(), (view.src_port, view.dst_port));
         let deliver = facts.deliver.unwrap_or(frame.class);
         let room_at = HEADER;
         let room = scratch.get_mut(room_at..).ok_or(DropReason::BadFrame)?;
         let len = self.rewrite(rule, facts, room, whole, seat).ok_or(DropReason::RewriteFailed)?;
         let packet = room.get_mut(..len).ok_or(DropReason::BadFrame)?;
         let group = rules.group_of(rule).filter(|_| deliver == Class::Multicast);
-        self.inject(packet, deliver, group, now, lan)
+        let how = self.inject(packet, deliver, group, now, lan)?;
+        if let Some(game) = game {
+            self.keep_announcement((game, rule, facts), (ports, frame.class), (packet, how), now);
+        }
+        Ok(())
     }
 
     /// Addresses a discovery packet in this computer's own terms and hands it over.
@@ -161,7 +164,7 @@ impl<S: Session> Node<S> {
         group: Option<IpAddr>,
         now: Now,
         lan: &mut impl LanSink,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Delivery, DropReason> {
         let view = PacketView::parse(packet).map_err(|_| DropReason::Malformed)?;
         let port = view.dst_port;
         let (v4, v6) = self.addresses();
@@ -189,76 +192,7 @@ impl<S: Session> Node<S> {
         lan.commit(view.bytes.len(), how);
         self.lan.echo.injected(&view, now.mono);
         self.counters.add(Count::DiscoveryInjected);
-        Ok(())
-    }
-
-    /// An announcement or answer of a peer: remember its game and let this computer join it.
-    fn note_game(
-        &mut self,
-        at: usize,
-        seat: Seat,
-        rule: RuleIx,
-        facts: &RuleFacts,
-        view: &PacketView<'_>,
-        now: Now,
-    ) {
-        match facts.kind {
-            RuleKind::Query => {
-                self.lan.firewall.was_asked(seat, view.src_port, facts.answers_within, now.mono);
-                let life = facts.answers_within;
-                return self.lan.firewall.may_connect_there(seat, &facts.answers_tcp, life, now.mono);
-            }
-            RuleKind::Closing => return,
-            RuleKind::Announcement | RuleKind::Answer => {}
-        }
-        if facts.opens
-            && let Some((transport, port)) = self.lan.rules.opens(rule, view)
-        {
-            self.lan.firewall.announced_there(seat, transport, port, JOIN_GRACE, now.mono);
-        }
-        let Some(peer) = self.peers.list.get(at).map(|p| p.id) else { return };
-        let (sighting, words) = ((peer, rule, view.src_port), self.lan.hash.bytes(view.payload()).finish());
-        if let Some((_, _, transport, port)) =
-            self.lan.games.heard_again(sighting, words, facts.life, now.mono)
-        {
-            return self.lan.firewall.announced_there(
-                seat,
-                transport,
-                port,
-                facts.life + JOIN_GRACE,
-                now.mono,
-            );
-        }
-        let rules = std::sync::Arc::clone(&self.lan.rules);
-        let Some(game) = rules.describe(rule, view) else { return };
-        let (transport, port) = (game.transport, game.port);
-        self.lan.games.sighted(sighting, words, (peer, facts.profile, transport, port));
-        self.lan.firewall.announced_there(seat, transport, port, facts.life + JOIN_GRACE, now.mono);
-        if self.lan.games.heard(peer, facts.profile, game.clone(), facts.life, now.mono)
-            && let Some(id) = rules.profiles().get(usize::from(facts.profile.0))
-        {
-            let address = SocketAddr::new(IpAddr::V4(self.party.subnet.v4(seat)), port);
-            self.event(Event::GameFound { game: id.clone(), peer, title: game.title, address, local: None });
-        }
-    }
-
-    /// The port of a game on this computer, from its own announcement or answer: let the party in.
-    pub(super) fn note_own_game(
-        &mut self,
-        rule: RuleIx,
-        facts: &RuleFacts,
-        view: &PacketView<'_>,
-        now: Now,
-    ) -> Option<(Transport, u16)> {
-        let rules = std::sync::Arc::clone(&self.lan.rules);
-        if facts.opens
-            && let Some((transport, port)) = rules.opens(rule, view)
-        {
-            self.lan.firewall.announced_here(transport, port, JOIN_GRACE, now.mono);
-        }
-        let game = rules.describe(rule, view)?;
-        self.lan.firewall.announced_here(game.transport, game.port, facts.life + JOIN_GRACE, now.mono);
-        Some((game.transport, game.port))
+        Ok(how)
     }
 
     /// The id of a compiled profile.

@@ -4,7 +4,7 @@
 //! out, what is unknown is passed over.
 
 use super::screen::{cell, fold, width};
-use super::words::{clean, game_name, lasting, round_trip};
+use super::words::{MAP_CHARS, VERSION_CHARS, clean, dotted, game_name, lasting, round_trip, seats};
 use crate::model::id::ProfileId;
 use crate::model::limits;
 use crate::model::status::Status;
@@ -100,6 +100,18 @@ struct Game {
     address: SocketAddr,
     #[serde(default)]
     local: Option<SocketAddr>,
+    #[serde(default)]
+    map: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    players: Option<u32>,
+    #[serde(default)]
+    max_players: Option<u32>,
+    #[serde(default)]
+    rtt_ms: Option<f64>,
+    #[serde(default)]
+    since: Option<f64>,
 }
 
 impl View {
@@ -130,7 +142,7 @@ impl View {
         if !self.warnings.is_empty() {
             section(&mut out, "Worth knowing", self.warnings.iter().flat_map(Reason::lines).collect(), "");
         }
-        section(&mut out, "Games found", self.game_lines(), "none yet");
+        section(&mut out, "Games found", self.game_lines(true), "none yet");
         let (drops, counts): (Vec<_>, Vec<_>) =
             self.counters.iter().partition(|(name, _)| name.starts_with("drop."));
         section(&mut out, "Packets", counter_lines(&counts), "none yet");
@@ -149,7 +161,7 @@ impl View {
         if self.peers.is_empty() {
             out.push("  nobody else is here yet".to_owned());
         }
-        out.extend(self.game_lines());
+        out.extend(self.game_lines(false));
         out
     }
 
@@ -213,13 +225,23 @@ impl View {
         peer.advice.iter().take(shown).flat_map(Reason::lines).collect()
     }
 
-    fn game_lines(&self) -> Vec<String> {
-        let line = |game: &Game| {
+    fn game_lines(&self, whole: bool) -> Vec<String> {
+        let mut out = Vec::new();
+        for game in &self.games {
             let name = game_name(&self.name_of(&game.peer), &game.game, &game.title);
             let local = game.local.map_or(String::new(), |l| format!(" (here: {l})"));
-            format!("  {} {}{local}", cell(&name, 48), game.address)
-        };
-        self.games.iter().map(line).collect()
+            out.push(format!("  {} {}{local}", cell(&name, 48), game.address));
+            let players = seats(game.players, game.max_players);
+            let trip = game.rtt_ms.map(round_trip).unwrap_or_default();
+            let since =
+                game.since.filter(|_| whole).map(|s| format!("for {}", lasting(s))).unwrap_or_default();
+            let (map, version) = (clean(&game.map, MAP_CHARS), clean(&game.version, VERSION_CHARS));
+            let facts = dotted(&[&map, &version, &players, &trip, &since]);
+            if let Some(facts) = facts.strip_prefix(" · ") {
+                out.extend(indented(facts, 4));
+            }
+        }
+        out
     }
 
     /// A name; with the beginning of the id where two peers have the same.
@@ -330,7 +352,9 @@ mod tests {
                 {"peer": "cccccccccccccccc", "name": "Bob", "address": "10.83.7.3", "state": "connecting", "path": null}
             ],
             "games": [{"game": "minecraft-java", "peer": "bbbbbbbbbbbbbbbb", "title": "LANRIG",
-                       "address": "10.83.7.2:25599", "local": null}],
+                       "address": "10.83.7.2:25599", "local": null, "map": "Overworld", "version": "1.21",
+                       "players": 3, "max_players": 8, "rtt_ms": 23.6, "since": 130.2},
+                      {"game": "openarena", "peer": "cccccccccccccccc", "address": "10.83.7.3:27960"}],
             "relays": [{"address": "192.0.2.9:3478", "by": "udp", "relayed": null, "rtt_ms": null, "why": "refused"},
                        {"address": "192.0.2.8:3478", "by": "tls", "relayed": "192.0.2.8:5", "rtt_ms": 31.0, "why": null}],
             "warnings": [{"code": "x", "message": "your router is slow", "hint": "kick it"}],
@@ -352,7 +376,8 @@ mod tests {
             "Worth knowing\n    your router is slow\n      try: kick it",
             "Bob (cccccc)     10.83.7.3       connecting",
             "Bob (bbbbbb)'s world «LANRIG»",
-            "10.83.7.2:25599",
+            "10.83.7.2:25599\n    Overworld · 1.21 · 3/8 players · 24 ms · for 2 min\n",
+            "Bob (cccccc)'s openarena game                    10.83.7.3:27960\n\n",
             "3  attempts of others to reach a port that no game uses",
         ] {
             assert!(table.contains(part), "{part:?} in\n{table}");
