@@ -138,6 +138,7 @@ fn a_restarted_peer_keeps_its_address_and_its_world_comes_back() {
     assert_eq!(party.heard(1).len(), 1);
     let memory = party.seats[0].memory.clone();
     party.run(SECOND * 20);
+    assert_eq!(party.heard(1).len(), 4, "what does not come is said again until the game counts as closed");
     party.seats[0] = party.make(0, &["minecraft"], memory, 1);
     party.run(SECOND * 3);
     assert_eq!(party.address(0), before);

@@ -36,6 +36,8 @@ counted! {
         DiscoveryInjected => "discovery_injected",
         /// Remembered announcements handed to peers that came late.
         Replayed => "replayed",
+        /// Announcements that were lost on the way, said again to the games here at their own rhythm.
+        Repeated => "repeated",
         /// Payloads rewritten.
         Rewritten => "rewritten",
         /// WireGuard handshakes completed.

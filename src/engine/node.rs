@@ -1,12 +1,14 @@
 //! The node: composes all machines of one peer. What host and sim drive.
 //!
 //! This file holds the state and the doors. Behind them: `wan` (datagrams in), `inward` and `outward` (packets of games),
-//! `party` (records and seats), `planes` (control planes), `members` (messages, goodbyes, re-keying), `scripts` (questions to plugins), `timers`
+//! `listing` (the party's list of games), `scripts` (questions to plugins), `party` (records and seats), `planes` (control
+//! planes), `members` (messages, goodbyes, re-keying), `timers`
 //! (deadlines, paths, who is away) and `report` (status). Every door
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
 mod friends;
 mod inward;
+mod listing;
 mod meeting;
 mod members;
 mod mtu;
@@ -30,7 +32,9 @@ use super::gossip::Gossip;
 use super::lan::firewall::Firewall;
 use super::lan::games::Games;
 use super::lan::guard::{EchoGuard, Hasher, TwinGuard};
+use super::lan::listing::Listing;
 use super::lan::pace::Bucket;
+use super::lan::repeat::Repeats;
 use super::link::{Link, LinkTimes};
 use super::path::route::{Ground, RelaySlot};
 use super::roster::Roster;
@@ -142,6 +146,9 @@ struct Lan {
     twin: TwinGuard,
     firewall: Firewall,
     games: Games,
+    /// What the party is told of this computer's games.
+    listing: Listing,
+    repeats: Repeats,
     buckets: BTreeMap<RuleIx, Bucket>,
     /// The device's MTU.
     mtu: u16,
@@ -252,6 +259,8 @@ impl<S: Session> Node<S> {
                 twin: TwinGuard::new(dice.u64(), knobs.twin_window),
                 firewall: Firewall::new(setup.open),
                 games: Games::default(),
+                listing: Listing::default(),
+                repeats: Repeats::default(),
                 buckets: BTreeMap::new(),
                 mtu: limits::MTU,
             },
@@ -350,7 +359,7 @@ impl<S: Session> Node<S> {
 
     /// The deadline has come.
     pub fn handle_timeout(&mut self, now: Now, wan: &mut impl WanSink, lan: &mut impl LanSink) {
-        self.run_timers(now, wan);
+        self.run_timers(now, wan, lan);
         self.run_scripts(now, wan, lan);
         self.settle(now);
     }
@@ -384,6 +393,7 @@ impl<S: Session> Node<S> {
             }
             HostFact::Rules(rules) => {
                 self.rules_changed(&rules, now);
+                self.games_move(&rules, now);
                 self.lan.rules = rules;
                 self.lan.buckets.clear();
                 self.peers.list.iter_mut().for_each(|p| p.inbound.buckets.clear());

@@ -106,6 +106,18 @@ pub enum Event {
         address: SocketAddr,
         /// The local stand-in, in proxy mode.
         local: Option<SocketAddr>,
+        /// Its map or scenario; empty when it does not say.
+        map: String,
+        /// Its version; empty when it does not say.
+        version: String,
+        /// Who plays.
+        players: Option<u32>,
+        /// How many can.
+        max_players: Option<u32>,
+        /// Round trip to its player in milliseconds, when one was measured.
+        rtt_ms: Option<f64>,
+        /// It was told before and is another now: what it calls itself, its map, its version or its players.
+        changed: bool,
     },
     /// It cannot any more.
     GameLost {
@@ -394,7 +406,7 @@ pub struct PluginStatus {
 }
 
 /// A game of a peer; the fields of the `game_found` event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GameStatus {
     /// The profile.
     pub game: ProfileId,
@@ -406,6 +418,18 @@ pub struct GameStatus {
     pub address: SocketAddr,
     /// The local stand-in, in proxy mode.
     pub local: Option<SocketAddr>,
+    /// Its map or scenario; empty when it does not say.
+    pub map: String,
+    /// Its version; empty when it does not say.
+    pub version: String,
+    /// Who plays.
+    pub players: Option<u32>,
+    /// How many can.
+    pub max_players: Option<u32>,
+    /// Round trip to its player in milliseconds, when one was measured.
+    pub rtt_ms: Option<f64>,
+    /// In the list for so many seconds.
+    pub since: f64,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::scripts::Stages;
 use super::sinks::{SimLan, SimWan};
 use super::streams::Openings;
 use super::world::{Event, World};
+use crate::engine::counters::Count;
 use crate::engine::direct::DirectSetup;
 use crate::engine::effect::{Effect, HostFact, LinkSetup, PartySetup, Setup};
 use crate::model::id::PeerId;
@@ -109,8 +110,11 @@ impl World {
         sinks.0.set_full(full);
         sinks.1.set_full(full);
         let now = self.pcs[pc].now(self.now);
+        let mut again = 0;
         if let Some(run) = &mut self.pcs[pc].run {
+            let before = run.node.counters().count(Count::Repeated);
             input(&mut run.node, now, &mut sinks.0, &mut sinks.1);
+            again = run.node.counters().count(Count::Repeated) - before;
             let effects = std::iter::from_fn(|| run.node.poll_effect());
             run.effects.extend(effects.take(limits::EFFECTS + 1));
             if run.effects.len() > limits::EFFECTS {
@@ -120,8 +124,13 @@ impl World {
         for (to, bytes) in std::mem::take(&mut sinks.0.out) {
             self.send(pc, to, bytes);
         }
-        for (how, packet) in std::mem::take(&mut sinks.1.out) {
-            self.inject(pc, how, packet);
+        let injected = std::mem::take(&mut sinks.1.out);
+        if again > 0 && again != injected.len() as u64 {
+            // Only a timer makes a node say something again, and nothing else comes of one.
+            self.oracle.violate(self.now, format!("pc{pc} says something again while it hands over"));
+        }
+        for (how, packet) in injected {
+            self.inject(pc, how, packet, again > 0);
         }
         self.sinks = Some(sinks);
         let effects = self.pcs[pc].run.as_mut().map(|run| std::mem::take(&mut run.effects));

@@ -20,6 +20,11 @@ use std::time::Duration;
 const OLD_ADDRESS: Duration = Duration::from_secs(3);
 /// How long an announcement counts as the sign of a running game: a little less than the profile says.
 const LIFE: Duration = Duration::from_millis(7500);
+/// Between two announcements, as the profile says.
+const RHYTHM: Duration = Duration::from_millis(1500);
+/// So long after its last word a game may be said again on a fine day: its life, for a game that is slower than its profile
+/// says, and the way of the word that it is over.
+const OVER: Duration = Duration::from_millis(9500);
 /// How long the node of an announcer hands out its last word to newcomers, and some more.
 const REMEMBERED: Duration = Duration::from_secs(12);
 /// A game that has been heard through the tunnel this lately can be joined.
@@ -284,13 +289,13 @@ impl World {
         }
     }
 
-    /// The node puts a packet into this computer.
-    pub(super) fn inject(&mut self, pc: usize, how: Delivery, mut packet: Vec<u8>) {
+    /// The node puts a packet into this computer: one that came just now, or one that it says `again`.
+    pub(super) fn inject(&mut self, pc: usize, how: Delivery, mut packet: Vec<u8>, again: bool) {
         let text = || {
             PacketView::parse(&packet)
                 .map_or_else(|e| e.to_string(), |v| format!("{how:?} {} to {}", v.source(), v.destination()))
         };
-        self.trace.note(self.now, Some(pc), "inject", &packet, text);
+        self.trace.note(self.now, Some(pc), if again { "repeat" } else { "inject" }, &packet, text);
         let before = packet.clone();
         if !fix_checksums(&mut packet) || packet != before {
             self.oracle
@@ -309,11 +314,16 @@ impl World {
         if !right {
             self.oracle.violate(self.now, format!("pc{pc} injects a packet to {} by {how:?}", view.dst));
         }
+        self.note_injection(pc, &view, again);
         for index in 0..self.pcs[pc].programs.len() {
             let (program, on) = &self.pcs[pc].programs[index];
             let joined = how == Delivery::Tun || program.has_joined(view.dst);
             if *on && joined && program.is_bound(view.proto, view.dst_port) {
-                self.hear((pc, index), &view, true);
+                if again {
+                    self.hear_again((pc, index), &view);
+                } else {
+                    self.hear((pc, index), &view, true);
+                }
             }
         }
         let overheard = how == Delivery::Group || to_all;
@@ -321,6 +331,38 @@ impl World {
             let wait = Duration::from_micros(u64::from(self.dice.below(5000)));
             self.after(wait, Event::Echo { pc, packet });
         }
+    }
+
+    /// What a node says again by itself must have come before, and its game must not be over for long.
+    fn note_injection(&mut self, pc: usize, view: &PacketView<'_>, again: bool) {
+        let sockets = (view.source(), view.destination());
+        let saying = Saying::of(view).filter(|s| s.what == What::Announcement);
+        let Some(saying) = saying else {
+            if again {
+                self.oracle.violate(self.now, format!("pc{pc} says again what is no announcement"));
+            }
+            return;
+        };
+        if !again {
+            return self.oracle.repeats.came(pc, sockets, view.bytes, self.now);
+        }
+        let mut wrong = self.oracle.repeats.again(pc, sockets, view.bytes, RHYTHM, self.now);
+        if self.chaos.fair && wrong.is_none() {
+            let by = self.oracle.sayers(saying.mark, What::Announcement).next().map(|e| e.by);
+            let last = by.and_then(|by| self.oracle.last_said(by));
+            let over = last.is_none_or(|at| self.now.since(at) > OVER);
+            wrong = over.then(|| "whose game is over".to_owned());
+        }
+        if let Some(wrong) = wrong {
+            self.oracle.violate(self.now, format!("pc{pc} says {saying:?} again, {wrong}"));
+        }
+    }
+
+    /// A program hears what its node said again.
+    fn hear_again(&mut self, place: Place, view: &PacketView<'_>) {
+        let Some(saying) = Saying::of(view) else { return };
+        let copy = Copy { at: self.now, place, tunnelled: true, source: view.source(), again: true };
+        self.oracle.heard(saying.mark, saying.what, copy, 0);
     }
 
     /// A program hears a packet.
@@ -349,7 +391,7 @@ impl World {
             let wrong = wrong.as_deref().unwrap_or_default();
             self.oracle.violate(now, format!("{place:?} heard {saying:?} of {by:?}: {wrong}"));
         }
-        let copy = Copy { at: now, place, tunnelled, source: view.source() };
+        let copy = Copy { at: now, place, tunnelled, source: view.source(), again: false };
         let spare = self.spare_copies(by, pc);
         self.oracle.heard(saying.mark, saying.what, copy, spare);
         let think = Duration::from_micros(500 + u64::from(self.dice.below(3000)));

@@ -14,7 +14,7 @@
 //! | `scripts` | plugins in the real virtual machine, and what goes wrong with them |
 //! | `fault`, `rogue` | the steps of a story; a member who lies |
 //! | `scenario` | bytes to a world and its story |
-//! | `oracle` | what must happen, kept apart from how |
+//! | `oracle`, `repeats` | what must happen, kept apart from how; what nodes say again by themselves |
 //! | `trace` | what did happen, hashed |
 
 #![allow(
@@ -36,6 +36,7 @@ pub mod oracle;
 pub mod pc;
 pub mod permits;
 pub mod plan;
+pub mod repeats;
 pub mod rogue;
 pub mod route;
 pub mod run;

@@ -6,6 +6,7 @@
 //! with another's address, never where it was not meant to be.
 
 use super::game::What;
+use super::repeats::Repeats;
 use crate::model::time::Mono;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,6 +52,8 @@ pub struct Copy {
     pub tunnelled: bool,
     /// What the packet gave as its source.
     pub source: SocketAddr,
+    /// The node here said it once more by itself (`repeats`): extra on purpose, nobody's due.
+    pub again: bool,
 }
 
 /// A listener that must hear of a running game soon.
@@ -80,6 +83,8 @@ pub struct Oracle {
     next: u64,
     violations: Vec<Violation>,
     broken: usize,
+    /// What nodes say again by themselves.
+    pub repeats: Repeats,
 }
 
 impl Oracle {
@@ -115,10 +120,16 @@ impl Oracle {
         said.filter_map(|i| self.emissions.get(*i)).filter(move |e| e.what == what)
     }
 
-    /// How many packets a program heard.
+    /// How many packets a program heard, without those that its node said again.
     #[must_use]
     pub fn heard_by(&self, place: Place) -> usize {
-        self.copies.values().flatten().filter(|c| c.place == place).count()
+        self.copies.values().flatten().filter(|c| c.place == place && !c.again).count()
+    }
+
+    /// How many its node said again.
+    #[must_use]
+    pub fn heard_again_by(&self, place: Place) -> usize {
+        self.copies.values().flatten().filter(|c| c.place == place && c.again).count()
     }
 
     /// The packets that a program heard since a moment.
@@ -151,9 +162,10 @@ impl Oracle {
         let place = copy.place;
         let at = copy.at;
         let copies = self.copies.entry(key(mark, what)).or_default();
+        let again = copy.again;
         copies.push(copy);
-        let count = copies.iter().filter(|c| c.place == place).count();
-        if count > times + spare {
+        let count = copies.iter().filter(|c| c.place == place && !c.again).count();
+        if !again && count > times + spare {
             let text = format!("{what:?} {mark} was said {times} times and heard {count} times by {place:?}");
             self.violate(at, text);
         }
@@ -217,7 +229,7 @@ impl Oracle {
     pub fn settle(&mut self, late: Duration) {
         for (mark, what, listener, times, first) in self.debts() {
             let copies = self.copies.get(&key(mark, what)).into_iter().flatten();
-            let got = copies.filter(|c| c.place == listener && c.at >= first).count();
+            let got = copies.filter(|c| c.place == listener && c.at >= first && !c.again).count();
             if got < times {
                 let by = self.sayers(mark, what).next().map(|e| e.by);
                 let text = format!(
@@ -280,7 +292,8 @@ mod tests {
     }
 
     fn hear(oracle: &mut Oracle, mark: u64, ms: u64, place: Place) {
-        let copy = Copy { at: at(ms), place, tunnelled: true, source: "10.1.2.3:5".parse().unwrap() };
+        let copy =
+            Copy { at: at(ms), place, tunnelled: true, source: "10.1.2.3:5".parse().unwrap(), again: false };
         oracle.heard(mark, What::Announcement, copy, 0);
     }
 

@@ -15,7 +15,7 @@ use crate::model::key::{NodeKeys, PartyKeys, PartySecret, TunnelKey};
 use crate::model::nat::NatFacts;
 use crate::model::record::{Envelope, PeerRecord, Rotation};
 use crate::model::time::Now;
-use crate::wire::control::{Down, Hello, PeerMessage, Up, VERSION};
+use crate::wire::control::{Down, GameList, GameOffer, Hello, PeerMessage, Up, VERSION};
 use crate::wire::frame::{Class, Frame, FrameKind, HEADER};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -301,7 +301,27 @@ impl Rogue {
         bytes
     }
 
-    /// Words that are not its to say: a re-keying of the party, a record of somebody else, a record that cannot be read.
+    /// A list of games: ever other ones, far too many, some at doors, with titles that are none. Or none at all, as if that
+    /// closed the games of others.
+    fn false_list(&mut self) -> PeerMessage {
+        let count = if self.dice.chance(500) { 40 } else { 0 };
+        let run = self.dice.below(2);
+        let offer = |dice: &mut Dice| GameOffer {
+            game: if dice.chance(900) { "minecraft-java" } else { "no-such-game" }.into(),
+            tcp: dice.chance(500),
+            port: if dice.chance(300) { DOORS[0] } else { 25_560 + dice.below(2000) as u16 },
+            title: format!("\u{1b}[2J{}", "free coins ".repeat(12)),
+            map: "\u{202e}map".to_owned(),
+            version: String::new(),
+            players: Some(dice.u32()),
+            most_players: Some(dice.u32()),
+        };
+        let games = (0..count).map(|_| offer(&mut self.dice)).collect();
+        PeerMessage::Games(GameList { run, number: self.number, games })
+    }
+
+    /// Words that are not its to say: a re-keying of the party, a record of somebody else, a record that cannot be read;
+    /// and lists of games.
     fn false_messages(&mut self) -> Vec<Vec<u8>> {
         let secret = PartySecret(self.dice.bytes());
         let stay: Vec<_> = Vec::new();
@@ -311,8 +331,13 @@ impl Rogue {
         borrowed.key = stranger.key();
         let mut torn = self.record(SocketAddr::from(([8, 8, 8, 8], 53)), Now::default());
         torn.sealed.0.truncate(30);
-        let messages =
-            [PeerMessage::Rotation(rotation), PeerMessage::Record(borrowed), PeerMessage::Record(torn)];
+        let messages = [
+            PeerMessage::Rotation(rotation),
+            PeerMessage::Record(borrowed),
+            PeerMessage::Record(torn),
+            self.false_list(),
+            PeerMessage::GamesSeen(u64::MAX),
+        ];
         let frame = Frame {
             kind: FrameKind::Message,
             origin: self.seat.0,

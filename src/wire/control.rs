@@ -223,11 +223,8 @@ pub enum PeerMessage {
     Bye,
     /// Ready to open a way through two hard NATs: fire now.
     Punch(PunchSignal),
-    /// A game of the sender's closed.
-    GameClosed {
-        /// Its profile.
-        game: ProfileId,
-    },
+    /// All games of the sender's that can be joined now: one that was named before and is not named here has closed.
+    Games(GameList),
     /// The newest records of other members.
     Roster(Vec<Envelope>),
     /// Whose records the sender holds, and their numbers: what is missing or older is to be sent.
@@ -239,6 +236,40 @@ pub enum PeerMessage {
     },
     /// A sum over what the sender holds (`engine::gossip`): who comes to another one says what it holds.
     Sum(u64),
+    /// The games with this number have arrived. Versions that do not know `Games` say nothing and are soon told no more.
+    GamesSeen(u64),
+}
+
+/// What a computer says of its own games, as data; the receiver believes it of the sender's games only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GameList {
+    /// The sender's run: numbers start over with it.
+    pub run: u32,
+    /// Grows with every change.
+    pub number: u64,
+    /// The games whose profiles the receiver plays too.
+    pub games: Vec<GameOffer>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GameOffer {
+    /// Its profile.
+    pub game: ProfileId,
+    /// Joined by TCP, else by UDP.
+    pub tcp: bool,
+    /// The port to join.
+    pub port: u16,
+    /// What it calls itself.
+    pub title: String,
+    /// Its map or scenario.
+    pub map: String,
+    /// Its version.
+    pub version: String,
+    /// Who plays.
+    pub players: Option<u32>,
+    /// How many can.
+    pub most_players: Option<u32>,
 }
 
 #[cfg(test)]

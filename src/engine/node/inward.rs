@@ -9,9 +9,8 @@ use crate::engine::sink::{Delivery, LanSink};
 use crate::engine::tunnel::session::Session;
 use crate::model::addr::Seat;
 use crate::model::id::PeerId;
-use crate::model::status::Event;
 use crate::model::time::Now;
-use crate::rules::ruleset::{Described, ProfileIx, RewriteTo, RuleFacts, RuleIx, RuleKind, Side, Transport};
+use crate::rules::ruleset::{ProfileIx, RewriteTo, RuleFacts, RuleIx, Side};
 use crate::wire::frame::{Class, Frame, HEADER};
 use crate::wire::packet::{PacketView, clamp_mss, proto, readdress};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -206,14 +205,19 @@ impl<S: Session> Node<S> {
         let rules = std::sync::Arc::clone(&self.lan.rules);
         let facts = rules.facts(from.rule).ok_or(DropReason::NotAGame)?;
         let len = self.obey(decision, room, len)?;
-        let packet = room.get(..len).ok_or(DropReason::BadFrame)?;
+        let packet = room.get_mut(..len).ok_or(DropReason::BadFrame)?;
         let view = PacketView::parse(packet).map_err(|_| DropReason::Malformed)?;
-        self.note_game(from, facts, &view, now);
+        let ports = (view.src_port, view.dst_port);
+        let game = self.note_game(from, facts, &view, now);
         let deliver = facts.deliver.unwrap_or(class);
         let len = self.rewrite(from.rule, facts, room, len, from.seat).ok_or(DropReason::RewriteFailed)?;
         let packet = room.get_mut(..len).ok_or(DropReason::BadFrame)?;
         let group = rules.group_of(from.rule).filter(|_| deliver == Class::Multicast);
-        self.inject(packet, deliver, group, now, lan)
+        let how = self.inject(packet, deliver, group, now, lan)?;
+        if let Some(game) = game {
+            self.keep_announcement((game, from.rule, facts), (ports, class), (packet, how), now);
+        }
+        Ok(())
     }
 
     /// Addresses a discovery packet in this computer's own terms and hands it over.
@@ -224,7 +228,7 @@ impl<S: Session> Node<S> {
         group: Option<IpAddr>,
         now: Now,
         lan: &mut impl LanSink,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Delivery, DropReason> {
         let view = PacketView::parse(packet).map_err(|_| DropReason::Malformed)?;
         let port = view.dst_port;
         let (v4, v6) = self.addresses();
@@ -252,87 +256,7 @@ impl<S: Session> Node<S> {
         lan.commit(view.bytes.len(), how);
         self.lan.echo.injected(&view, now.mono);
         self.counters.add(Count::DiscoveryInjected);
-        Ok(())
-    }
-
-    /// An announcement or answer of a peer: remember its game and let this computer join it.
-    fn note_game(&mut self, from: From, facts: &RuleFacts, view: &PacketView<'_>, now: Now) {
-        let From { peer, seat, rule } = from;
-        match facts.kind {
-            RuleKind::Query => {
-                self.lan.firewall.was_asked(seat, view.src_port, facts.answers_within, now.mono);
-                let life = facts.answers_within;
-                return self.lan.firewall.may_connect_there(seat, &facts.answers_tcp, life, now.mono);
-            }
-            RuleKind::Closing => return,
-            RuleKind::Announcement | RuleKind::Answer => {}
-        }
-        if facts.opens
-            && let Some((transport, port)) = self.lan.rules.opens(rule, view)
-        {
-            self.lan.firewall.announced_there(seat, transport, port, JOIN_GRACE, now.mono);
-        }
-        let (sighting, words) = ((peer, rule, view.src_port), self.lan.hash.bytes(view.payload()).finish());
-        if let Some((_, _, transport, port)) =
-            self.lan.games.heard_again(sighting, words, facts.life, now.mono)
-        {
-            return self.lan.firewall.announced_there(
-                seat,
-                transport,
-                port,
-                facts.life + JOIN_GRACE,
-                now.mono,
-            );
-        }
-        let rules = std::sync::Arc::clone(&self.lan.rules);
-        let game = rules.describe(rule, view);
-        if let Some(Described { transport, port, .. }) = game {
-            self.lan.firewall.announced_there(seat, transport, port, facts.life + JOIN_GRACE, now.mono);
-        }
-        if self.scripts.reads(facts) && self.read_game(from, facts, view, (sighting, words), &game, now) {
-            // The list waits for what the plugin reads in it.
-            return;
-        }
-        if let Some(game) = game {
-            self.lan.games.sighted(sighting, words, (peer, facts.profile, game.transport, game.port));
-            self.list_game(peer, facts, game, now);
-        }
-    }
-
-    /// A peer's game is in the list from now on, or still.
-    pub(super) fn list_game(&mut self, peer: PeerId, facts: &RuleFacts, game: Described, now: Now) {
-        let (title, port) = (game.title.clone(), game.port);
-        let Some(seat) = self.peers.list.iter().find(|p| p.id == peer).and_then(|p| p.seat) else { return };
-        if self.lan.games.heard(peer, facts.profile, game, facts.life, now.mono)
-            && let Some(id) = self.profile_id(facts.profile)
-        {
-            let address = SocketAddr::new(IpAddr::V4(self.party.subnet.v4(seat)), port);
-            self.event(Event::GameFound { game: id, peer, title, address, local: None });
-        }
-    }
-
-    /// The port of a game on this computer, from its own announcement or answer: let the party in.
-    pub(super) fn note_own_game(
-        &mut self,
-        rule: RuleIx,
-        facts: &RuleFacts,
-        view: &PacketView<'_>,
-        now: Now,
-    ) -> Option<(Transport, u16)> {
-        let rules = std::sync::Arc::clone(&self.lan.rules);
-        if facts.opens
-            && let Some((transport, port)) = rules.opens(rule, view)
-        {
-            self.lan.firewall.announced_here(transport, port, JOIN_GRACE, now.mono);
-        }
-        let game = rules.describe(rule, view);
-        if let Some(game) = &game {
-            self.lan.firewall.announced_here(game.transport, game.port, facts.life + JOIN_GRACE, now.mono);
-        }
-        if self.scripts.reads(facts) {
-            self.read_own(rule, facts, view, now);
-        }
-        game.map(|game| (game.transport, game.port))
+        Ok(how)
     }
 
     /// The id of a compiled profile.

@@ -34,7 +34,12 @@ impl<S: Session> Node<S> {
             }
             PeerMessage::Rotation(rotation) => self.rotated(&rotation, now),
             PeerMessage::Bye => self.peer_is_gone(at, "said goodbye", true, now),
-            PeerMessage::GameClosed { .. } => {}
+            PeerMessage::Games(list) => self.games_told(at, list, now),
+            PeerMessage::GamesSeen(number) => {
+                if let Some(peer) = self.peers.list.get_mut(at) {
+                    peer.outbound.games.arrived(number);
+                }
+            }
             PeerMessage::Punch(signal) => self.punch_signal(at, signal, now),
             PeerMessage::Roster(list) => self.roster_message(at, RosterMessage::Records(list), now),
             PeerMessage::Known { held, ask } => self.roster_message(at, RosterMessage::Known(held, ask), now),

@@ -1,7 +1,6 @@
 //! Game to party: classify, guard, pace, fan out; and unicast packets to the one peer they are for.
 
 use super::Node;
-use super::inward::JOIN_GRACE;
 use crate::buf::slot::Slot;
 use crate::engine::counters::{Count, DropReason};
 use crate::engine::lan::firewall::Way;
@@ -143,7 +142,7 @@ impl<S: Session> Node<S> {
             RuleKind::Announcement | RuleKind::Answer => {
                 self.note_own_game(rule, facts, view, now);
             }
-            RuleKind::Closing => {}
+            RuleKind::Closing => self.note_own_closing(rule, facts, view, now),
         }
     }
 
@@ -288,7 +287,8 @@ impl<S: Session> Node<S> {
     ) {
         let Ok(view) = PacketView::parse(packet) else { return };
         let own = OwnGame::new(said, packet.to_vec(), facts.profile, None);
-        self.lan.games.announced(rule, view.src_port, own, facts.life, now.mono);
+        self.lan.games.announced(rule, view.src_port, own);
+        self.lan.games.own_holds(rule, view.src_port, facts.life, now.mono);
     }
 
     fn admit_discovery(
@@ -327,11 +327,11 @@ impl<S: Session> Node<S> {
     ) {
         match facts.kind {
             RuleKind::Query => self.note_own_query(facts, view, now),
-            RuleKind::Closing => {}
+            RuleKind::Closing => self.note_own_closing(rule, facts, view, now),
             RuleKind::Answer => {
                 self.note_own_game(rule, facts, view, now);
             }
-            RuleKind::Announcement => self.note_announcement(rule, facts, said, view, now),
+            RuleKind::Announcement => self.note_own_announcement(rule, facts, said, view, now),
         }
     }
 
@@ -339,32 +339,6 @@ impl<S: Session> Node<S> {
     fn note_own_query(&mut self, facts: &RuleFacts, view: &PacketView<'_>, now: Now) {
         self.lan.firewall.asked(view.src_port, facts.answers_within, now.mono);
         self.lan.firewall.may_connect_here(&facts.answers_tcp, facts.answers_within, now.mono);
-    }
-
-    /// The same words need no second reading: most announcements repeat the last one.
-    fn note_announcement(
-        &mut self,
-        rule: RuleIx,
-        facts: &RuleFacts,
-        (class, card, number): (Class, Option<CardId>, u64),
-        view: &PacketView<'_>,
-        now: Now,
-    ) {
-        let this = (view.src_port, view.bytes, card, number);
-        let again = self.lan.games.announced_again(rule, this, facts.life, now.mono);
-        let joined_at = match again.map(|known| known.joined_at) {
-            Some(joined_at) => joined_at,
-            None => {
-                let joined_at = self.note_own_game(rule, facts, view, now);
-                let own = OwnGame::new((class, card, number), view.bytes.to_vec(), facts.profile, joined_at);
-                self.lan.games.announced(rule, view.src_port, own, facts.life, now.mono);
-                joined_at
-            }
-        };
-        let read = self.scripts.own_port(rule, view.src_port);
-        for (transport, port) in joined_at.into_iter().chain(read) {
-            self.lan.firewall.announced_here(transport, port, facts.life + JOIN_GRACE, now.mono);
-        }
     }
 
     pub(super) fn fan_out(
@@ -404,6 +378,7 @@ impl<S: Session> Node<S> {
     pub(super) fn replay_to(&mut self, at: usize, now: Now, wan: &mut impl WanSink) {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         peer.outbound.replayed = true;
+        peer.outbound.games.renew();
         let own: Vec<OwnGame> = self
             .lan
             .games

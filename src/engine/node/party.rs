@@ -101,6 +101,8 @@ impl<S: Session> Node<S> {
                 peer.renew(setup, now);
             }
             peer.nat = member.record.nat;
+            // It may play something else now.
+            peer.outbound.games.renew();
             peer.agent.set_candidates(&candidates, self.world.ground_for(peer.lent), now.mono);
         }
         self.relays.permit(&candidates, now.mono);
@@ -176,6 +178,8 @@ impl<S: Session> Node<S> {
             if peer.seat != holds {
                 if let Some(old) = peer.seat {
                     self.lan.firewall.forget(old);
+                    // Its announcements come from another address now.
+                    self.lan.repeats.forget(|game| game.0 == peer.id);
                 }
                 self.scripts.members_changed();
                 peer.seat = holds;
@@ -192,6 +196,7 @@ impl<S: Session> Node<S> {
         let seat = self.party.roster.my_seat(self.party.id, had);
         self.me.seat_since = had.filter(|(s, _)| *s == seat).map_or(now.unix.as_secs(), |(_, since)| since);
         self.me.seat = seat;
+        self.lan.repeats.forget(|_| true);
         self.reindex();
     }
 

@@ -12,10 +12,9 @@ use crate::engine::tunnel::session::Session;
 use crate::model::addr::{Candidate, CandidateKind};
 use crate::model::relay::RelayWay;
 use crate::model::status::{
-    GameStatus, LinkStatus, Mode, PathKind, PathStatus, PeerStatus, RelayStatus, Status, Trouble, WayStatus,
+    LinkStatus, Mode, PathKind, PathStatus, PeerStatus, RelayStatus, Status, Trouble, WayStatus,
 };
 use crate::model::time::{Mono, Now};
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Ways to one peer that are shown, the best first.
@@ -61,7 +60,7 @@ impl<S: Session> Node<S> {
                 .chain(self.direct_status())
                 .collect(),
             peers: self.peer_statuses(&common, now.mono),
-            games: self.game_statuses(),
+            games: self.game_statuses(now.mono),
             relays: common.relays.iter().map(relay_status).collect(),
             // The host knows them.
             plugins: Vec::new(),
@@ -180,21 +179,6 @@ impl<S: Session> Node<S> {
             }
         }
     }
-
-    fn game_statuses(&self) -> Vec<GameStatus> {
-        let all = self.lan.games.all_heard();
-        all.filter_map(|((peer, profile, _, port), game)| {
-            let seat = self.party.roster.get(*peer)?.record.seat;
-            Some(GameStatus {
-                game: self.profile_id(*profile)?,
-                peer: *peer,
-                title: game.title.clone(),
-                address: SocketAddr::new(IpAddr::V4(self.party.subnet.v4(seat)), *port),
-                local: None,
-            })
-        })
-        .collect()
-    }
 }
 
 /// The agent's reason, and where a relay is in between, what keeps the two apart, as far as it is known already.
@@ -247,12 +231,12 @@ fn state_word(pair: &WayUnderTest, primary: Option<Route>) -> &'static str {
     }
 }
 
-fn milliseconds(time: Duration) -> f64 {
+pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
 /// To a tenth: more would be noise in a text.
-fn seconds(time: Duration) -> f64 {
+pub(super) fn seconds(time: Duration) -> f64 {
     (time.as_secs_f64() * 10.0).round() / 10.0
 }
 

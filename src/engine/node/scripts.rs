@@ -1,7 +1,7 @@
 //! Plugins: packets that wait for their answers, what their answers do, and what they are told.
 
 use super::Node;
-use super::inward::{From, JOIN_GRACE};
+use super::inward::From;
 use crate::engine::counters::{Count, DropReason};
 use crate::engine::effect::Effect;
 use crate::engine::lan::games::Sighting;
@@ -275,7 +275,7 @@ impl<S: Session> Node<S> {
         let mut packet = [0; limits::SLOT_BYTES];
         let len = write_udp(&mut packet, from, to, 1, &send.payload).ok_or(DropReason::TooBig)?;
         let packet = packet.get_mut(..len).ok_or(DropReason::TooBig)?;
-        self.inject(packet, class, None, now, lan)
+        self.inject(packet, class, None, now, lan).map(|_| ())
     }
 
     /// To the party, as if our game had sent it: only what a rule of this plugin's games would let our game send.
@@ -370,8 +370,8 @@ impl<S: Session> Node<S> {
     /// A packet of the own game: its port may be one that only a plugin can read.
     pub(super) fn read_own(&mut self, rule: RuleIx, facts: &RuleFacts, view: &PacketView<'_>, now: Now) {
         match self.scripts.own_words(rule, view) {
-            Some(Some((transport, port))) => {
-                self.lan.firewall.announced_here(transport, port, facts.life + JOIN_GRACE, now.mono);
+            Some(Some(at)) => {
+                self.own_game_lives(facts, at, None, now);
             }
             Some(None) => {}
             None => {
@@ -407,9 +407,9 @@ impl<S: Session> Node<S> {
         let over = game.is_some_and(|game| game.over);
         match reading.whose {
             Whose::Own(rule, from_port) => {
-                let port = told.map(|game| (game.transport, game.port)).filter(|_| !over);
-                if let Some((transport, port)) = port {
-                    self.lan.firewall.announced_here(transport, port, facts.life + JOIN_GRACE, now.mono);
+                let port = told.as_ref().map(|game| (game.transport, game.port)).filter(|_| !over);
+                if let Some(game) = told {
+                    self.own_game_read(facts, game, over, now);
                 }
                 self.scripts.note_own(rule, from_port, Some(port));
             }
@@ -418,19 +418,13 @@ impl<S: Session> Node<S> {
                     return self.scripts.note_silent(sighting, words);
                 };
                 let (peer, ..) = sighting;
-                let key = (peer, facts.profile, game.transport, game.port);
                 if over {
-                    if let Some(gone) = self.lan.games.over(&key) {
-                        self.say_lost(key, gone, "the game is over");
-                    }
+                    self.game_closed(peer, facts.profile, Some((game.transport, game.port)));
                     return self.scripts.note_silent(sighting, words);
                 }
-                let seat = self.peers.list.iter().find(|p| p.id == peer).and_then(|p| p.seat);
-                let Some(seat) = seat else { return };
-                let life = facts.life + JOIN_GRACE;
-                self.lan.firewall.announced_there(seat, game.transport, game.port, life, now.mono);
-                self.lan.games.sighted(sighting, words, key);
-                self.list_game(peer, facts, game, now);
+                if let Some(key) = self.list_game(peer, facts, game, now) {
+                    self.lan.games.sighted(sighting, words, key);
+                }
             }
         }
     }

@@ -5,10 +5,9 @@ use super::rekeying::Rekeying;
 use super::wan::DEAF;
 use crate::engine::counters::Count;
 use crate::engine::effect::Knobs;
-use crate::engine::lan::games::{HeardGame, HeardKey};
 use crate::engine::path::action::{Action, Report};
 use crate::engine::path::route::Route;
-use crate::engine::sink::WanSink;
+use crate::engine::sink::{LanSink, WanSink};
 use crate::engine::tunnel::peer::{Peer, Presence};
 use crate::engine::tunnel::session::{LEAST_ROOM, Session, Tick};
 use crate::model::status::{Event, Trouble};
@@ -21,7 +20,7 @@ use std::time::Duration;
 const SWEEP: Duration = Duration::from_secs(10);
 
 impl<S: Session> Node<S> {
-    pub(super) fn run_timers(&mut self, now: Now, wan: &mut impl WanSink) {
+    pub(super) fn run_timers(&mut self, now: Now, wan: &mut impl WanSink, lan: &mut impl LanSink) {
         if self.todo.stopped {
             return;
         }
@@ -41,9 +40,7 @@ impl<S: Session> Node<S> {
         self.run_meeting(now, wan);
         self.run_gossip(now, wan);
         self.run_rekeying(now, wan);
-        for (key, game) in self.lan.games.expired(now.mono) {
-            self.say_lost(key, game, "no sign of life from it any more");
-        }
+        self.run_games(now, wan, lan);
         // What the peers' path finders asked of relays goes out with it.
         self.answer_relays(now, wan);
         if self.todo.sweep <= now.mono {
@@ -201,18 +198,9 @@ impl<S: Session> Node<S> {
         peer.agent.rest(left, now.mono);
         let id = peer.id;
         self.reindex();
-        for (key, game) in self.lan.games.of_gone(id) {
-            self.say_lost(key, game, "its player is gone");
-        }
+        self.games_of_gone(at, "its player is gone");
         if shown {
             self.event(Event::PeerLeft { peer: id, why: why.to_owned() });
-        }
-    }
-
-    pub(super) fn say_lost(&mut self, key: HeardKey, game: HeardGame, why: &str) {
-        let (peer, profile, _, _) = key;
-        if let Some(id) = self.profile_id(profile) {
-            self.event(Event::GameLost { game: id, peer, title: game.title, why: why.to_owned() });
         }
     }
 
@@ -230,9 +218,7 @@ impl<S: Session> Node<S> {
         if let Some(peer) = self.peers.list.get_mut(at) {
             peer.presence = Presence::Away;
         }
-        for (key, game) in self.lan.games.of_gone(id) {
-            self.say_lost(key, game, "its player is away");
-        }
+        self.games_of_gone(at, "its player is away");
         let name = self.name_of(id);
         let seconds = self.knobs.away_after.as_secs();
         self.event(Event::Warning(Trouble::new(
@@ -248,7 +234,7 @@ impl<S: Session> Node<S> {
         if self.todo.stopped {
             return None;
         }
-        let mut first = self.lan.games.deadline();
+        let mut first = self.games_deadline();
         let ready = self.todo.ready_by.map(|by| Deadline::new(by, "ready"));
         first = Deadline::earlier(first, ready);
         first = Deadline::earlier(first, self.todo.greet.map(|at| Deadline::new(at, "greet")));

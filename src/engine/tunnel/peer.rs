@@ -3,6 +3,7 @@
 use super::sent::SentRing;
 use super::session::{Session, SessionSetup};
 use crate::engine::lan::guard::SeqWindow;
+use crate::engine::lan::listing::Told;
 use crate::engine::lan::pace::Bucket;
 use crate::engine::parts::Gather;
 use crate::engine::path::agent::Agent;
@@ -96,6 +97,10 @@ pub struct Inbound {
     pub messages: Option<Bucket>,
     /// A long message of its, on the way.
     pub parts: Gather,
+    /// Its run, and the number of its newest list of games that was read.
+    pub games: Option<(u32, u64)>,
+    /// Pace of new games of its in the list.
+    pub new_games: Option<Bucket>,
     /// Pace per rule.
     pub buckets: BTreeMap<RuleIx, Bucket>,
 }
@@ -113,6 +118,8 @@ pub struct Outbound {
     pub compared: bool,
     /// Whether the path that is up had our running games yet.
     pub replayed: bool,
+    /// What it was told of our games.
+    pub games: Told,
     /// Whether the session was up when we last looked.
     pub up: bool,
 }
@@ -152,6 +159,7 @@ impl<S: Session> Peer<S> {
         self.outbound.greeted = false;
         self.outbound.compared = false;
         self.outbound.replayed = false;
+        self.outbound.games.renew();
         self.outbound.up = false;
         self.outbound.sent.clear();
         self.punch.stop();

@@ -280,8 +280,7 @@ fn packet(stage: &mut Stage, what: &Table, describe: bool) -> Result<Made, Strin
     let spec = Spec::read(what, &stage.samples)?;
     let bench = bench(stage)?;
     let hook = if describe { Some(Hook::Describe) } else { spec.kind.and_then(kind_hook) };
-    let hook =
-        hook.ok_or("which hook is it for? add kind = \"announcement\", \"query\" or \"answer\"")?;
+    let hook = hook.ok_or("which hook is it for? add kind = \"announcement\", \"query\" or \"answer\"")?;
     let peer = match &spec.from_peer {
         None => None,
         Some(name) => Some(bench.peer(name).cloned().ok_or_else(|| spec::nobody(name, bench))?),

@@ -4,7 +4,7 @@
 //! out, what is unknown is passed over.
 
 use super::screen::{cell, fit, fold, width};
-use super::words::{clean, game_name, lasting, round_trip};
+use super::words::{MAP_CHARS, VERSION_CHARS, clean, dotted, game_name, lasting, round_trip, seats};
 use crate::model::id::ProfileId;
 use crate::model::limits;
 use crate::model::status::Status;
@@ -112,6 +112,18 @@ struct Game {
     address: SocketAddr,
     #[serde(default)]
     local: Option<SocketAddr>,
+    #[serde(default)]
+    map: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    players: Option<u32>,
+    #[serde(default)]
+    max_players: Option<u32>,
+    #[serde(default)]
+    rtt_ms: Option<f64>,
+    #[serde(default)]
+    since: Option<f64>,
 }
 
 impl View {
@@ -142,7 +154,7 @@ impl View {
         if !self.warnings.is_empty() {
             section(&mut out, "Worth knowing", self.warnings.iter().flat_map(Reason::lines).collect(), "");
         }
-        section(&mut out, "Games found", self.game_lines(), "none yet");
+        section(&mut out, "Games found", self.game_lines(true), "none yet");
         if !self.plugins.is_empty() {
             section(&mut out, "Plugins", self.plugin_lines(), "");
         }
@@ -164,7 +176,7 @@ impl View {
         if self.peers.is_empty() {
             out.push("  nobody else is here yet".to_owned());
         }
-        out.extend(self.game_lines());
+        out.extend(self.game_lines(false));
         out
     }
 
@@ -228,13 +240,23 @@ impl View {
         peer.advice.iter().take(shown).flat_map(Reason::lines).collect()
     }
 
-    fn game_lines(&self) -> Vec<String> {
-        let line = |game: &Game| {
+    fn game_lines(&self, whole: bool) -> Vec<String> {
+        let mut out = Vec::new();
+        for game in &self.games {
             let name = game_name(&self.name_of(&game.peer), &game.game, &game.title);
             let local = game.local.map_or(String::new(), |l| format!(" (here: {l})"));
-            format!("  {} {}{local}", cell(&name, 48), game.address)
-        };
-        self.games.iter().map(line).collect()
+            out.push(format!("  {} {}{local}", cell(&name, 48), game.address));
+            let players = seats(game.players, game.max_players);
+            let trip = game.rtt_ms.map(round_trip).unwrap_or_default();
+            let since =
+                game.since.filter(|_| whole).map(|s| format!("for {}", lasting(s))).unwrap_or_default();
+            let (map, version) = (clean(&game.map, MAP_CHARS), clean(&game.version, VERSION_CHARS));
+            let facts = dotted(&[&map, &version, &players, &trip, &since]);
+            if let Some(facts) = facts.strip_prefix(" · ") {
+                out.extend(indented(facts, 4));
+            }
+        }
+        out
     }
 
     fn plugin_lines(&self) -> Vec<String> {
@@ -361,7 +383,9 @@ mod tests {
                 {"peer": "cccccccccccccccc", "name": "Bob", "address": "10.83.7.3", "state": "connecting", "path": null}
             ],
             "games": [{"game": "minecraft-java", "peer": "bbbbbbbbbbbbbbbb", "title": "LANRIG",
-                       "address": "10.83.7.2:25599", "local": null}],
+                       "address": "10.83.7.2:25599", "local": null, "map": "Overworld", "version": "1.21",
+                       "players": 3, "max_players": 8, "rtt_ms": 23.6, "since": 130.2},
+                      {"game": "openarena", "peer": "cccccccccccccccc", "address": "10.83.7.3:27960"}],
             "relays": [{"address": "192.0.2.9:3478", "by": "udp", "relayed": null, "rtt_ms": null, "why": "refused"},
                        {"address": "192.0.2.8:3478", "by": "tls", "relayed": "192.0.2.8:5", "rtt_ms": 31.0, "why": null}],
             "plugins": [{"id": "warcraft3", "version": "1.0.0", "origin": "shipped", "state": "asleep",
@@ -386,7 +410,8 @@ mod tests {
             "Bob (cccccc)     10.83.7.3       connecting",
             "Plugins\n  warcraft3            1.0.0      asleep    warcraft3\n    plugin `warcraft3`: on_answer took too long\n",
             "Bob (bbbbbb)'s world «LANRIG»",
-            "10.83.7.2:25599",
+            "10.83.7.2:25599\n    Overworld · 1.21 · 3/8 players · 24 ms · for 2 min\n",
+            "Bob (cccccc)'s openarena game                    10.83.7.3:27960\n\n",
             "3  attempts of others to reach a port that no game uses",
         ] {
             assert!(table.contains(part), "{part:?} in\n{table}");

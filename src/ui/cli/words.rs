@@ -8,6 +8,10 @@ use std::net::SocketAddr;
 
 /// Characters of a title that are shown; games' own lists show fewer.
 const TITLE_CHARS: usize = 40;
+/// Characters of a map's name that are shown.
+pub(super) const MAP_CHARS: usize = 24;
+/// Characters of a version that are shown.
+pub(super) const VERSION_CHARS: usize = 16;
 /// Names that are remembered: peers come and go, and a party of 64 should never reach this.
 const NAMES: usize = 16 * limits::PEERS;
 
@@ -73,8 +77,28 @@ pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
                 clean(why, 200)
             )
         }
-        Event::GameFound { game, peer, title, address, local } => {
-            found(&game_name(&names.of(*peer), game, title), *address, *local)
+        Event::GameFound {
+            game,
+            peer,
+            title,
+            address,
+            local,
+            map,
+            version,
+            players,
+            max_players,
+            rtt_ms,
+            changed,
+        } => {
+            let name = game_name(&names.of(*peer), game, title);
+            let (map, version) = (clean(map, MAP_CHARS), clean(version, VERSION_CHARS));
+            let trip = rtt_ms.map(round_trip).unwrap_or_default();
+            let facts = dotted(&[&map, &version, &seats(*players, *max_players), &trip]);
+            if *changed {
+                format!("{name} has changed{facts}")
+            } else {
+                found(&(name + &facts), *address, *local)
+            }
         }
         Event::GameLost { game, peer, title, why } => {
             format!("{} is gone: {}", game_name(&names.of(*peer), game, title), clean(why, 80))
@@ -124,6 +148,22 @@ pub(super) fn game_name(owner: &str, game: &ProfileId, title: &str) -> String {
         format!("{owner}'s {game} {what}")
     } else {
         format!("{owner}'s {what} «{title}»")
+    }
+}
+
+/// ` · de_dust2 · 3/8 players · 24 ms`: what is known of it.
+pub(super) fn dotted(facts: &[&str]) -> String {
+    facts.iter().filter(|fact| !fact.trim().is_empty()).map(|fact| format!(" · {fact}")).collect()
+}
+
+/// `3/8 players`, as far as it is known.
+pub(super) fn seats(players: Option<u32>, most: Option<u32>) -> String {
+    match (players, most) {
+        (Some(1), None) => "1 player".to_owned(),
+        (Some(players), None) => format!("{players} players"),
+        (Some(players), Some(most)) => format!("{players}/{most} players"),
+        (None, Some(most)) => format!("up to {most} players"),
+        (None, None) => String::new(),
     }
 }
 
@@ -201,6 +241,7 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
     ("discovery_sent", "of them passed on (once for each peer)"),
     ("discovery_injected", "searches and announcements of others shown to your games"),
     ("replayed", "announcements repeated for peers that came late"),
+    ("repeated", "announcements lost on the way and said again to your games"),
     ("rewritten", "announcements whose address was adapted"),
     ("handshakes", "encrypted sessions begun"),
     ("pings", "paths measured"),
@@ -259,6 +300,12 @@ mod tests {
             title: "LANRIG".into(),
             address: "10.83.7.2:25599".parse().unwrap(),
             local: None,
+            map: String::new(),
+            version: String::new(),
+            players: None,
+            max_players: None,
+            rtt_ms: None,
+            changed: false,
         };
         assert_eq!(
             sentence(&event, &names).unwrap(),
@@ -272,6 +319,36 @@ mod tests {
             sentence(&event, &names).unwrap(),
             "000000's minecraft-java world — in your game's LAN list now, 10.83.7.2:25599"
         );
+    }
+
+    #[test]
+    fn what_is_known_of_a_game_stands_beside_its_name() {
+        let ana = PeerId([1; 10]);
+        let mut names = Names::default();
+        names.note(&Event::PeerJoined { peer: ana, name: "Ana".into(), address: [10, 83, 7, 2].into() });
+        let game = |changed| Event::GameFound {
+            game: "openarena".into(),
+            peer: ana,
+            title: "Arena".into(),
+            address: "10.83.7.2:27960".parse().unwrap(),
+            local: None,
+            map: "oa_\u{1b}dm1".into(),
+            version: String::new(),
+            players: Some(3),
+            max_players: Some(8),
+            rtt_ms: Some(23.6),
+            changed,
+        };
+        assert_eq!(
+            sentence(&game(false), &names).unwrap(),
+            "Ana's game «Arena» · oa_dm1 · 3/8 players · 24 ms — in your game's LAN list now, 10.83.7.2:27960"
+        );
+        assert_eq!(
+            sentence(&game(true), &names).unwrap(),
+            "Ana's game «Arena» has changed · oa_dm1 · 3/8 players · 24 ms"
+        );
+        assert_eq!(seats(Some(1), None), "1 player");
+        assert_eq!(seats(None, Some(8)), "up to 8 players");
     }
 
     #[test]
