@@ -132,7 +132,10 @@ fn a_question_comes_back_answered_with_its_number() {
     for n in 0..100 {
         plugin.ask(tick(n)).unwrap();
         let reply = room.reply();
-        assert_eq!((reply.id, reply.plugin, reply.answer), (CallId(n), PluginIx(3), Ok(ScriptAnswer::default())));
+        assert_eq!(
+            (reply.id, reply.plugin, reply.answer),
+            (CallId(n), PluginIx(3), Ok(ScriptAnswer::default()))
+        );
     }
     let stats = plugin.watch().stats();
     assert_eq!((stats.calls, stats.faults, stats.memory, stats.asleep), (100, 0, 4711, None));

@@ -68,7 +68,8 @@ fn rules(ask: &str) -> Arc<Ruleset> {
 }
 
 fn facts() -> PluginFacts {
-    let hooks = [Hook::Announcement, Hook::Query, Hook::Answer].into_iter().fold(Hooks::default(), Hooks::with);
+    let hooks =
+        [Hook::Announcement, Hook::Query, Hook::Answer].into_iter().fold(Hooks::default(), Hooks::with);
     PluginFacts {
         id: "tester".into(),
         hooks,
@@ -101,8 +102,9 @@ impl Table {
     /// What was told about members is taken note of.
     fn members_heard(&mut self, i: usize) -> Vec<Ask> {
         let calls = std::mem::take(&mut self.0.seats[i].asked);
-        let (told, rest): (Vec<_>, Vec<_>) =
-            calls.into_iter().partition(|c| matches!(c.ask, Ask::PeerJoined(_) | Ask::PeerLeft(_) | Ask::Tick));
+        let (told, rest): (Vec<_>, Vec<_>) = calls
+            .into_iter()
+            .partition(|c| matches!(c.ask, Ask::PeerJoined(_) | Ask::PeerLeft(_) | Ask::Tick));
         self.0.seats[i].asked = rest;
         for call in &told {
             self.reply(i, call, Ok(ScriptAnswer::default()));
@@ -197,7 +199,11 @@ fn a_packet_waits_on_the_receiving_side_and_goes_on_with_the_plugins_bytes() {
     assert_eq!(t.heard(1), [""; 0]);
     let longer = format!("world two;port=25570;{}", "x".repeat(700));
     t.reply(1, &call, Ok(replace(&longer)));
-    assert_eq!(t.heard(1), [longer], "with lengths and checksums right, or the test's parser would refuse it");
+    assert_eq!(
+        t.heard(1),
+        [longer],
+        "with lengths and checksums right, or the test's parser would refuse it"
+    );
     assert_eq!(t.count(1, Count::PluginReplaced), 1);
 }
 
@@ -463,7 +469,11 @@ fn a_plugin_speaks_to_the_own_game_as_a_peer_but_only_to_ports_that_are_its_own_
     let (call, ..) = t.asked(0);
     let as_peer = Some(t.peer(1));
     let to_game = |to_port| ScriptSend { as_peer, ..send(None, 27_960, to_port, "answer for you") };
-    t.reply(0, &call, Ok(ScriptAnswer { sends: vec![to_game(27_961), to_game(9999)], ..ScriptAnswer::default() }));
+    t.reply(
+        0,
+        &call,
+        Ok(ScriptAnswer { sends: vec![to_game(27_961), to_game(9999)], ..ScriptAnswer::default() }),
+    );
     let got = t.0.heard(0);
     assert_eq!(got.len(), 1, "{got:?}");
     assert_eq!(got[0].0, (t.0.address(1), 27_960).into());
@@ -538,7 +548,11 @@ fn asleep_is_told_once_with_its_reason_and_nothing_waits_any_more() {
     t.0.seats[1].node.handle_fact(HostFact::Plugins(facts), now);
     t.0.drain(1);
     let told = t.members_heard(1);
-    assert_eq!(told.iter().filter(|a| matches!(a, Ask::PeerJoined(_))).count(), 2, "it hears of everybody anew");
+    assert_eq!(
+        told.iter().filter(|a| matches!(a, Ask::PeerJoined(_))).count(),
+        2,
+        "it hears of everybody anew"
+    );
     t.run_ms(1000);
     t.announce(A);
     t.asked(1);
@@ -657,8 +671,13 @@ fn a_plugin_reads_each_wording_once_and_the_list_shows_what_it_says() {
     t.announce(A);
     let (call, hook, _) = t.asked(1);
     assert_eq!(hook, Hook::Describe);
-    assert_eq!(t.heard(1), [A], "the packet itself does not wait for that, and without the hook nobody is asked");
-    let game = ScriptGame { title: "Siege\u{7} of  Rome".into(), port: Some(25_590), ..ScriptGame::default() };
+    assert_eq!(
+        t.heard(1),
+        [A],
+        "the packet itself does not wait for that, and without the hook nobody is asked"
+    );
+    let game =
+        ScriptGame { title: "Siege\u{7} of  Rome".into(), port: Some(25_590), ..ScriptGame::default() };
     t.reply(1, &call, Ok(ScriptAnswer { describes: Some(game), ..ScriptAnswer::default() }));
     let list = t.0.seats[1].node.status(t.0.now).games;
     assert_eq!(list.len(), 1, "{list:?}");

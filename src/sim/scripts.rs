@@ -302,7 +302,8 @@ pub fn give_everywhere(world: &mut World, fair: bool) {
         }
     }
     if !fair {
-        let manners = Manners { late: 200, silent: 20, fails: 10, crashes: 2, lies: 100, ..Manners::default() };
+        let manners =
+            Manners { late: 200, silent: 20, fails: 10, crashes: 2, lies: 100, ..Manners::default() };
         world.chaos.plugins = manners;
     }
 }
