@@ -6,6 +6,7 @@
 use super::game::{DOORS, Program, What};
 use super::net::SimCard;
 use super::oracle::Place;
+use super::scripts::Manners;
 use super::world::{Event, World};
 use crate::buf::batch::Datagrams;
 use crate::engine::effect::HostFact;
@@ -281,6 +282,7 @@ impl World {
         self.net.heal();
         self.chaos.full.clear();
         self.chaos.tamper = 0;
+        self.chaos.plugins = Manners::default();
         let now = self.honest_now();
         for plane in &mut self.planes {
             plane.come_back(now);
