@@ -80,7 +80,7 @@ impl Desk {
         let data_dir = self.path("data");
         let own = || lanrage::app::config::profiles(&layers, &data_dir);
         let (profiles, plugins) = gather(&data_dir, own, dev.then_some(plugin_dirs.as_slice())).unwrap();
-        RunConfig { profiles, plugins, dev: dev.then(|| Dev { layers, plugin_dirs }), ..config(&data_dir) }
+        RunConfig { profiles, plugins, dev: dev.then_some(Dev { layers, plugin_dirs }), ..config(&data_dir) }
     }
 }
 

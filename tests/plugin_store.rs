@@ -298,6 +298,7 @@ fn what_cannot_run_is_not_added() {
         (MANIFEST.into(), "return 1 +", "main.luau:1"),
         (MANIFEST.into(), "while true do end", "tester"),
         (MANIFEST.into(), "return {} \u{1b}[2J", "tester"),
+        (MANIFEST.into(), "return {}\0 -- what a reader sees and nobody runs", "main.luau has a zero byte"),
         (MANIFEST.into(), "error('no')", "main.luau:1"),
     ] {
         let place = Place::new();

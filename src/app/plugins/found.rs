@@ -307,6 +307,11 @@ fn code_of(name: &str, tree: &Tree, manifest: Manifest) -> Result<Code, Trouble>
         let Some(text) = tree.text(file) else { continue };
         let text =
             text.map_err(|why| Trouble::new("plugin_broken", format!("{name}: {why}"), "save it as UTF-8"))?;
+        // Luau stops reading there, and people do not: what runs must be what is read.
+        if text.contains('\0') {
+            let what = format!("{name}/{file} has a zero byte in it, behind which nothing would run");
+            return Err(Trouble::new("plugin_broken", what, "tell its author"));
+        }
         files.insert(file.clone(), text.to_owned());
     }
     let code = Code { manifest, files };
