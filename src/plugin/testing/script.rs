@@ -19,8 +19,8 @@ use std::time::Duration;
 
 /// What the file is called in messages of Lua.
 const FILE: &str = "test.luau";
-/// Ticks of one case, beyond those of the plugin's own calls: some tenths of a second.
-const TICKS: u32 = 20_000_000;
+/// Ticks of one case, beyond those of the plugin's own calls: a tenth of a second.
+const TICKS: u32 = 5_000_000;
 /// Memory of the test's own state.
 const MEMORY: usize = 64 << 20;
 /// The longest that one `test.tick` may let pass: a day.
@@ -280,8 +280,7 @@ fn packet(stage: &mut Stage, what: &Table, describe: bool) -> Result<Made, Strin
     let spec = Spec::read(what, &stage.samples)?;
     let bench = bench(stage)?;
     let hook = if describe { Some(Hook::Describe) } else { spec.kind.and_then(kind_hook) };
-    let hook =
-        hook.ok_or("which hook is it for? add kind = \"announcement\", \"query\" or \"answer\"")?;
+    let hook = hook.ok_or("which hook is it for? add kind = \"announcement\", \"query\" or \"answer\"")?;
     let peer = match &spec.from_peer {
         None => None,
         Some(name) => Some(bench.peer(name).cloned().ok_or_else(|| spec::nobody(name, bench))?),

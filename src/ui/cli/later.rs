@@ -6,6 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// A word that will mean something, what to say of it, and what to do until then.
 const LATER: &[(&str, &str, &str)] = &[
+    ("--dev", "`lanrage run --dev`", "`lanrage plugin test` runs a plugin without a party"),
     ("ui", "`lanrage ui`", "`lanrage status` shows the same on the terminal"),
     (
         "record",
