@@ -3,6 +3,8 @@
 //!
 //! Luau's compiler has said before that the source is right, so this walk only has to follow what is right. Should it
 //! lose its way it stops early: it then sees less, and never makes something up.
+//!
+//! Size: a grammar in one walk; in pieces its functions would only call each other across files.
 
 use super::tokens::{Kind, Token, tokens};
 use std::collections::BTreeSet;

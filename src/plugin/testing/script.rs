@@ -19,8 +19,8 @@ use std::time::Duration;
 
 /// What the file is called in messages of Lua.
 const FILE: &str = "test.luau";
-/// Ticks of one case, beyond those of the plugin's own calls: some tenths of a second.
-const TICKS: u32 = 20_000_000;
+/// Ticks of one case, beyond those of the plugin's own calls: a tenth of a second.
+const TICKS: u32 = 5_000_000;
 /// Memory of the test's own state.
 const MEMORY: usize = 64 << 20;
 /// The longest that one `test.tick` may let pass: a day.
