@@ -25,6 +25,8 @@ mod no_server;
 mod party;
 #[path = "lab/real_games.rs"]
 mod real_games;
+#[path = "lab/replay.rs"]
+mod replay;
 #[path = "lab/traces.rs"]
 mod traces;
 #[path = "lab/unknown_game.rs"]

@@ -232,7 +232,7 @@ impl Written {
             let set = ports.entry(if join.transport == Transport::Tcp { "tcp" } else { "udp" }).or_default();
             set.insert(join.port);
             if join.transport == Transport::Udp && asked.contains(&join.port) {
-                set.extend(asked.iter().copied().filter(|p| *p >= LOWEST));
+                set.extend(asked.iter().copied().filter(|p| *p >= LOWEST).take(MOST_PORTS));
             }
         }
         let _ = writeln!(self.profile, "[play]");
@@ -259,8 +259,12 @@ impl Written {
         }
         let by = joined_by(joins);
         if let (None, true) = (by, ports.is_empty()) {
-            let answering: BTreeSet<u16> =
-                plans.iter().flat_map(|p| p.from_ports.iter().copied()).filter(|p| *p >= LOWEST).collect();
+            let answering: BTreeSet<u16> = plans
+                .iter()
+                .flat_map(|p| p.from_ports.iter().copied())
+                .filter(|p| *p >= LOWEST)
+                .take(MOST_PORTS)
+                .collect();
             if !answering.is_empty() {
                 self.reason(
                     false,
@@ -371,7 +375,7 @@ impl Written {
         let words = texts || rest.windows(3).any(|w| w.iter().all(|c| is_text(*c)));
         if fixed && plan.group.kind == RuleKind::Query && !words {
             let all = plan.group.members.len();
-            self.reason(all > 1, name, &format!("all {all} have {} bytes", shape.longest));
+            self.reason(all > 1, name, &format!("length {} in all {all}", shape.longest));
             let _ = writeln!(self.profile, "length = {}", shape.longest);
         } else if fixed && same && shape.longest <= 4 {
             self.reason(false, name, &format!("always {} bytes", shape.longest));
@@ -379,10 +383,8 @@ impl Written {
         } else {
             let most = (shape.longest * 2).clamp(64, 1400).max(shape.longest);
             let least = needs.min(shape.shortest);
-            let why = format!(
-                "{} to {} bytes were seen, names and lists make it longer",
-                shape.shortest, shape.longest
-            );
+            let seen = if fixed { String::new() } else { format!("{} to ", shape.shortest) };
+            let why = format!("{seen}{} bytes were seen; names and lists make it longer", shape.longest);
             self.reason(false, name, &why);
             let _ = writeln!(self.profile, "length = \"{least}-{most}\"");
         }
@@ -395,14 +397,18 @@ impl Written {
             return;
         }
         let different = plan.shape.payloads.len();
-        let why = if different > 1 {
-            format!(
+        let (times, longest) = (plan.group.members.len(), plan.shape.longest);
+        let (sure, why) = if different > 1 {
+            let why = format!(
                 "the same in {different} different packets; of {needs} bytes those that tell it from the others"
-            )
+            );
+            (true, why)
+        } else if longest <= 16 {
+            (times > 1, format!("{times} packets, all equal"))
         } else {
-            format!("the first of {} bytes; nothing differed, so this may be too much", plan.shape.longest)
+            (false, format!("the first of {longest} bytes; nothing differed, so this may be too much"))
         };
-        self.reason(different > 1 || plan.shape.longest <= 16, &format!("{name} match"), &why);
+        self.reason(sure, &format!("{name} match"), &why);
         let each: Vec<String> = plan
             .marks
             .iter()
@@ -440,14 +446,13 @@ impl Written {
             self.reason(true, name, &format!("up to {burst} in one second"));
             let _ = writeln!(self.profile, "pace = {{ per_second = {per_second}, burst = {burst_wanted} }}");
         }
-        if plan.group.kind == RuleKind::Announcement {
-            if let Some(every) = times.values().filter_map(|all| usual_gap(all)).max() {
-                // Five lost in a row mean that the game is gone.
-                let life = (every * 5 + Duration::from_millis(500)).as_secs().clamp(5, 120);
-                self.reason(true, name, &format!("said every {:.1} s", every.as_secs_f64()));
-                let rhythm = every.as_secs_f64().clamp(0.1, 60.0);
-                let _ = writeln!(self.profile, "rhythm = {rhythm:.1}\nlife = {life}");
-            }
+        let gap = times.values().filter_map(|all| usual_gap(all)).max();
+        if let Some(every) = gap.filter(|_| plan.group.kind == RuleKind::Announcement) {
+            // Five lost in a row mean that the game is gone.
+            let life = (every * 5 + Duration::from_millis(500)).as_secs().clamp(5, 120);
+            self.reason(true, name, &format!("said every {:.1} s", every.as_secs_f64()));
+            let rhythm = every.as_secs_f64().clamp(0.1, 60.0);
+            let _ = writeln!(self.profile, "rhythm = {rhythm:.1}\nlife = {life}");
         }
     }
 
@@ -481,8 +486,8 @@ impl Written {
                 let _ = writeln!(self.profile, "game_port = {toml}");
             }
             // Answers from a known port are joined there; that is the default.
-            None if plan.group.kind == RuleKind::Answer
-                && !(plan.from_ports.is_empty() && !plan.from_any) => {}
+            None if plan.group.kind == RuleKind::Answer && (plan.from_any || !plan.from_ports.is_empty()) => {
+            }
             None => {
                 self.reason(
                     false,
@@ -528,12 +533,14 @@ pub(super) fn preview(payload: &[u8]) -> String {
 
 /// Text that stays within its comment.
 fn comment(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }
 
 /// What a profile without `answers_within` has.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// Rules of a profile.
 const MOST_RULES: usize = 32;
+/// Ports that are opened because servers are asked there.
+const MOST_PORTS: usize = 32;
 /// Packets that marks are held against.
 const MOST_OTHERS: usize = 512;

@@ -182,7 +182,7 @@ fn counted(payload: &[u8], all: &mut Vec<Candidate>) {
             continue;
         }
         let start = *base.get_or_insert(at);
-        let reached = steps.iter().fold(Some(start), |p, s| step_over(payload, p?, *s));
+        let reached = steps.iter().try_fold(start, |at, step| step_over(payload, at, *step));
         if let Some(gap) = reached.and_then(|r| at.checked_sub(r)).filter(|gap| *gap > 0) {
             steps.push(Step::Bytes(short(gap)));
         }

@@ -80,8 +80,11 @@ impl Map {
             let host = net.and_then(|[x, y, z]| {
                 let taken = |n: u8| it.v4.values().any(|have| *have == Ipv4Addr::new(x, y, z, n));
                 // The network's own broadcast address stays one.
-                let free =
-                    if d == 255 { Some(d) } else { same_digits(d).filter(|n| *n < 255).find(|n| !taken(*n)) };
+                let free = if d == 255 {
+                    Some(d)
+                } else {
+                    same_digits(d).filter(|n| *n < 255 && *n != d).find(|n| !taken(*n))
+                };
                 free.map(|n| Ipv4Addr::new(x, y, z, n))
             });
             match (net, host) {
@@ -165,7 +168,7 @@ fn other_net(net: [u8; 3], known: &BTreeMap<[u8; 3], [u8; 3]>) -> Option<[u8; 3]
     };
     let seconds: Vec<u8> = if keep_b { vec![b] } else { same_digits(b).take(4).collect() };
     let all = firsts.into_iter().flat_map(|x| seconds.clone().into_iter().map(move |y| (x, y)));
-    all.flat_map(|(x, y)| same_digits(c).map(move |z| [x, y, z]))
+    all.flat_map(|(x, y)| same_digits(c).filter(move |z| *z != c).map(move |z| [x, y, z]))
         .find(|new| !known.values().any(|have| have == new))
 }
 

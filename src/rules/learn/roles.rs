@@ -9,6 +9,7 @@
 
 use super::shape::alike;
 use super::traffic::{Datagram, Traffic};
+use crate::rules::ports::LOWEST;
 use crate::rules::ruleset::{RuleKind, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +28,7 @@ pub(super) struct Group<'t> {
     pub(super) slowest: Option<Duration>,
 }
 
-/// How servers were joined.
+/// How servers were joined. The system's own ports (a shared folder on the same computer) are no join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Join {
     pub(super) at: Duration,
@@ -245,7 +246,7 @@ impl<'t> Talk<'t> {
         let mut joins: Vec<Join> = Vec::new();
         let mut add = |join: Join| {
             let same = |j: &Join| (j.server, j.transport, j.port) == (join.server, join.transport, join.port);
-            if joins.len() < MOST_JOINS && !joins.iter().any(same) {
+            if join.port >= LOWEST && joins.len() < MOST_JOINS && !joins.iter().any(same) {
                 joins.push(join);
             }
         };

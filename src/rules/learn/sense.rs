@@ -150,7 +150,7 @@ impl Sense {
             let named =
                 matches!(candidate.label.as_str(), "ad" | "port" | "hostport" | "gameport" | "serverport");
             let known = group.members.iter().any(|d| joined(d).is_some());
-            if (known || named) && group.members.iter().all(|d| right(&d)) {
+            if (known || named) && group.members.iter().all(right) {
                 let why = if known { "the port that was joined, as text" } else { "named like a port" };
                 self.port = Some(Found {
                     toml: format!("{{ {}{or} }}", written(&candidate.place)),
