@@ -4,6 +4,7 @@ use super::api::safe;
 use super::budget::{Budget, Ended};
 use super::code::module_name;
 use crate::model::id::PluginId;
+use std::borrow::Cow;
 
 /// Characters of a message: a hostile script can raise an error of megabytes.
 const CHARS: usize = 400;
@@ -47,7 +48,18 @@ impl Fault {
         let known =
             place.is_some_and(|place| module_name(place.split(':').next().unwrap_or_default()).is_some());
         let place = if known { place.map(str::to_owned) } else { first_place(traceback) };
-        Self { text: line(id, &place.unwrap_or_default(), what), fatal: false }
+        Self { text: line(id, &place.unwrap_or_default(), &without_address(what)), fatal: false }
+    }
+}
+
+/// An error that is an object is shown with its place in memory, which differs from run to run and helps nobody.
+fn without_address(what: &str) -> Cow<'_, str> {
+    let hex = |address: &str| !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit());
+    match what.split_once(": 0x") {
+        Some((kind, address)) if hex(address) && kind.len() < 20 => {
+            Cow::Owned(format!("the error is a {kind}; raise text: error(\"what went wrong\")"))
+        }
+        _ => Cow::Borrowed(what),
     }
 }
 
@@ -104,6 +116,13 @@ fn first_place(traceback: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects_as_errors_are_told_without_an_address() {
+        assert!(without_address("table: 0x000055d0").starts_with("the error is a table"));
+        assert_eq!(without_address("port: 0x1g"), "port: 0x1g");
+        assert_eq!(without_address("plain"), "plain");
+    }
 
     #[test]
     fn messages_and_tracebacks_give_their_place() {

@@ -303,8 +303,8 @@ const LIBRARIES: &str = "\
 `buffer`, `string`, `table`, `math`, `bit32`, `utf8` and `coroutine` are there, as [Luau documents them](https://luau.org/library),
 with these differences, so that one call cannot take long and nothing differs from run to run:
 
-* patterns of `string.find`, `match`, `gmatch`, `gsub` and `split` have at most 256 bytes; `table.move` moves at most 65,536
-  entries; `table.sort` sorts at most 65,536; `string.format` takes 32 values and a format of 4,096 bytes;
+* `string.find`, `match`, `gmatch`, `gsub` and `split` take patterns of at most 256 bytes and texts of at most 262,144;
+  `table.move` moves at most 65,536 entries; `table.sort` sorts at most 65,536; `string.format` takes 32 values and a format of 4,096 bytes;
 * `math.random` starts from the node's seed;
 * `tostring` and `string.format` write `table`, `function` and the like without an address;
 * `pairs` goes through a table in an order that depends on its keys and on how it was filled: the same code with the same packets

@@ -6,7 +6,7 @@
 //! A state that was stopped, ran out of memory or made three errors within ten seconds of call time says `PutToSleep`,
 //! and only `Asleep` from then on: the host drops it.
 
-use super::api::answer::{Told, check};
+use super::api::answer::check;
 use super::api::info::Info;
 use super::api::{self, Desk};
 use super::budget::{Budget, Ended, TICKS};
@@ -113,7 +113,11 @@ impl Vm {
         if self.asleep {
             return Err(ScriptFault::Asleep);
         }
-        Desk::write(&self.lua, |desk| desk.clear(call.at));
+        let me = match &call.ask {
+            Ask::Packet(_, packet) => Some(packet.me),
+            Ask::PeerJoined(_) | Ask::PeerLeft(_) | Ask::Tick | Ask::Check => None,
+        };
+        Desk::write(&self.lua, |desk| desk.clear(call.at, me));
         self.budget.start(TICKS);
         let answer = catch_unwind(AssertUnwindSafe(|| self.run(call)));
         self.ticks = TICKS - self.budget.left();
@@ -165,31 +169,33 @@ impl Vm {
         }
         let n = packet.payload.len();
         // Longer packets do not exist in the tunnel; should one come, it gets a buffer of its own and is shown whole.
-        let buffer = if n > PACKET_BYTES {
-            self.lua.create_buffer(&packet.payload).map_err(|e| self.error(&e))?
+        let own = if n > PACKET_BYTES {
+            Some(self.lua.create_buffer(&packet.payload).map_err(|e| self.error(&e))?)
         } else {
             self.show(&packet.payload);
-            self.buffer.clone()
+            None
         };
         if let Ok(mut info) = self.info.borrow_mut::<Info>() {
             info.fill(packet);
         }
-        Desk::write(&self.lua, |desk| desk.me = Some(packet.me));
+        let buffer = own.as_ref().unwrap_or(&self.buffer);
         let Some(entry) = self.entry(hook) else { return Ok(ScriptAnswer::default()) };
         let (first, second) =
-            entry.function.call::<(Value, Value)>((&buffer, n, &self.info)).map_err(|e| self.error(&e))?;
+            entry.function.call::<(Value, Value)>((buffer, n, &self.info)).map_err(|e| self.error(&e))?;
         if hook == Hook::Describe {
             let describes =
                 self.judge(|desk| desk.game(&first)).map_err(|problem| self.wrong(hook, &problem))?;
             return Ok(ScriptAnswer { describes, ..ScriptAnswer::default() });
         }
-        let room = n.max(PACKET_BYTES);
-        let told =
-            self.judge(|desk| desk.verdict(&first, room)).map_err(|problem| self.wrong(hook, &problem))?;
-        let verdict = match told {
-            Told::Forward => Verdict::Forward,
-            Told::Drop => Verdict::Drop,
-            Told::Bytes(n) => Verdict::Replace(self.taken(buffer, n)),
+        let verdict = match first {
+            Value::Nil | Value::Boolean(true) => Verdict::Forward,
+            Value::Boolean(false) => Verdict::Drop,
+            changed => {
+                let room = n.max(PACKET_BYTES);
+                let length = self.judge(|desk| desk.length(&changed, room));
+                let length = length.map_err(|problem| self.wrong(hook, &problem))?;
+                Verdict::Replace(self.taken(own, length))
+            }
         };
         let mut answer = ScriptAnswer { verdict, ..ScriptAnswer::default() };
         if !second.is_nil() {
@@ -210,9 +216,12 @@ impl Vm {
         self.used = payload.len();
     }
 
-    /// The first bytes of the buffer.
-    fn taken(&mut self, buffer: Buffer, n: usize) -> Vec<u8> {
-        self.used = self.used.max(n.min(PACKET_BYTES));
+    /// The first bytes of the packet's buffer, which is its own or that of all.
+    fn taken(&mut self, own: Option<Buffer>, n: usize) -> Vec<u8> {
+        let buffer = own.unwrap_or_else(|| {
+            self.used = self.used.max(n);
+            self.buffer.clone()
+        });
         let mut bytes = vec![0; n];
         // Reading a buffer cannot fail; `n` was held against its length.
         let _ = buffer.cursor().read_exact(&mut bytes);
@@ -323,7 +332,7 @@ fn load(code: &Code, main: &str, seed: &Seed, stop: Arc<AtomicBool>) -> Result<V
     let table = first.call::<Value>(()).map_err(|e| Fault::of(id, &e, &budget))?;
     let Value::Table(table) = table else {
         let what =
-            format!("returned a {}; it ends with `return plugin`, the table of its hooks", table.type_name());
+            format!("returned {}; it ends with `return plugin`, the table of its hooks", api::told(&table));
         return Err(Fault::said(id, main, &what));
     };
     let hooks = read_hooks(&table).map_err(|problem| Fault::said(id, main, &problem))?;
@@ -404,7 +413,7 @@ fn read_hooks(table: &Table) -> Result<[Option<Entry>; HOOKS], String> {
             continue;
         };
         let Value::Function(function) = value else {
-            return Err(format!("`{name}` is a {}; a hook is a function", value.type_name()));
+            return Err(format!("`{name}` is {}; a hook is a function", api::told(&value)));
         };
         let at = function.info();
         let place = match (at.short_src, at.line_defined) {

@@ -31,13 +31,13 @@ bit32 = {}
 ---@class lanrage.Open
 ---@field port number which; one of the plugin's own in plugin.toml
 ---@field tcp? boolean TCP; else UDP
----@field seconds? number for how long, at most 600; 60 when not said
+---@field seconds? number for how long, at most 300; 60 when not said
 ---@field peer? string that peer's port for this computer; else this computer's for the party
 
 ---A packet of the plugin's own. Addresses are always the true ones; a plugin names only ports.
 ---@class lanrage.Send
----@field to_port number destination port, one of the plugin's own
----@field from_port number source port, one of the plugin's own
+---@field to_port number destination port; it or `from_port` is one of the plugin's own, and with `as_peer` it is, unless the game asked from it
+---@field from_port number source port
 ---@field payload string|buffer what it carries, at most 1,372 bytes
 ---@field n? number with a buffer: only its first n bytes
 ---@field to? string[] to the party: only to these peers

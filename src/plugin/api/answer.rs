@@ -11,7 +11,7 @@ use std::time::Duration;
 /// Ports that one answer may open.
 const OPENS: usize = 8;
 /// The longest that one answer may open them; longer games open again.
-const OPEN_SECONDS: f64 = 600.0;
+const OPEN_SECONDS: f64 = 300.0;
 /// The longest that a verdict may be taught.
 const TEACH_SECONDS: f64 = 300.0;
 /// Characters of a title, a map, a version.
@@ -19,41 +19,31 @@ const TITLE_CHARS: usize = 80;
 /// Characters that `check` may say.
 const CHECK_CHARS: usize = 1_000;
 
-/// What a packet hook makes of its packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::plugin) enum Told {
-    Forward,
-    Drop,
-    /// The first so many bytes of the buffer.
-    Bytes(usize),
-}
-
 impl Desk {
-    /// The first value that a packet hook returned. `room` is the length of the packet's buffer.
-    pub(in crate::plugin) fn verdict(&self, value: &Value, room: usize) -> Result<Told, String> {
-        match value {
-            Value::Nil | Value::Boolean(true) => Ok(Told::Forward),
-            Value::Boolean(false) => Ok(Told::Drop),
-            Value::Integer(_) | Value::Number(_) => {
-                let n = value.as_integer().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= room);
-                let Some(n) = n else {
-                    return Err(format!(
-                        "returned {} as the packet's new length; a whole number from 0 to {room} was expected",
-                        told(value)
-                    ));
-                };
-                if !self.may.rewrite {
-                    return Err("returned a changed packet, and the plugin may not change any; its plugin.toml needs \
-                                `rewrite = true` in [may]"
-                        .into());
-                }
-                Ok(Told::Bytes(n))
-            }
-            _ => Err(format!(
+    /// The length of a changed packet: what a packet hook returns when it is neither nothing, true nor false. `room` is
+    /// the length of the packet's buffer.
+    pub(in crate::plugin) fn length(&self, value: &Value, room: usize) -> Result<usize, String> {
+        if !matches!(value, Value::Integer(_) | Value::Number(_)) {
+            return Err(format!(
                 "returned {}; return nothing or true (forward), false (drop), or the new length of the packet",
                 told(value)
-            )),
+            ));
         }
+        let n = value.as_integer().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= room);
+        let n = n.ok_or_else(|| {
+            format!(
+                "returned {} as the packet's new length; a whole number from 0 to {room} was expected",
+                told(value)
+            )
+        })?;
+        if !self.may.rewrite {
+            return Err(
+                "returned a changed packet, and the plugin may not change any; its plugin.toml needs \
+                        `rewrite = true` in [may]"
+                    .into(),
+            );
+        }
+        Ok(n)
     }
 
     /// The second value: to whom, for how long, which ports.

@@ -4,6 +4,7 @@ use super::{Desk, safe};
 use crate::model::id::PeerId;
 use crate::model::limits::PEERS;
 use crate::model::script::{API, ScriptPeer, ScriptSend};
+use crate::rules::ports::LOWEST;
 use mlua::{Lua, LuaString, Table, Value};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -138,8 +139,20 @@ impl Desk {
         if self.sends.len() >= SENDS || self.sent + payload.len() > SENT_BYTES {
             return Err(format!("too much in one call; it may send {SENDS} packets and {SENT_BYTES} bytes"));
         }
-        let from_port = self.own_udp(from_port, "from_port")?;
-        let to_port = self.own_udp(to_port, "to_port")?;
+        let from_port = sendable(from_port, "from_port")?;
+        let to_port = sendable(to_port, "to_port")?;
+        let own = |port: u16| self.may.has_udp(port);
+        if !own(from_port) && !own(to_port) {
+            return Err(format!(
+                "neither `from_port` {from_port} nor `to_port` {to_port} is among the plugin's own ports; add one to `udp` \
+                 in [may] of its plugin.toml"
+            ));
+        }
+        for (name, port) in [("from_port", from_port), ("to_port", to_port)] {
+            if port < LOWEST && !own(port) {
+                return Err(format!("`{name}` is {port}, one of the system's own"));
+            }
+        }
         let as_peer = match as_peer {
             Value::Nil => None,
             other => Some(self.peer(other, "as_peer")?),
@@ -159,20 +172,10 @@ impl Desk {
         Ok(ScriptSend { as_peer, to, group, from_port, to_port, payload: payload.to_vec() })
     }
 
-    fn own_udp(&self, value: &Value, name: &str) -> Result<u16, String> {
-        let port =
-            port(value).ok_or_else(|| format!("`{name}` is {}; it is a port, 1 to 65535", told(value)))?;
-        if !self.may.has_udp(port) {
-            return Err(format!(
-                "`{name}` is {port}, which is not among the plugin's own ports; add it to `udp` in [may] of its plugin.toml"
-            ));
-        }
-        Ok(port)
-    }
-
     fn group(&self, text: &LuaString) -> Result<IpAddr, String> {
         let address: Option<IpAddr> = parsed(text);
-        address.filter(|group| self.may.groups.contains(group)).ok_or_else(|| {
+        let everybody = IpAddr::V4(Ipv4Addr::BROADCAST);
+        address.filter(|group| *group == everybody || self.may.groups.contains(group)).ok_or_else(|| {
             let text = safe(&text.to_string_lossy(), 45);
             format!("`group` is {text}, which is not among the plugin's own groups; add it to `groups` in [may] of its plugin.toml")
         })
@@ -213,13 +216,17 @@ impl Desk {
     }
 }
 
+fn sendable(value: &Value, name: &str) -> Result<u16, String> {
+    port(value).ok_or_else(|| format!("`{name}` is {}; it is a port, 1 to 65535", told(value)))
+}
+
 /// A port from Lua.
 pub(super) fn port(value: &Value) -> Option<u16> {
     value.as_integer().and_then(|n| u16::try_from(n).ok()).filter(|port| *port != 0)
 }
 
 /// A value for a message.
-pub(super) fn told(value: &Value) -> String {
+pub(in crate::plugin) fn told(value: &Value) -> String {
     match value {
         Value::Nil => "nil".into(),
         Value::Boolean(b) => b.to_string(),

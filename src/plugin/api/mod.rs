@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-pub(super) use host::{install, peer_table};
+pub(super) use host::{install, peer_table, told};
 
 /// What belongs to the call that runs, and who is in the party.
 #[derive(Debug)]
@@ -45,8 +45,9 @@ impl Desk {
     }
 
     /// A call begins.
-    pub(super) fn clear(&mut self, now: Duration) {
+    pub(super) fn clear(&mut self, now: Duration, me: Option<Ipv4Addr>) {
         self.now = now;
+        self.me = me.or(self.me);
         self.log.clear();
         self.sends.clear();
         self.sent = 0;

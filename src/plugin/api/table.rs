@@ -119,7 +119,7 @@ pub(in crate::plugin) const CLASSES: &[Class] = &[
         fields: &[
             ("port", "number", "which; one of the plugin's own in plugin.toml"),
             ("tcp", "boolean?", "TCP; else UDP"),
-            ("seconds", "number?", "for how long, at most 600; 60 when not said"),
+            ("seconds", "number?", "for how long, at most 300; 60 when not said"),
             ("peer", "string?", "that peer's port for this computer; else this computer's for the party"),
         ],
     },
@@ -127,8 +127,12 @@ pub(in crate::plugin) const CLASSES: &[Class] = &[
         name: "LanrageSend",
         text: "A packet of the plugin's own. Addresses are always the true ones; a plugin names only ports.",
         fields: &[
-            ("to_port", "number", "destination port, one of the plugin's own"),
-            ("from_port", "number", "source port, one of the plugin's own"),
+            (
+                "to_port",
+                "number",
+                "destination port; it or `from_port` is one of the plugin's own, and with `as_peer` it is, unless the game asked from it",
+            ),
+            ("from_port", "number", "source port"),
             ("payload", "string | buffer", "what it carries, at most 1,372 bytes"),
             ("n", "number?", "with a buffer: only its first n bytes"),
             ("to", "{string}?", "to the party: only to these peers"),
