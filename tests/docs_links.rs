@@ -24,7 +24,9 @@ fn root() -> PathBuf {
 /// Every page by its path from the root.
 fn pages() -> BTreeMap<PathBuf, Page> {
     let mut files: Vec<PathBuf> =
-        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "games/README.md", "plugins/README.md"].map(Into::into).into();
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "games/README.md", "plugins/README.md"]
+            .map(Into::into)
+            .into();
     let mut folders = vec![PathBuf::from("docs")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(root().join(&folder)).unwrap() {
@@ -37,7 +39,8 @@ fn pages() -> BTreeMap<PathBuf, Page> {
         }
     }
     let read = |file: PathBuf| {
-        let text = std::fs::read_to_string(root().join(&file)).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let text =
+            std::fs::read_to_string(root().join(&file)).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         (file, read_page(&text))
     };
     files.into_iter().map(read).collect()
@@ -185,7 +188,8 @@ fn without_code(line: &str) -> String {
 
 /// Targets of `[text](target)` and `[name]: target`.
 fn links(line: &str) -> Vec<String> {
-    let first = |text: &str| text.split_whitespace().next().map(|target| target.trim_matches(['<', '>']).to_owned());
+    let first =
+        |text: &str| text.split_whitespace().next().map(|target| target.trim_matches(['<', '>']).to_owned());
     let mut out: Vec<String> = line
         .match_indices("](")
         .filter_map(|(at, mark)| first(line.get(at + mark.len()..)?.split(')').next()?))

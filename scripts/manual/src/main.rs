@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
-const ALONE: [&str; 5] = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "games/README.md", "plugins/README.md"];
+const ALONE: [&str; 5] =
+    ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "games/README.md", "plugins/README.md"];
 const STYLE: &str = "body{max-width:60em;margin:2em auto;padding:0 1em;font:16px/1.5 sans-serif}pre{padding:1em;overflow-x:auto}\
     pre,code{background:#eee}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.2em .6em;vertical-align:top}\
     @media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}a{color:#8bf}pre,code{background:#2a2a2a}}";
@@ -140,7 +141,8 @@ fn target(file: &Path, link: &str, files: &[PathBuf], links: &mut Vec<(PathBuf, 
 }
 
 fn resolved(from: &Path, link: &str) -> PathBuf {
-    let mut at: Vec<Component<'_>> = from.parent().map(|folder| folder.components().collect()).unwrap_or_default();
+    let mut at: Vec<Component<'_>> =
+        from.parent().map(|folder| folder.components().collect()).unwrap_or_default();
     for part in Path::new(link).components() {
         match part {
             Component::ParentDir => drop(at.pop()),
