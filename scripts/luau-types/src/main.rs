@@ -3,11 +3,11 @@
 //! Prints one line per mistake, `file:line:column: what`, and ends with 1 if there was any, with 2 if it could not check.
 //! Lints count as mistakes. `require("./name")` is looked up beside the file that asks.
 
-use luau_analysis::{
-    ConfigResolver, DefinitionEnvironment, FileResolver, Frontend, FrontendOptions, ModuleName, NullConfigResolver,
-    SourceCode, SourceCodeType, TypeCheckLimits,
-};
 use luau_analysis::frontend::resolver::ModuleInfo;
+use luau_analysis::{
+    ConfigResolver, DefinitionEnvironment, FileResolver, Frontend, FrontendOptions, ModuleName,
+    NullConfigResolver, SourceCode, SourceCodeType, TypeCheckLimits,
+};
 use luau_common::BString;
 use luau_config::{Config, Mode};
 use luau_syntax::ast::{Expression, ExpressionKind};
@@ -33,13 +33,15 @@ impl FileResolver for Disk {
         let asked = String::from_utf8_lossy(value.as_bytes()).into_owned();
         let from = context?.name.to_string();
         let beside = Path::new(&from).parent()?.join(asked.strip_prefix("./").unwrap_or(&asked));
-        let found = ["luau", "lua"].map(|end| beside.with_extension(end)).into_iter().find(|file| file.is_file())?;
+        let found =
+            ["luau", "lua"].map(|end| beside.with_extension(end)).into_iter().find(|file| file.is_file())?;
         Some(ModuleInfo { name: found.to_str()?.into(), optional: false })
     }
 }
 
 fn main() -> ExitCode {
-    let (definitions, files): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|file| file.ends_with(".d.luau"));
+    let (definitions, files): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|file| file.ends_with(".d.luau"));
     match check(&definitions, &files) {
         Ok(mistakes) => {
             for mistake in &mistakes {
@@ -61,8 +63,11 @@ fn check(definitions: &[String], files: &[String]) -> Result<Vec<String>, String
     }
     let mut strict = NullConfigResolver { default_config: Config::default() };
     strict.default_config.mode = Mode::Strict;
-    let options =
-        FrontendOptions { retain_full_type_graphs: true, run_lint_checks: true, ..FrontendOptions::default() };
+    let options = FrontendOptions {
+        retain_full_type_graphs: true,
+        run_lint_checks: true,
+        ..FrontendOptions::default()
+    };
     let mut frontend = Frontend::new(Disk, strict, options);
     frontend.register_builtin_globals(DefinitionEnvironment::Globals).map_err(|e| e.to_string())?;
     let mut mistakes = Vec::new();
@@ -96,11 +101,15 @@ fn check(definitions: &[String], files: &[String]) -> Result<Vec<String>, String
 fn define<C: ConfigResolver>(frontend: &mut Frontend<Disk, C>, file: &str) -> Result<Vec<String>, String> {
     let source = std::fs::read(file).map_err(|e| format!("{file}: {e}"))?;
     let scope = frontend.global_scope(DefinitionEnvironment::Globals);
-    let loaded = frontend.load_definition_file(scope, source, file, false).map_err(|e| format!("{file}: {e}"))?;
-    let parsing = loaded.source_module.parse_errors.iter().map(|e| told(file, e.location, &e.message.to_string()));
+    let loaded =
+        frontend.load_definition_file(scope, source, file, false).map_err(|e| format!("{file}: {e}"))?;
+    let parsing =
+        loaded.source_module.parse_errors.iter().map(|e| told(file, e.location, &e.message.to_string()));
     let mut mistakes: Vec<String> = parsing.collect();
     if let (Some(module), Some(model)) = (loaded.module(), loaded.semantic_model(frontend)) {
-        mistakes.extend(module.errors().iter().map(|e| told(file, e.location, &model.error_message(e).to_string())));
+        mistakes.extend(
+            module.errors().iter().map(|e| told(file, e.location, &model.error_message(e).to_string())),
+        );
     }
     if !loaded.success && mistakes.is_empty() {
         mistakes.push(format!("{file}: cannot be used as definitions"));
