@@ -15,6 +15,8 @@ pub enum Step {
     Nul,
     /// A text with its length in front (see `Find::Counted`).
     Counted,
+    /// A text with its length in four bytes in front.
+    Counted32,
     /// A number of one to five bytes, each but the last with its highest bit set.
     Varint,
 }
@@ -26,6 +28,8 @@ pub enum Find {
     Nul,
     /// A length (seven bits a byte, lowest first, highest bit set on all but the last) and that many bytes.
     Counted,
+    /// A length of four bytes, low byte first, and that many bytes.
+    Counted32,
     /// Two bytes a character, low byte first, up to two zero bytes or the end of the payload, as Windows writes text.
     Wide,
     /// Between two markers.
@@ -59,6 +63,7 @@ impl Locate {
                 Step::Bytes(n) => usize::from(*n),
                 Step::Nul => position(rest, 0)? + 1,
                 Step::Counted => counted(rest)?.end,
+                Step::Counted32 => counted32(rest)?.end,
                 Step::Varint => varint(rest)?.1,
             };
         }
@@ -73,6 +78,7 @@ impl Locate {
         let piece = match &self.find {
             Find::Nul => 0..position(rest, 0).unwrap_or(rest.len()),
             Find::Counted => counted(rest)?,
+            Find::Counted32 => counted32(rest)?,
             Find::Wide => {
                 let end = rest.chunks_exact(2).position(|two| two == [0, 0]).map(|n| 2 * n);
                 0..end.unwrap_or(rest.len() & !1)
@@ -112,6 +118,12 @@ fn counted(bytes: &[u8]) -> Option<Range<usize>> {
     let (len, start) = varint(bytes)?;
     let end = start.checked_add(len)?;
     (end <= bytes.len()).then_some(start..end)
+}
+
+fn counted32(bytes: &[u8]) -> Option<Range<usize>> {
+    let len = usize::try_from(u32::from_le_bytes(*bytes.first_chunk()?)).ok()?;
+    let end = len.checked_add(4)?;
+    (end <= bytes.len()).then_some(4..end)
 }
 
 /// Keys and values take turns, so a value that looks like the key is not taken for it.
@@ -199,6 +211,8 @@ mod tests {
             (find(0, &[Step::Varint], Find::Nul, b"\x80\x80\x80\x80\x80hi"), None),
             (find(0, &[Step::Counted], Find::Counted, b"\x01a\x02bc"), Some(b"bc")),
             (find(0, &[], Find::Counted, b"\x05ab"), None),
+            (find(0, &[Step::Counted32], Find::Counted32, b"\x01\0\0\0a\x02\0\0\0bc"), Some(b"bc")),
+            (find(0, &[], Find::Counted32, b"\xff\xff\xff\xffab"), None),
             (find(0, &[], between(), b"x<ab/>y"), Some(b"ab")),
             (find(0, &[], between(), b"x<ab"), None),
             (find(0, &[], Find::Field(2, b';'), b"a;b;c;d"), Some(b"c")),
@@ -223,12 +237,14 @@ mod tests {
             (0u16..40).prop_map(Step::Bytes),
             Just(Step::Nul),
             Just(Step::Counted),
+            Just(Step::Counted32),
             Just(Step::Varint),
         ];
         let bytes = || proptest::collection::vec(0u8..4, 1..3).prop_map(Vec::into_boxed_slice);
         let how = prop_oneof![
             Just(Find::Nul),
             Just(Find::Counted),
+            Just(Find::Counted32),
             (bytes(), bytes()).prop_map(|(a, b)| Find::Between(a, b)),
             Just(Find::Wide),
             (bytes(), prop_oneof![0u8..4, Just(b'\\')]).prop_map(|(key, s)| Find::Key(key, s)),

@@ -145,8 +145,10 @@ pub(super) fn read_rewrites(item: &Item<'_>, findings: &mut Findings) -> Vec<Rew
                 format!("{count} bytes are at `at`, behind `skip`; they need no way to find an end");
             findings.add(&item.span, message);
         }
-        if place.find == Find::Wide {
-            findings.add(&item.span, "`string = \"wide\"` cannot be rewritten; a plugin can");
+        for (word, find) in [("wide", Find::Wide), ("counted32", Find::Counted32)] {
+            if place.find == find {
+                findings.add(&item.span, format!("`string = \"{word}\"` cannot be rewritten; a plugin can"));
+            }
         }
         Some(Rewrite { place, form })
     };
@@ -172,10 +174,13 @@ fn read_place(section: &mut Section<'_>, findings: &mut Findings) -> Option<Loca
         findings.add(&item.span, "`separator` belongs to `field` and `key`");
     }
     let find = if let Some(item) = string {
-        item.choice(&[("nul", 0), ("counted", 1), ("wide", 2)], findings).map(|kind| match kind {
-            0 => Find::Nul,
-            1 => Find::Counted,
-            _ => Find::Wide,
+        item.choice(&[("nul", 0), ("counted", 1), ("counted32", 3), ("wide", 2)], findings).map(|kind| {
+            match kind {
+                0 => Find::Nul,
+                1 => Find::Counted,
+                3 => Find::Counted32,
+                _ => Find::Wide,
+            }
         })?
     } else if let Some(item) = between {
         let [open, close] = &item.each()[..] else {
@@ -197,8 +202,12 @@ fn read_place(section: &mut Section<'_>, findings: &mut Findings) -> Option<Loca
 }
 
 fn read_skip(item: &Item<'_>, findings: &mut Findings) -> Option<Vec<Step>> {
-    const WORDS: [(&str, Step); 3] =
-        [("nul", Step::Nul), ("counted", Step::Counted), ("varint", Step::Varint)];
+    const WORDS: [(&str, Step); 4] = [
+        ("nul", Step::Nul),
+        ("counted", Step::Counted),
+        ("counted32", Step::Counted32),
+        ("varint", Step::Varint),
+    ];
     let items = item.each();
     if items.len() > STEPS {
         findings.add(&item.span, format!("`skip` has {} steps; at most {STEPS} are allowed", items.len()));
