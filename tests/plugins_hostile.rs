@@ -48,13 +48,15 @@ fn monstrous_sources_are_refused() {
         ("unary", format!("return {}1", "- ".repeat(120_000)), "main.luau:1: "),
         ("strings", format!("return {}", "`{".repeat(100_000)), "main.luau:1: "),
         ("locals", format!("local {}x", "a,".repeat(100_000)), "main.luau:1: "),
-        ("no text", "\u{1}\u{2}\u{0}\u{5}bytecode".to_owned(), "main.luau:1: "),
+        ("no text", "\u{1}\u{2}\u{0}\u{5}bytecode".to_owned(), "attempt to load a binary chunk"),
     ] {
         let plugin = Hostile::made(name, &text);
         let (loaded, took) = plugin.load();
         match loaded {
-            Err(ScriptFault::Failed(text)) => {
-                assert!(text.starts_with("plugin `hostile`: ") && text.contains(said), "{name}: {text}");
+            // On a busy computer the host's patience may end before the compiler is done; its own time is what counts.
+            Err(ScriptFault::Failed(text) | ScriptFault::PutToSleep(text)) => {
+                let told = text.contains(said) || text.ends_with("it took too long and was stopped");
+                assert!(text.starts_with("plugin `hostile`: ") && told, "{name}: {text}");
             }
             other => panic!("{name}: {other:?}"),
         }
