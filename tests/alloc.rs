@@ -15,12 +15,16 @@ use lanrage::engine::turn::{Turn, TurnIn, TurnSetup};
 use lanrage::model::addr::{Endpoint, Via};
 use lanrage::model::dice::Seed;
 use lanrage::model::id::CardId;
+use lanrage::model::script::{Capabilities, Hook, Hooks, PluginFacts};
 use lanrage::model::time::Mono;
+use lanrage::rules::check::check_text;
+use lanrage::rules::compile::compile;
 use lanrage::wire::channel;
 use lanrage::wire::stun::{Builder, Class, Message, Method, Transaction, indication_prefix};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use support::{Party, Wire, udp};
 
@@ -102,6 +106,54 @@ fn a_warm_node_forwards_unicast_packets_without_allocating() {
     let mut arrived = 0;
     assert_eq!(allocations(|| arrived = pass(&mut party)), 0);
     assert_eq!(arrived, 200);
+}
+
+/// A game whose every discovery packet is a plugin's business, beside an ordinary one.
+const ASKING: &str = r#"
+id = "asking"
+name = "Asking"
+plugin = "asking"
+processes = ["asking"]
+evidence = "documented"
+
+[play]
+udp = 27960
+
+[[rule]]
+kind = "query"
+port = "27960-27970"
+to = ["broadcast", "unicast"]
+match = { text = "query" }
+ask = "forward"
+"#;
+
+#[test]
+fn a_warm_node_whose_rules_ask_a_plugin_forwards_unicast_packets_without_allocating() {
+    let profile = check_text("asking.toml", ASKING).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    let rules = Arc::new(compile(&[profile]).unwrap());
+    let plugin = PluginFacts {
+        id: "asking".into(),
+        hooks: Hooks::default().with(Hook::Query),
+        may: Capabilities { udp: vec![27_960..=27_970], ..Capabilities::default() },
+        calls_per_second: 1,
+        bytes_per_second: 0,
+    };
+    let mut party = Party::<Noise>::scripted(2, &rules, &[plugin]);
+    party.run(Duration::from_secs(3));
+    let (from, to) = (format!("{}:27960", party.address(0)), format!("{}:27960", party.address(1)));
+    // What no rule names, and what one names whose plugin has used up its pace.
+    for payload in [&[7; 200][..], b"query, once more"] {
+        let packet = udp(&from, &to, payload);
+        let (mut batch, mut wires) = (Batch::default(), (Wire::default(), Wire::default()));
+        let mut pass = |party: &mut Party<Noise>| {
+            (0..200).filter(|_| forward(party, &mut batch, &mut wires, Source::Tun, &packet)).count()
+        };
+        pass(&mut party);
+        party.run(Duration::from_millis(500));
+        let mut arrived = 0;
+        assert_eq!(allocations(|| arrived = pass(&mut party)), 0);
+        assert_eq!(arrived, 200);
+    }
 }
 
 #[test]

@@ -140,6 +140,12 @@ impl Decision {
         Self { verdict, to: None, by: By::Default }
     }
 
+    /// Whether it simply goes on, to everybody.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self.verdict, Verdict::Forward) && self.to.is_none()
+    }
+
     /// Whether this peer is among those who get it.
     #[must_use]
     pub fn is_for(&self, peer: PeerId) -> bool {

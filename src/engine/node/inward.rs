@@ -188,17 +188,16 @@ impl<S: Session> Node<S> {
         };
         let room = scratch.get_mut(HEADER..).ok_or(DropReason::BadFrame)?;
         let from = From { peer: id, seat, rule };
-        self.finish_frame(from, frame.class, room, whole, &decision, now, lan)
+        self.finish_frame(from, (frame.class, &decision), room, whole, now, lan)
     }
 
     /// A peer's discovery packet is decided.
     pub(super) fn finish_frame(
         &mut self,
         from: From,
-        class: Class,
+        (class, decision): (Class, &Decision),
         room: &mut [u8],
         len: usize,
-        decision: &Decision,
         now: Now,
         lan: &mut impl LanSink,
     ) -> Result<(), DropReason> {

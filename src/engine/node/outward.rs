@@ -122,7 +122,7 @@ impl<S: Session> Node<S> {
             clamp_mss(slot.packet_mut(), self.mtu_of(at));
         }
         slot.set_len(len);
-        if decision == Decision::FORWARD {
+        if decision.is_plain() {
             return self.send_or_wait(at, slot.packet(), now, wan);
         }
         let mut packet = slot.packet().to_vec();
@@ -208,7 +208,7 @@ impl<S: Session> Node<S> {
             Judged::Held => return,
             Judged::Now(decision) => decision,
         };
-        if decision != Decision::FORWARD {
+        if !decision.is_plain() {
             let packet = slot.packet().to_vec();
             return self.finish_discovery(rule, (class, card), packet, &decision, now, wan);
         }
@@ -242,7 +242,7 @@ impl<S: Session> Node<S> {
         let number = self.me.frames;
         let said = (class, card, number);
         // What is not for everybody, or not as the game said it, is not handed to those who come later as it is.
-        let plain = decision.to.is_none() && decision.verdict == Verdict::Forward;
+        let plain = decision.is_plain();
         if decision.verdict != Verdict::Drop {
             let Ok(view) = PacketView::parse(&packet) else { return self.dropped(DropReason::Malformed) };
             match facts.kind {

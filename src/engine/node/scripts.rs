@@ -125,7 +125,7 @@ impl<S: Session> Node<S> {
             Held::Frame { peer, seat, class } => {
                 let from = self.still_from(peer, seat, rule)?;
                 packet.resize(limits::SLOT_BYTES, 0);
-                self.finish_frame(from, class, &mut packet, len, decision, now, lan)
+                self.finish_frame(from, (class, decision), &mut packet, len, now, lan)
             }
             Held::Packet { peer, seat } => {
                 let from = self.still_from(peer, seat, rule)?;
