@@ -239,7 +239,7 @@ fn behind_varint(payload: &[u8], text: usize) -> (usize, Vec<Step>) {
 /// A place as a profile writes it.
 pub(super) fn written(place: &Locate) -> String {
     let mut out = String::new();
-    let has_way = !matches!(place.find, Find::Nul | Find::Counted | Find::Wide);
+    let has_way = !matches!(place.find, Find::Nul | Find::Counted | Find::Counted32 | Find::Wide);
     if place.at > 0 || !has_way {
         let _ = write!(out, "at = {}, ", place.at);
     }
@@ -251,6 +251,7 @@ pub(super) fn written(place: &Locate) -> String {
                 Step::Bytes(n) => n.to_string(),
                 Step::Nul => "\"nul\"".to_owned(),
                 Step::Counted => "\"counted\"".to_owned(),
+                Step::Counted32 => "\"counted32\"".to_owned(),
                 Step::Varint => "\"varint\"".to_owned(),
             })
             .collect();
@@ -260,6 +261,7 @@ pub(super) fn written(place: &Locate) -> String {
         Find::Nul => {}
         Find::Wide => out.push_str("string = \"wide\", "),
         Find::Counted => out.push_str("string = \"counted\", "),
+        Find::Counted32 => out.push_str("string = \"counted32\", "),
         Find::Between(open, close) => {
             let _ = write!(out, "between = [{}, {}], ", quoted_bytes(open), quoted_bytes(close));
         }

@@ -59,7 +59,12 @@ fn candidate_is_content(payload: &[u8], candidate: &Candidate) -> bool {
     match candidate.place.find {
         Find::Nul => candidate.range.len() > 4 && payload.get(candidate.range.end) == Some(&0),
         Find::Field(_, b' ') | Find::Field(0, _) => false,
-        Find::Counted | Find::Wide | Find::Between(..) | Find::Key(..) | Find::Field(..) => true,
+        Find::Counted
+        | Find::Counted32
+        | Find::Wide
+        | Find::Between(..)
+        | Find::Key(..)
+        | Find::Field(..) => true,
     }
 }
 
