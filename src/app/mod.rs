@@ -147,7 +147,8 @@ fn show_games(global: &GlobalArgs, variables: &Variables, command: GamesCommand)
         GamesCommand::List { json: true } => games::list_json(&catalog()?),
         GamesCommand::List { json: false } => games::list(&catalog()?),
         GamesCommand::Show { id } => games::show(&catalog()?, &id)?,
-        GamesCommand::Check { file } => games::check(&file)?,
+        GamesCommand::Check { file } => games::check(&catalog()?, &file)?,
+        GamesCommand::Schema => crate::rules::schema::text(),
     };
     print(text.as_bytes())
 }

@@ -22,5 +22,6 @@ pub mod profile;
 mod rewrite;
 pub mod ruleset;
 pub mod sample;
+pub mod schema;
 pub mod shipped;
 mod tree;

@@ -106,6 +106,8 @@ pub enum GamesCommand {
         /// A TOML file
         file: PathBuf,
     },
+    /// Print the keys of profiles as a JSON schema, for editors
+    Schema,
 }
 
 /// Options of `run`.
