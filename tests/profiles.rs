@@ -308,9 +308,9 @@ proptest! {
             .map(|key| key.name)
             .collect();
         let mut text = "id = \"x\"\nname = \"X\"\nevidence = \"unverified\"\n".to_owned();
-        text.push_str(header.get(&HEADERS));
+        text.push_str(header.get(&HEADERS[..]));
         for (key, value) in &lines {
-            text.push_str(&format!("{} = {}\n", key.get(&keys), value.get(&VALUES)));
+            text.push_str(&format!("{} = {}\n", key.get(&keys), value.get(&VALUES[..])));
         }
         match check_text("x.toml", &text) {
             Ok(profile) => prop_assert!(compile(&[profile]).is_ok()),
