@@ -308,7 +308,7 @@ proptest! {
             .map(|key| key.name)
             .collect();
         let mut text = "id = \"x\"\nname = \"X\"\nevidence = \"unverified\"\n".to_owned();
-        text.push_str(header.get(&HEADERS[..]));
+        text.push_str(*header.get(&HEADERS[..]));
         for (key, value) in &lines {
             text.push_str(&format!("{} = {}\n", key.get(&keys), value.get(&VALUES[..])));
         }
