@@ -36,7 +36,7 @@ const TABLE: &[Layer] = &[
     layer("buf", &["model"], &[]),
     layer("wire", &["model", "buf"], &["pnet_packet", "serde", "serde_json", "postcard", "sha2", "thiserror",
         "stun_rs", "hmac", "sha1", "zeroize"]),
-    layer("rules", &["model", "wire"], &["serde", "toml", "annotate_snippets", "thiserror"]),
+    layer("rules", &["model", "wire"], &["serde", "serde_json", "toml", "annotate_snippets", "thiserror"]),
     layer("engine", &["model", "buf", "wire", "rules"], &["tracing", "serde", "postcard",
         "sha2", "thiserror", "boringtun"]),
     layer("plugin", &["model", "wire", "rules"], &["mlua", "toml", "tracing", "thiserror"]),

@@ -217,6 +217,21 @@ fn own_profiles_replace_shipped_ones_and_broken_ones_do_not() {
     assert_eq!(new.profiles.len(), shipped::FILES.len() + 1);
 }
 
+#[test]
+fn a_profile_of_ones_own_that_overlaps_a_shipped_one_is_told_with_both_positions() {
+    let text = "id = \"openttd\"\nname = \"Mine\"\nevidence = \"unverified\"\n[play]\nudp = 2342\n\
+                [[rule]]\nkind = \"query\"\nport = 2342\n";
+    let catalog = shipped::Catalog::new([("mine/openttd.toml".to_owned(), text.to_owned())]);
+    let games = ["doom", "openttd"].map(|id| catalog.find(id).unwrap().clone());
+    let wrong = compile(&games).unwrap_err();
+    let told = wrong[0].to_string();
+    assert!(
+        told.starts_with("mine/openttd.toml:6:1: `doom` and `openttd` could want the same packet"),
+        "{told}"
+    );
+    assert!(told.contains("(the rule of `doom`: games/doom.toml:"), "{told}");
+}
+
 static ALL: LazyLock<(Ruleset, Vec<Sample>)> = LazyLock::new(|| {
     let profiles = shipped::all();
     let samples = profiles.iter().flat_map(|p| samples(&p.id.0)).filter(|s| s.expect.is_some()).collect();
@@ -275,6 +290,32 @@ proptest! {
         let mut room = vec![0; 400];
         let len = write_udp(&mut room, sample.from, sample.to, 1, &payload).unwrap();
         ask_everything(&room[..len]);
+    }
+
+    #[test]
+    fn keys_with_values_of_any_kind_are_refused_or_read(
+        lines in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..12),
+        header in any::<prop::sample::Index>(),
+    ) {
+        const HEADERS: [&str; 4] = ["", "[play]\n", "[proxy]\n", "[[rule]]\nkind = \"query\"\nport = 5000\n"];
+        const VALUES: [&str; 16] = [
+            "true", "0", "-1", "70000", "1.5", "nan", "\"\"", "\"any\"", "\"1-65535\"", "[]", "[[1], {}]", "{}",
+            "{ at = 65507, u32 = \"le\" }", "{ key = \"a\", separator = \"\\u0000\" }", "1979-05-27", "\"be\"",
+        ];
+        let keys: Vec<&str> = lanrage::rules::schema::TABLES
+            .iter()
+            .flat_map(|(_, keys)| keys.iter().flat_map(|keys| keys.iter()))
+            .map(|key| key.name)
+            .collect();
+        let mut text = "id = \"x\"\nname = \"X\"\nevidence = \"unverified\"\n".to_owned();
+        text.push_str(*header.get(&HEADERS[..]));
+        for (key, value) in &lines {
+            text.push_str(&format!("{} = {}\n", key.get(&keys), value.get(&VALUES[..])));
+        }
+        match check_text("x.toml", &text) {
+            Ok(profile) => prop_assert!(compile(&[profile]).is_ok()),
+            Err(wrong) => prop_assert!(wrong.iter().all(|w| !w.render().is_empty()) && !wrong.is_empty()),
+        }
     }
 
     #[test]

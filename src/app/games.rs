@@ -8,7 +8,7 @@ pub mod replay;
 use super::config::{PROFILE_BYTES, read_text};
 use super::failure::Failure;
 use crate::rules::check::check_text;
-use crate::rules::compile::compile;
+use crate::rules::compile::{compile, ties};
 use crate::rules::diagnostic::Diagnostic;
 use crate::rules::profile::{Profile, Proxy};
 use crate::rules::shipped::Catalog;
@@ -92,11 +92,11 @@ pub fn find<'a>(catalog: &'a Catalog, id: &str) -> Result<&'a Profile, Failure> 
     catalog.find(id).map_err(|e| Failure::new("unknown_game", e.to_string(), hint))
 }
 
-/// Reads a profile as `run` would.
+/// Reads a profile as `run` would, and tells with which other games it could not run.
 ///
 /// # Errors
 /// Everything that is wrong with it, with line and column.
-pub fn check(file: &Path) -> Result<String, Failure> {
+pub fn check(catalog: &Catalog, file: &Path) -> Result<String, Failure> {
     let unreadable = |why: String| {
         let what = format!("{} cannot be read: {why}", file.display());
         Failure::new(
@@ -111,12 +111,16 @@ pub fn check(file: &Path) -> Result<String, Failure> {
     compile(std::slice::from_ref(&profile)).map_err(|wrong| report(&name, &wrong))?;
     let rules = profile.rules.len();
     let rules = if rules == 1 { "1 rule".to_owned() } else { format!("{rules} rules") };
-    Ok(format!(
+    let mut out = format!(
         "{name} is fine: {} ({}), {rules}, evidence: {}\n",
         profile.id,
         profile.name,
         profile.evidence.as_str()
-    ))
+    );
+    for tie in ties(&profile, &catalog.profiles) {
+        let _ = writeln!(out, "it cannot run together with another game: {tie}");
+    }
+    Ok(out)
 }
 
 /// One line a mistake (`file:line:column: message; help`), then each with its place in the text.
@@ -155,8 +159,23 @@ mod tests {
         for profile in &catalog().profiles {
             let file = dir.path().join(format!("{}.toml", profile.id));
             std::fs::write(&file, show(&catalog(), &profile.id.0).unwrap()).unwrap();
-            assert!(check(&file).unwrap().contains("is fine"), "{}", profile.id);
+            assert!(check(&catalog(), &file).unwrap().contains("is fine"), "{}", profile.id);
         }
+    }
+
+    #[test]
+    fn a_profile_that_overlaps_another_is_told_with_both_positions() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("mine.toml");
+        let head = "name = \"Mine\"\nevidence = \"unverified\"\n";
+        let rule = "[play]\nudp = 2342\n[[rule]]\nkind = \"query\"\nport = 2342\n";
+        std::fs::write(&file, format!("id = \"mine\"\n{head}{rule}")).unwrap();
+        let told = check(&catalog(), &file).unwrap();
+        assert!(told.contains("mine.toml:6:1: `doom` and `mine` could want the same packet"), "{told}");
+        assert!(told.contains("(the rule of `doom`: games/doom.toml:"), "{told}");
+        std::fs::write(&file, format!("id = \"doom\"\n{head}{rule}")).unwrap();
+        let told = check(&catalog(), &file).unwrap();
+        assert!(!told.contains("`doom` and"), "it replaces the shipped one: {told}");
     }
 
     #[test]
@@ -172,10 +191,16 @@ mod tests {
         let file = dir.path().join("mine.toml");
         let text = show(&catalog(), "minecraft").unwrap().replace("\nname =", "\nnmae =");
         std::fs::write(&file, text).unwrap();
-        let failure = check(&file).unwrap_err();
+        let failure = check(&catalog(), &file).unwrap_err();
         assert!(failure.trouble.message.contains("mine.toml:"), "{failure:?}");
         assert!(failure.trouble.message.contains("`name`"), "{failure:?}");
-        assert!(check(Path::new("/nowhere.toml")).unwrap_err().trouble.message.contains("/nowhere.toml"));
+        assert!(
+            check(&catalog(), Path::new("/nowhere.toml"))
+                .unwrap_err()
+                .trouble
+                .message
+                .contains("/nowhere.toml")
+        );
     }
 
     #[test]

@@ -39,6 +39,16 @@ pub fn compile(profiles: &[Profile]) -> Result<Ruleset, Vec<Diagnostic>> {
     if wrong.is_empty() { Ok(build(profiles, &rules)) } else { Err(wrong) }
 }
 
+/// Every pair of rules for which a profile could not run together with one of the others; what it replaces is no other.
+#[must_use]
+pub fn ties(profile: &Profile, others: &[Profile]) -> Vec<Diagnostic> {
+    let mut wrong = Vec::new();
+    for other in others.iter().filter(|other| other.id != profile.id) {
+        check_pair(other, profile, &mut wrong);
+    }
+    wrong
+}
+
 /// Rules are numbered with 16 bits; no one gets near with 16 games of 64 rules.
 const MOST_RULES: usize = 16_384;
 

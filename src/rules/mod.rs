@@ -24,5 +24,6 @@ pub mod profile;
 mod rewrite;
 pub mod ruleset;
 pub mod sample;
+pub mod schema;
 pub mod shipped;
 mod tree;

@@ -120,6 +120,8 @@ pub enum GamesCommand {
     Learn(LearnArgs),
     /// Say what the profiles make of each packet of a capture, or send its broadcasts again
     Replay(ReplayArgs),
+    /// Print the keys of profiles as a JSON schema, for editors
+    Schema,
 }
 
 /// Options of `run`.
