@@ -1,7 +1,8 @@
 //! One plugin call of each kind, with every limit on. Goals: 0.3 µs for a look-and-patch in the buffer, 1 µs for a
 //! rewrite of `[AD]port[/AD]` in a text of 100 bytes. What loading costs is printed at the end.
 #![allow(
-    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a bench that is wrong about its plugin should stop"
 )]

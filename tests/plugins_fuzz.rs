@@ -3,7 +3,14 @@
 //!
 //! In a normal run this takes seconds. `LANRAGE_FUZZ_SECONDS=60 cargo test --release --test plugins_fuzz` gives each
 //! test a minute; `PROPTEST_RNG_SEED` repeats a run.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic: that is how it fails")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; all else fails it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may panic: that is how it fails"
+)]
 #![allow(clippy::disallowed_methods, reason = "a fuzzer looks at the clock to know when to end")]
 
 #[path = "plugins/support.rs"]

@@ -5,7 +5,9 @@
 //! First lines read `-- HOOK OUTCOME: MESSAGE`. The hook is the one that is asked (`load`: the first run). Outcomes:
 //! `fails` (an error, the state lives on), `sleeps` (put to sleep), `stops` (put to sleep, by the budget or the flag;
 //! the message is the place), `works`, or two of them with `or` where the computer's speed or Luau decides.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; all else fails it")]
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,

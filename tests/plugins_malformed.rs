@@ -1,5 +1,6 @@
 //! Manifests, and profiles as far as they speak of plugins, that are wrong in one way each. The first line of each says
 //! what must be said of it: `# LINE:COLUMN: MESSAGE`.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; all else fails it")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic: that is how it fails")]
 
 use lanrage::plugin::manifest::check_manifest;

@@ -1,4 +1,5 @@
 //! From an error of the runtime to one line for people: which plugin, which file and line, what happened.
+#![allow(clippy::wildcard_enum_match_arm, reason = "another crate's list of errors, which grows")]
 
 use super::api::safe;
 use super::budget::{Budget, Ended};

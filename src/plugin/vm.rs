@@ -163,6 +163,10 @@ impl Vm {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other value is held against what a length may be"
+    )]
     fn packet(&mut self, hook: Hook, packet: &ScriptPacket) -> Result<ScriptAnswer, Fault> {
         if self.entry(hook).is_none() {
             return Ok(ScriptAnswer::default());

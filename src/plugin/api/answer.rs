@@ -1,5 +1,6 @@
 //! What hooks return, held against what a hook may return and the plugin may do. Nothing here is believed: a wrong type,
 //! a number out of range or a port of somebody else is a sentence for the author, never a guess.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a value of another kind is told, whatever it is")]
 
 use super::Desk;
 use super::host::{port, told};

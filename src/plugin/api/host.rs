@@ -1,4 +1,5 @@
 //! The functions that the prelude is given, and the checks of what plugins send.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a value of another kind is told, whatever it is")]
 
 use super::{Desk, safe};
 use crate::model::id::PeerId;

@@ -1,3 +1,4 @@
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; all else fails it")]
 use super::*;
 use crate::model::id::{PeerId, ProfileId};
 use crate::model::script::{CallId, PluginIx, ScriptOpen, Teach};
