@@ -2,8 +2,8 @@
 //!
 //! One node, driven as the data loop drives it, with the real virtual machine on a thread of its own. Packets come at given
 //! moments, whether or not the node is done with the last one; what is measured is from that moment until the packet lies in
-//! the game's room, so waiting behind the flood counts. Three rounds are compared: no flood, the same flood on ports that
-//! no rule names, and the flood on the plugin's ports. Everything the flood brings is sealed beforehand.
+//! the game's room, so waiting behind the flood counts. Four rounds are compared: no flood, the same flood with rules whose
+//! plugin is not there, a plugin at work, and one that keeps its core busy. What the flood brings is sealed beforehand.
 //!
 //! No criterion: its clock is for things that are done again and again, not for things that arrive.
 
@@ -87,7 +87,6 @@ fn rules() -> Arc<Ruleset> {
             20_000 + n
         );
     }
-    // What the sender's own rules let out and the receiver's do not know.
     let profile = check_text("flooded.toml", &text).unwrap_or_else(|wrong| panic!("{wrong:?}"));
     Arc::new(compile(&[profile]).unwrap())
 }
@@ -120,7 +119,7 @@ fn arrivals(party: &mut Party<Noise>, flooded: bool) -> Arrivals {
     while flooded && flood.len() < usize::try_from(PER_SECOND).unwrap() * ROUND.as_millis() as usize / 1000 {
         // The attacker's own pace is not what is measured: its clock runs faster.
         later = later.plus(Duration::from_micros(17));
-        let port = 20_000 + flood.len() as u16 % RULES;
+        let port = 20_000 + u16::try_from(flood.len() % usize::from(RULES)).unwrap();
         let text = [&[0, 1, 2, 3, 0x12, 4, 0, 0][..], &(flood.len() as u64).to_be_bytes(), &[9; 84]].concat();
         let packet = udp("198.51.3.1:40000", &format!("255.255.255.255:{port}"), &text);
         flood.extend(seal(party, 2, Source::Card(CardId(2)), &packet, later));

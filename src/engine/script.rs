@@ -660,6 +660,3 @@ fn parcel(question: &Question<'_>) -> Parcel {
 pub fn is_limited(group: Option<IpAddr>) -> bool {
     matches!(group, None | Some(IpAddr::V4(Ipv4Addr::BROADCAST)))
 }
-
-#[cfg(test)]
-mod tests;

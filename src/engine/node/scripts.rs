@@ -189,7 +189,7 @@ impl<S: Session> Node<S> {
                 self.open_port(plugin, open, now);
             }
             if let Subject::Reading(reading, game) = subject {
-                self.was_read(plugin, reading, game, now);
+                self.was_read(plugin, *reading, game, now);
             }
             // The packet itself first: what the plugin sends is an answer to it.
             self.release(now, wan, lan);

@@ -24,7 +24,7 @@ pub enum Subject {
     /// A packet, which `poll_release` hands out, or an errand.
     Other,
     /// What a packet says of its game: this, nothing (`Some(None)`), or no answer at all.
-    Reading(Reading, Option<Option<ScriptGame>>),
+    Reading(Box<Reading>, Option<Option<ScriptGame>>),
 }
 
 /// What is left to be done after a reply.
@@ -55,7 +55,13 @@ impl Scripts {
         if self.readings.get(&id).is_some_and(|(of, ..)| *of == plugin) {
             let (_, _, reading) = self.readings.remove(&id)?;
             let (answer, game) = self.split(plugin, answer, counters, now);
-            return Some(self.allowed(plugin, Subject::Reading(reading, game), answer, counters, now));
+            return Some(self.allowed(
+                plugin,
+                Subject::Reading(Box::new(reading), game),
+                answer,
+                counters,
+                now,
+            ));
         }
         if self.errands.get(&id).is_some_and(|errand| errand.plugin == plugin) {
             let errand = self.errands.remove(&id)?;
