@@ -74,6 +74,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
             "src/plugin/api/host.rs",
             "src/plugin/api/info.rs",
             "src/plugin/api/answer.rs",
+            "src/plugin/lint/mod.rs",
+            "src/plugin/testing/script.rs",
+            "src/plugin/testing/spec.rs",
         ],
     ),
 ];

@@ -218,7 +218,7 @@ fn check_tells_all_at_once_and_what_is_worth_a_thought() {
     for told in [
         "the plugin may send and never calls lanrage.send",
         "the plugin may change packets and changed none of the samples",
-        "of 100000 ticks for [open game]",
+        "of 100000 ticks for open game",
     ] {
         assert!(check.out.contains(told), "{told} in\n{}", check.out);
     }

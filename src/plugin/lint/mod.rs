@@ -193,7 +193,7 @@ impl Known {
             } else {
                 (format!("there is no `{}`", one.name), near.map(|near| format!("did you mean `{near}`?")))
             };
-            lint.wrong.push(told(source, &one.span, message, help));
+            lint.wrong.push(told(source, &one.name_span, message, help));
             return;
         };
         let (Some(fields), Some(field)) = (fields, one.field) else { return };

@@ -17,6 +17,8 @@ pub(super) struct Use<'t> {
     pub(super) name: &'t str,
     /// `b` of `a.b`.
     pub(super) field: Option<&'t str>,
+    /// Where the name is.
+    pub(super) name_span: Range<usize>,
     /// Where the last of the two is.
     pub(super) span: Range<usize>,
     /// The arguments of a call: how many, and whether the last of them can be several.
@@ -528,7 +530,13 @@ impl<'t> Walk<'t> {
 
     fn used(&mut self, name: Token<'t>, field: Option<Token<'t>>, call: Option<(usize, bool)>) {
         let span = field.map_or_else(|| name.span(), |field| field.span());
-        self.names.uses.push(Use { name: name.text, field: field.map(|field| field.text), span, call });
+        self.names.uses.push(Use {
+            name: name.text,
+            field: field.map(|field| field.text),
+            name_span: name.span(),
+            span,
+            call,
+        });
     }
 
     fn called(&mut self, place: Option<usize>, call: (usize, bool)) {
