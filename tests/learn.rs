@@ -297,6 +297,7 @@ proptest! {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test may look at the clock")]
 fn a_flood_costs_bounded_time_and_memory() {
     let mut capture = Capture::default();
     let mut kinds = BTreeMap::new();
