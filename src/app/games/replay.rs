@@ -53,7 +53,7 @@ fn judges(game: Option<&str>, catalog: &Catalog) -> Result<Vec<Judge>, Failure> 
     let Some(game) = game else { return Ok(catalog.profiles.iter().filter_map(one).collect()) };
     let file = Path::new(game);
     if file.extension().is_some_and(|e| e == "toml") {
-        check(file)?;
+        check(catalog, file)?;
         let text = std::fs::read_to_string(file)?;
         let profile = check_text(game, &text).ok();
         return Ok(profile.as_ref().and_then(one).into_iter().collect());
