@@ -110,7 +110,7 @@ fn check_play(
         }
     } else if play.tcp.is_empty() && play.udp.is_empty() && rules.is_empty() && findings.is_empty() {
         findings.add_with_help(
-            &play_span,
+            play_span,
             "the profile opens nothing",
             "give it `[play]` ports or a `[[rule]]`",
         );
