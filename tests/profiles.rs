@@ -308,7 +308,8 @@ proptest! {
             .map(|key| key.name)
             .collect();
         let mut text = "id = \"x\"\nname = \"X\"\nevidence = \"unverified\"\n".to_owned();
-        text.push_str(*header.get(&HEADERS[..]));
+        let header: &&str = header.get(&HEADERS[..]);
+        text.push_str(header);
         for (key, value) in &lines {
             text.push_str(&format!("{} = {}\n", key.get(&keys), value.get(&VALUES[..])));
         }
