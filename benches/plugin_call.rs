@@ -158,7 +158,7 @@ fn loading(c: &mut Criterion) {
     let (before, start) = (resident(), Instant::now());
     let all: Vec<Vm> = (0..100).map(|_| one()).collect();
     let took = start.elapsed();
-    let each = all.iter().map(Vm::memory).sum::<usize>() / all.len() >> 10;
+    let each = all.iter().map(Vm::memory).sum::<usize>() / all.len() / 1024;
     println!(
         "100 plugins: loaded in {took:?}; {each} KiB each by Luau's count, {} KiB resident",
         (resident() - before) / 100
