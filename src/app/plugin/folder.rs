@@ -200,7 +200,7 @@ impl Found {
         }
         if self.wrong.is_empty() && !self.profiles.iter().any(asks) {
             let place = self.manifest_place("games");
-            let message = format!("no profile of `games` asks this plugin, so nothing would ever run it");
+            let message = "no profile of `games` asks this plugin, so nothing would ever run it";
             let help = format!(
                 "write a {PROFILE} beside the manifest with `plugin = \"{id}\"` and rules with `ask`"
             );

@@ -12,7 +12,7 @@ use crate::model::script::{Capabilities, Hook};
 use crate::rules::diagnostic::{Diagnostic, Place, Source};
 use crate::rules::nearest::nearest;
 use mlua::chunk::ChunkMode;
-use mlua::{Lua, LuaOptions, StdLib, Value};
+use mlua::{Lua, LuaOptions, StdLib, Table, Value};
 use names::{Names, Use, names};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -109,9 +109,10 @@ fn libraries() -> StdLib {
 fn does_not_compile(lua: &Lua, file: &str, source: &Arc<Source>) -> Option<Diagnostic> {
     let chunk = lua.load(source.text.as_str()).set_name(format!("={file}")).set_mode(ChunkMode::Text);
     let error = chunk.into_function().err()?;
-    let text = match &error {
-        mlua::Error::SyntaxError { message, .. } => message.clone(),
-        other => other.to_string(),
+    let text = if let mlua::Error::SyntaxError { message, .. } = &error {
+        message.clone()
+    } else {
+        error.to_string()
     };
     let text = text.lines().next().unwrap_or_default();
     let placed = text.strip_prefix(file).and_then(|rest| rest.strip_prefix(':'));
@@ -154,12 +155,9 @@ impl Known {
         let mut globals = BTreeMap::new();
         for pair in lua.globals().pairs::<String, Value>() {
             let Ok((name, value)) = pair else { continue };
-            let fields = match value {
-                Value::Table(table) => {
-                    Some(table.pairs::<String, Value>().filter_map(|pair| Some(pair.ok()?.0)).collect())
-                }
-                _ => None,
-            };
+            let names =
+                |table: Table| table.pairs::<String, Value>().filter_map(|pair| Some(pair.ok()?.0)).collect();
+            let fields = value.as_table().cloned().map(names);
             globals.insert(name, fields);
         }
         GONE.iter().for_each(|gone| drop(globals.remove(*gone)));

@@ -76,7 +76,7 @@ impl<'t> Lexer<'t> {
                     braces += usize::from(first == '{');
                     braces = braces.saturating_sub(usize::from(first == '}'));
                     let sign = SIGNS.iter().find(|sign| rest.starts_with(**sign));
-                    let len = sign.map_or(first.len_utf8(), |sign| sign.len());
+                    let len = sign.map_or_else(|| first.len_utf8(), |sign| sign.len());
                     self.take(Kind::Sign, len);
                 }
             }

@@ -19,7 +19,7 @@ pub(super) fn run(folder: &Folder, file: &TextFile, options: Options, report: &m
     let samples = match read(file) {
         Ok(samples) => samples,
         Err(wrong) => {
-            let (place, message) = (wrong.place.to_string(), wrong.message.clone());
+            let (place, message) = (wrong.place.to_string(), wrong.message);
             let failures = vec![Failure::new(place, message)];
             return report.take(Case { what: file.name.clone(), failures }, None);
         }

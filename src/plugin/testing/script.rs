@@ -132,7 +132,7 @@ impl Script<'_> {
         let (first, second) = (first?, second?);
         let same = first.exchanges == second.exchanges;
         let at = first.exchanges.iter().zip(&second.exchanges).position(|(a, b)| a != b);
-        let number = at.map_or(first.exchanges.len().min(second.exchanges.len()), |at| at) + 1;
+        let number = at.unwrap_or_else(|| first.exchanges.len().min(second.exchanges.len())) + 1;
         let message = format!(
             "run twice, the plugin gave two answers (question {number} of the case); \
              what it answers may depend on its packets, the clock and lanrage.random() only"

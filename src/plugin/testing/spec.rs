@@ -163,16 +163,13 @@ fn get(table: &Table, key: &str) -> Value {
 }
 
 fn need_text(table: &Table, key: &str) -> Result<String, String> {
-    match get(table, key) {
-        Value::String(text) => Ok(text.to_string_lossy()),
-        other => Err(format!("`{key}` is text, not a {}", other.type_name())),
-    }
+    let value = get(table, key);
+    let text = value.as_string().map(mlua::LuaString::to_string_lossy);
+    text.ok_or_else(|| format!("`{key}` is text, not a {}", value.type_name()))
 }
 
 fn need_bytes(value: &Value, key: &str) -> Result<Vec<u8>, String> {
-    match value {
-        Value::String(text) => Ok(text.as_bytes().to_vec()),
-        Value::Buffer(buffer) => Ok(buffer.to_vec()),
-        other => Err(format!("`{key}` is text or a buffer, not a {}", other.type_name())),
-    }
+    let text = value.as_string().map(|text| text.as_bytes().to_vec());
+    let bytes = text.or_else(|| value.as_buffer().map(mlua::Buffer::to_vec));
+    bytes.ok_or_else(|| format!("`{key}` is text or a buffer, not a {}", value.type_name()))
 }
