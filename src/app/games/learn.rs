@@ -238,7 +238,9 @@ mod tests {
         ] {
             assert!(told.contains(part), "{part}\n{told}");
         }
-        assert!(super::super::check(&dir.path().join("minecraft-java.toml")).unwrap().contains("is fine"));
+        let shipped = crate::rules::shipped::Catalog::new([]);
+        let drafted = dir.path().join("minecraft-java.toml");
+        assert!(super::super::check(&shipped, &drafted).unwrap().contains("is fine"));
         std::fs::write(dir.path().join("minecraft-java.toml"), "mine").unwrap();
         let failure = learn(&args("minecraft_java.pcap", dir.path())).unwrap_err();
         assert!(failure.trouble.message.contains("there already"), "{failure:?}");
