@@ -376,7 +376,7 @@ fn fuzzing_finds_a_fault_makes_it_small_and_keeps_it() {
     workshop.change(
         "main.luau",
         "if n < TITLE + 2 then\n\t\treturn false -- too short to be one",
-        "if string.byte(buffer.readstring(b, 0, n), 5) + 1 == 0 then\n\t\treturn false",
+        "if string.byte(buffer.readstring(b, 0, n), 20) + 1 == 0 then\n\t\treturn false",
     );
     let found = workshop.run(&["test", "game", "--fuzz", "3"]);
     assert_eq!(found.code, 1, "{}", found.out);

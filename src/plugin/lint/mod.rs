@@ -270,8 +270,8 @@ mod tests {
                 "main.luau:1:11: there is no `lanrge`; did you mean `lanrage`?",
             ),
             (
-                "return { packet.u8(buffer.create(1)) }",
-                "main.luau:1:17: `packet.u8` takes 2 arguments, not 1; it is packet.u8(b: buffer, at: number)",
+                "local b = buffer.create(1)\nreturn { packet.u8(b) }",
+                "main.luau:2:17: `packet.u8` takes 2 arguments, not 1; it is packet.u8(b: buffer, at: number)",
             ),
             ("return { os.time() }", "main.luau:1:10: plugins have no `os`; the only clock is lanrage.now()"),
             (
