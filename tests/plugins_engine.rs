@@ -164,11 +164,15 @@ impl Table {
     }
 
     fn warnings(&self, i: usize, code: &str) -> Vec<String> {
-        let of_code = |e: &Event| match e {
-            Event::Warning(t) if t.code == code => Some(t.message.clone()),
-            _ => None,
-        };
-        self.0.seats[i].events.iter().filter_map(of_code).collect()
+        let mut told = Vec::new();
+        for event in &self.0.seats[i].events {
+            if let Event::Warning(trouble) = event
+                && trouble.code == code
+            {
+                told.push(trouble.message.clone());
+            }
+        }
+        told
     }
 
     fn run_ms(&mut self, ms: u64) {

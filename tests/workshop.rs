@@ -1,6 +1,7 @@
 //! `lanrage plugin new`, `check` and `test` as a player runs them: the built program, real folders, its words.
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     clippy::indexing_slicing,
     reason = "a test that panics has failed, as it should"
 )]
