@@ -40,8 +40,16 @@ rewrite = true
 /// Minecraft as it ships, but a plugin is asked about what peers announce.
 fn profile() -> String {
     let text = include_str!("../games/minecraft-java.toml");
-    let text = text.replace("evidence = ", "plugin = \"tester\"\nevidence = ");
-    text.replace("life = 8", "life = 8\nask = { else = \"forward\", within_ms = 50 }")
+    let text = text.replace("plugin = \"minecraft-java\"", "plugin = \"tester\"");
+    let asked = text.replace("ask = \"forward\"", "ask = { else = \"forward\", within_ms = 50 }");
+    assert!(asked.contains("tester") && asked.contains("within_ms"), "{asked}");
+    asked
+}
+
+/// The same, and no plugin is asked.
+fn plain() -> String {
+    let text = include_str!("../games/minecraft-java.toml");
+    text.replace("plugin = \"minecraft-java\"", "").replace("ask = \"forward\"", "")
 }
 
 fn code(answer: &str) -> String {
@@ -193,7 +201,7 @@ fn what_is_edited_is_taken_over_when_it_is_good_and_the_old_goes_on_when_it_is_n
     desk.write("data/games/mine.toml", &profile().replace("\nkind =", "\nkidn ="));
     broken(&mut b, "mine.toml:");
     assert_eq!(heard(&a, &b), 0);
-    desk.write("data/games/mine.toml", include_str!("../games/minecraft-java.toml"));
+    desk.write("data/games/mine.toml", &plain());
     let (what, _) = reloaded(&mut b);
     assert!(what.contains("profile minecraft-java"), "{what}");
     assert_eq!(heard(&a, &b), 3);

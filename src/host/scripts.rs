@@ -30,7 +30,7 @@ pub const QUEUE: usize = 64;
 pub const REPLIES: usize = 256;
 /// A call longer than this is counted and shown.
 pub const SOFT: Duration = Duration::from_millis(2);
-/// And one longer than this is stopped.
+/// And one that takes more processor time than this is stopped.
 pub const HARD: Duration = Duration::from_millis(10);
 /// Loading compiles the sources and runs the first file.
 pub const LOADING: Duration = Duration::from_secs(1);
@@ -255,6 +255,7 @@ impl Worker {
         make: impl FnOnce(Arc<AtomicBool>) -> Result<(PluginFacts, B), ScriptFault>,
         tell: &SyncSender<Result<PluginFacts, ScriptFault>>,
     ) -> Option<B> {
+        self.shared.is_here();
         let begun = self.shared.begin(&self.clock, LOADING, &self.bell);
         let made = catch_unwind(AssertUnwindSafe(|| make(Arc::clone(&self.shared.stop))));
         self.shared.end(&self.clock, begun);
@@ -306,9 +307,14 @@ impl Worker {
         if took > SOFT {
             stats.slow.fetch_add(1, Ordering::Relaxed);
         }
-        let answer = answer.unwrap_or_else(|panic| {
-            Err(ScriptFault::PutToSleep(format!("it broke: {}", threads::panic_text(&*panic))))
-        });
+        let answer = match answer {
+            Ok(answer) => answer,
+            // Telling of it may have taken its time, too; this is what happened.
+            Err(panic) => {
+                let why = format!("it broke: {}", threads::panic_text(&*panic));
+                return Err(ScriptFault::PutToSleep(why));
+            }
+        };
         if self.shared.is_stopped() {
             return Err(ScriptFault::PutToSleep(format!("one call took longer than {HARD:?}")));
         }

@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn silence_of_three_rhythms_closes_a_game_and_a_slower_game_is_given_its_time() {
-        for (pause, silence) in [(1500, 4500), (2500, 7500), (5000, 8000)] {
+        for (pause, silence) in [(1500, 4500), (2500, 3 * 2499), (5000, 8000)] {
             let mut l = Listing::default();
             for n in 0..10 {
                 // Said twice each time.

@@ -109,6 +109,11 @@ mod tests {
         let mut child =
             std::process::Command::new("/bin/sh").args(["-c", "sleep 30; :", "an-argument"]).spawn().unwrap();
         let named = |name: &str| pids(&Program::Named(name.into())).contains(&child.id());
+        // Between its birth and its `exec` the child still bears our own name.
+        let begun = std::time::Instant::now();
+        while !named("sh") && begun.elapsed().as_secs() < 10 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         let known = (named("sh"), named("an-argument"));
         let family = pids(&Program::Pids(vec![std::process::id()]));
         let inherited = family.contains(&child.id());

@@ -1,11 +1,13 @@
 //! One thread that looks at every plugin's present call, and raises the flag of those that take too long.
 //!
 //! It sleeps while nobody is asked anything. While somebody is, it looks every `STEP`; a call is stopped at most that much
-//! later than its limit, as far as the system lets the thread run.
+//! later than its limit. What counts is the processor time that a call takes: on a PC whose game keeps all processors busy, a
+//! plugin that waits for its turn has done nothing wrong.
 
 use crate::host::clock::HostClock;
 use crate::host::threads;
 use crate::model::status::Trouble;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{JoinHandle, Thread};
@@ -13,6 +15,10 @@ use std::time::Duration;
 
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(2);
+/// A call that hardly gets any processor time is stopped so much later.
+const PATIENCE: Duration = Duration::from_millis(240);
+/// And where the system does not tell the processor time of a thread, so much later than by the clock.
+const BLIND: Duration = Duration::from_millis(30);
 /// Looks without anything to see before it sleeps: waking it costs a system call, which a plugin that is asked a thousand
 /// times a second should not pay each time.
 const IDLE_LOOKS: u32 = 5;
@@ -35,6 +41,14 @@ pub(super) struct Shared {
     pub(super) stop: Arc<AtomicBool>,
     /// When the present call must be over, in nanoseconds of the clock; 0 is no call.
     until: AtomicU64,
+    /// How long it may take.
+    limit: AtomicU64,
+    /// The call that the watchdog saw last, by its `until`; and the one whose processor time it noted, and that time.
+    seen: AtomicU64,
+    noted: AtomicU64,
+    used_before: AtomicU64,
+    /// The file in which the system tells the processor time of the plugin's thread.
+    meter: Mutex<Option<PathBuf>>,
     pub(super) stats: Stats,
     pub(super) asleep: Mutex<Option<String>>,
 }
@@ -44,10 +58,25 @@ fn nanos(clock: &HostClock) -> u64 {
 }
 
 impl Shared {
+    /// The calling thread is the one that is watched.
+    pub(super) fn is_here(&self) {
+        let here = std::fs::read_link("/proc/thread-self").ok();
+        let file = here.map(|thread| PathBuf::from("/proc").join(thread).join("schedstat"));
+        *self.meter.lock().unwrap_or_else(PoisonError::into_inner) = file;
+    }
+
+    /// Nanoseconds of processor time that the thread has had, as far as the system tells.
+    fn used(&self) -> Option<u64> {
+        let meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
+        std::fs::read_to_string(meter.as_ref()?).ok()?.split(' ').next()?.parse().ok()
+    }
+
     /// A call begins; it may take this long.
     pub(super) fn begin(&self, clock: &HostClock, limit: Duration, bell: &Bell) -> u64 {
         let now = nanos(clock);
-        let until = now.saturating_add(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)).max(1);
+        let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        let until = now.saturating_add(limit).max(1);
+        self.limit.store(limit, Ordering::SeqCst);
         self.until.store(until, Ordering::SeqCst);
         bell.ring();
         now
@@ -66,10 +95,28 @@ impl Shared {
     /// Raises the flag if it is time; whether there is a call at all.
     fn look(&self, now: u64) -> bool {
         let until = self.until.load(Ordering::SeqCst);
-        if until != 0 && until <= now {
-            self.stop.store(true, Ordering::SeqCst);
+        if until == 0 {
+            return false;
         }
-        until != 0
+        // Only a call that outlives a look is worth asking the system about.
+        if self.seen.swap(until, Ordering::SeqCst) == until {
+            if self.noted.swap(until, Ordering::SeqCst) != until {
+                self.used_before.store(self.used().unwrap_or(0), Ordering::SeqCst);
+            }
+            if until <= now && self.is_over(now - until) {
+                self.stop.store(true, Ordering::SeqCst);
+            }
+        }
+        true
+    }
+
+    /// Whether a call that is so many nanoseconds late by the clock had its time.
+    fn is_over(&self, late: u64) -> bool {
+        // What the call used before its time was noted.
+        const UNNOTED: u64 = 2 * 2_000_000;
+        let Some(used) = self.used() else { return u128::from(late) >= BLIND.as_nanos() };
+        let used = used.saturating_sub(self.used_before.load(Ordering::SeqCst));
+        used.saturating_add(UNNOTED) >= self.limit.load(Ordering::SeqCst) || u128::from(late) >= PATIENCE.as_nanos()
     }
 }
 
