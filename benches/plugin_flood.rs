@@ -41,13 +41,13 @@ use std::time::{Duration, Instant};
 use support::{Party, Wire, udp};
 use tokio::sync::mpsc;
 
-/// The flood.
+/// The flood, unless the first argument names another one.
 const PER_SECOND: u64 = 100_000;
 /// How long one round lasts.
 const ROUND: Duration = Duration::from_millis(1000);
 /// Between two packets of the player's game.
 const RHYTHM: Duration = Duration::from_micros(500);
-/// Rounds of each kind; they take turns.
+/// Rounds of each kind, unless the second argument says how many; they take turns.
 const ROUNDS: usize = 7;
 /// Rules of the plugin's game: each has its own pace, so that together they let nearly the whole flood come to the question.
 const RULES: u16 = 60;
@@ -108,7 +108,7 @@ fn seal(party: &mut Party<Noise>, from: usize, source: Source, packet: &[u8], no
     Some(wire.sent.swap_remove(at).1)
 }
 
-fn arrivals(party: &mut Party<Noise>, flooded: bool) -> Arrivals {
+fn arrivals(party: &mut Party<Noise>, per_second: u64) -> Arrivals {
     let now = party.now;
     let (from, to) = (format!("{}:27960", party.address(0)), format!("{}:27960", party.address(1)));
     let packet = udp(&from, &to, &[7; 120]);
@@ -116,7 +116,8 @@ fn arrivals(party: &mut Party<Noise>, flooded: bool) -> Arrivals {
     let unicast = (0..count).filter_map(|_| seal(party, 0, Source::Tun, &packet, now)).collect();
     let mut flood = Vec::new();
     let mut later = now;
-    while flooded && flood.len() < usize::try_from(PER_SECOND).unwrap() * ROUND.as_millis() as usize / 1000 {
+    let wanted = usize::try_from(per_second).unwrap() * ROUND.as_millis() as usize / 1000;
+    while flood.len() < wanted {
         // The attacker's own pace is not what is measured: its clock runs faster.
         later = later.plus(Duration::from_micros(17));
         let port = 20_000 + u16::try_from(flood.len() % usize::from(RULES)).unwrap();
@@ -185,8 +186,8 @@ impl Loop {
     }
 
     /// Everything at its moment; how long each of the player's packets took.
-    fn run(&mut self, mut arrivals: Arrivals) -> Vec<Duration> {
-        let step = Duration::from_nanos(1_000_000_000 / PER_SECOND);
+    fn run(&mut self, mut arrivals: Arrivals, per_second: u64) -> Vec<Duration> {
+        let step = Duration::from_nanos(1_000_000_000 / per_second.max(1));
         let mut took = Vec::with_capacity(arrivals.unicast.len());
         let (mut next, mut flood) = (0u32, 0u32);
         self.origin = Instant::now();
@@ -211,7 +212,7 @@ impl Loop {
     }
 }
 
-fn round(kind: &str) -> (Vec<Duration>, u64) {
+fn round(kind: &str, per_second: u64) -> (Vec<Duration>, u64) {
     let rules = rules();
     let manifest = check_manifest("plugin.toml", MANIFEST).unwrap();
     let main = if kind == "hostile plugin" { HOSTILE } else { PATCHES };
@@ -220,7 +221,7 @@ fn round(kind: &str) -> (Vec<Duration>, u64) {
     let keeper = Keeper::new(HostClock::new(), sender).unwrap();
     let mut party = Party::<Noise>::scripted(3, &rules, &[]);
     party.run(Duration::from_secs(3));
-    let arrivals = arrivals(&mut party, kind != "no flood");
+    let arrivals = arrivals(&mut party, if kind == "no flood" { 0 } else { per_second });
     let asks = kind.ends_with("plugin");
     let plugin = asks.then(|| {
         let load = move |stop| Vm::load(&code, Seed::from_u64(1), stop).map(|vm| (vm.facts(), vm));
@@ -231,29 +232,35 @@ fn round(kind: &str) -> (Vec<Duration>, u64) {
     party.seats[1].node.handle_fact(HostFact::Plugins([facts].into()), now);
     let mut it = Loop { base: now, party, plugin, replies, back: Wire::default(), origin: Instant::now() };
     it.drain();
-    let took = it.run(arrivals);
+    let took = it.run(arrivals, per_second);
     let calls = it.party.seats[1].node.counters().count(Count::PluginCalls);
     (took, calls)
 }
 
 fn main() {
+    // `cargo bench` hands on `--bench`.
+    let mut numbers = std::env::args().filter_map(|word| word.parse::<u64>().ok());
+    let per_second = numbers.next().unwrap_or(PER_SECOND);
+    let rounds = numbers.next().map_or(ROUNDS, |n| usize::try_from(n).unwrap().max(1));
     let kinds = ["no flood", "no questions", "a plugin", "hostile plugin"];
     let mut all: Vec<(Vec<Duration>, Vec<Duration>, u64)> = vec![Default::default(); kinds.len()];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (kind, (p50, p99, calls)) in kinds.iter().zip(&mut all) {
-            let (mut took, asked) = round(kind);
+            let (mut took, asked) = round(kind, per_second);
             took.sort_unstable();
             p50.push(took[took.len() / 2]);
             p99.push(took[took.len() * 99 / 100]);
             *calls += asked;
         }
     }
-    println!("unicast, from arrival to the game's room; medians of {ROUNDS} rounds (least of all rounds)");
+    println!(
+        "unicast, from arrival to the game's room; {per_second} a second, medians of {rounds} rounds (least of all)"
+    );
     for (kind, (mut p50, mut p99, calls)) in kinds.iter().zip(all) {
         p50.sort_unstable();
         p99.sort_unstable();
-        let middle = ROUNDS / 2;
-        let calls = calls / ROUNDS as u64;
+        let middle = rounds / 2;
+        let calls = calls / rounds as u64;
         println!(
             "{kind:<16} p50 {:>9.1?} ({:>9.1?})   p99 {:>9.1?} ({:>9.1?})   {calls} questions a round",
             p50[middle], p50[0], p99[middle], p99[0]
