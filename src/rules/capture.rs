@@ -481,7 +481,7 @@ mod tests {
         let frame = ethernet(&[0x81, 0, 0, 7, 8, 0], &udp("x"));
         [
             classic_file(End::Big, 0xa1b2_c3d4, 1, &[frame.clone(), frame.clone()]),
-            classic_file(End::Little, 0xa1b2_3c4d, 113, &[frame.clone()]),
+            classic_file(End::Little, 0xa1b2_3c4d, 113, std::slice::from_ref(&frame)),
             section(End::Little, &frame),
             section(End::Big, &frame),
         ]
