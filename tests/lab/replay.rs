@@ -31,9 +31,12 @@ fn a_recorded_world_is_heard_in_the_party_from_the_one_who_replays_it() {
     assert_eq!(first.from.ip(), a.address(), "from the virtual address");
     std::thread::sleep(seconds(1));
     let heard = listener.heard_of("LANRIG");
-    assert_eq!(heard.len(), 6, "each once: {heard:?}");
-    let gap = heard[1].at - heard[0].at;
-    assert!((1000..2500).contains(&gap.as_millis()), "at the rhythm of the capture: {gap:?}");
+    let gaps: Vec<_> = heard.windows(2).map(|two| two[1].at - two[0].at).collect();
+    // After the last one the receiving node says it again by itself, half a rhythm late, until the game's life is over.
+    let own = gaps.iter().position(|gap| gap.as_millis() > 2_100).unwrap_or(gaps.len());
+    assert_eq!(own, 5, "each once: {gaps:?}");
+    let gap = gaps[0];
+    assert!((1000..2100).contains(&gap.as_millis()), "at the rhythm of the capture: {gap:?}");
     say(&format!("6 announcements, {gap:?} apart"));
     b.stop();
     a.stop();
