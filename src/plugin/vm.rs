@@ -319,11 +319,12 @@ fn load(code: &Code, main: &str, seed: &Seed, stop: Arc<AtomicBool>) -> Result<V
         | StdLib::BIT
         | StdLib::MATH
         | StdLib::BUFFER;
-    let inside = |_: mlua::Error| Fault::said(id, "", "the runtime could not be set up");
-    let lua = Lua::new_with(libs, LuaOptions::new()).map_err(inside)?;
+    let set_up = |_: mlua::Error| Fault::said(id, "", "the runtime could not be set up");
+    let lua = Lua::new_with(libs, LuaOptions::new()).map_err(set_up)?;
     let budget = Budget::install(&lua, stop);
+    let inside = |error: mlua::Error| Fault::of(id, &error, &budget);
     lua.set_app_data(Desk::new(manifest.may.clone()));
-    let modules = api::install(&lua).map_err(|e| Fault::of(id, &e, &budget))?;
+    let modules = api::install(&lua).map_err(inside)?;
     reseed(&lua, seed).map_err(inside)?;
     lua.sandbox(true).map_err(inside)?;
     let buffer = lua.create_buffer_with_capacity(PACKET_BYTES).map_err(inside)?;
@@ -332,8 +333,8 @@ fn load(code: &Code, main: &str, seed: &Seed, stop: Arc<AtomicBool>) -> Result<V
     let limit = lua.used_memory() + allowance;
     lua.set_memory_limit(limit).map_err(inside)?;
 
-    let first = compile(&lua, code, main, &modules).map_err(|e| Fault::of(id, &e, &budget))?;
-    let table = first.call::<Value>(()).map_err(|e| Fault::of(id, &e, &budget))?;
+    let first = compile(&lua, code, main, &modules).map_err(inside)?;
+    let table = first.call::<Value>(()).map_err(inside)?;
     let Value::Table(table) = table else {
         let what =
             format!("returned {}; it ends with `return plugin`, the table of its hooks", api::told(&table));

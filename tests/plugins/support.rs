@@ -37,6 +37,9 @@ const FLAG_AFTER: Duration = Duration::from_millis(10);
 /// And during the first run.
 const LOAD_FLAG_AFTER: Duration = Duration::from_secs(1);
 
+/// For what ends by itself: nothing is to be stopped because other programs have the processor.
+const NEVER: Duration = Duration::from_secs(60);
+
 /// How long a call may take, flag and all.
 const LIMIT: Duration = Duration::from_millis(50);
 
@@ -119,7 +122,7 @@ impl Hostile {
 
     pub(crate) fn load(&self) -> (Result<Vm, ScriptFault>, Duration) {
         let stop = Arc::new(AtomicBool::new(false));
-        watched(&stop, LOAD_FLAG_AFTER, || Vm::load(&self.code, Seed::from_u64(1), Arc::clone(&stop)))
+        watched(&stop, NEVER, || Vm::load(&self.code, Seed::from_u64(1), Arc::clone(&stop)))
     }
 
     pub(crate) fn ask_one(&self, vm: &mut Vm, hook: &str) -> (Result<ScriptAnswer, ScriptFault>, Duration) {
@@ -167,7 +170,8 @@ impl Hostile {
         let stop = Arc::new(AtomicBool::new(false));
         let loading = self.hook == "load";
         let load = || Vm::load(&self.code, Seed::from_u64(1), Arc::clone(&stop));
-        let (loaded, took) = watched(&stop, LOAD_FLAG_AFTER, load);
+        let stops = self.outcomes.contains(&Outcome::Stops);
+        let (loaded, took) = watched(&stop, if loading && stops { LOAD_FLAG_AFTER } else { NEVER }, load);
         let mut vm = match loaded {
             Ok(vm) => vm,
             Err(fault) if loading => {
@@ -179,8 +183,7 @@ impl Hostile {
             return self.fits(Ok(())).map(|()| took);
         }
         let _ = self.ask_raw(&mut vm, Ask::PeerJoined(peer()));
-        // What ends by itself is not to be stopped because another program has the processor.
-        let patience = if self.outcomes.contains(&Outcome::Stops) { FLAG_AFTER } else { LOAD_FLAG_AFTER };
+        let patience = if stops { FLAG_AFTER } else { NEVER };
         let ((answer, _), took) = watched(&stop, patience, || self.ask_one(&mut vm, &self.hook));
         self.fits(answer.as_ref().map(|_| ()))?;
         if matches!(answer, Ok(_) | Err(ScriptFault::Failed(_))) && self.hook != "check" {
