@@ -78,6 +78,17 @@ fn fits(shown: &str, said: &str) -> bool {
     rest.is_empty()
 }
 
+/// The program, without the settings of whoever runs the tests.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lanrage"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LANRAGE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 #[test]
 fn what_the_tutorial_shows_is_what_happens() {
     let home = tempfile::tempdir().unwrap();
@@ -101,11 +112,7 @@ fn what_the_tutorial_shows_is_what_happens() {
                         continue;
                     }
                     assert_eq!(words[0], "lanrage", "line {}: {line}", block.line);
-                    let output = Command::new(env!("CARGO_BIN_EXE_lanrage"))
-                        .args(&words[1..])
-                        .current_dir(&dir)
-                        .output()
-                        .unwrap();
+                    let output = program().args(&words[1..]).current_dir(&dir).output().unwrap();
                     let said = [output.stdout, output.stderr].concat();
                     let said = String::from_utf8(said).unwrap();
                     // An ellipsis that the program itself prints stands for itself as well.

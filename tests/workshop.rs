@@ -12,6 +12,17 @@ use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// The program, without the settings of whoever runs the tests.
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lanrage"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LANRAGE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 struct Told {
     code: i32,
     out: String,
@@ -31,12 +42,7 @@ impl Workshop {
     }
 
     fn run(&self, args: &[&str]) -> Told {
-        let output = Command::new(env!("CARGO_BIN_EXE_lanrage"))
-            .arg("plugin")
-            .args(args)
-            .current_dir(self.0.path())
-            .output()
-            .unwrap();
+        let output = program().arg("plugin").args(args).current_dir(self.0.path()).output().unwrap();
         Told {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -415,11 +421,8 @@ fn a_plugin_that_answers_by_chance_is_told() {
 #[test]
 fn the_folder_is_the_current_one_unless_named() {
     let workshop = Workshop::new(&[]);
-    let output = Command::new(env!("CARGO_BIN_EXE_lanrage"))
-        .args(["plugin", "test"])
-        .current_dir(workshop.0.path().join("game"))
-        .output()
-        .unwrap();
+    let output =
+        program().args(["plugin", "test"]).current_dir(workshop.0.path().join("game")).output().unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && out.contains("ok    samples/first.samples: [open game]"), "{out}");
     assert!(Path::new(&workshop.file("main.luau")).is_file());

@@ -6,6 +6,7 @@
 //! nothing came for twice the game's life, whatever its node says of it: then it is heard another way, or not at all. Bounded
 //! by `ANNOUNCEMENTS` packets, `OF_ONE` of one peer.
 
+use super::games::Sighting;
 use crate::engine::sink::Delivery;
 use crate::model::id::PeerId;
 use crate::model::limits::ANNOUNCEMENTS;
@@ -75,6 +76,17 @@ impl Repeats {
         let of_one = self.0.range(first..).take_while(|(k, _)| k.0 == key.0).take(OF_ONE).count();
         if self.0.len() < ANNOUNCEMENTS && of_one < OF_ONE {
             self.0.insert(key, Kept { game, packet: packet.to_vec(), how, beat, next, until });
+        }
+    }
+
+    /// What this peer's packets by this rule, from this port, announce is known now; `None` is nothing.
+    pub fn settle(&mut self, sighting: Sighting, game: Option<(Transport, u16)>) {
+        let of = |key: &RepeatKey| (key.0, key.1, key.2) == sighting;
+        match game {
+            Some(at) => {
+                self.0.iter_mut().filter(|(key, _)| of(key)).for_each(|(_, kept)| kept.game.2 = Some(at));
+            }
+            None => self.0.retain(|key, _| !of(key)),
         }
     }
 
@@ -152,6 +164,11 @@ mod tests {
         assert_eq!(r.0.len(), OF_ONE + 1);
         r.forget(|k| *k == game(1));
         assert_eq!(r.0.len(), 1);
+        r.settle((PeerId([2; 10]), RuleIx(0), 6), None);
+        r.settle((PeerId([2; 10]), RuleIx(0), 5), Some((Transport::Udp, 7)));
+        r.forget(|k| *k == game(2));
+        assert_eq!(r.0.len(), 1, "it announces another game");
+        r.settle((PeerId([2; 10]), RuleIx(0), 5), game(2).2);
         r.forget(|k| *k == game(2));
         assert_eq!(r.deadline(), None);
     }

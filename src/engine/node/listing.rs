@@ -89,14 +89,23 @@ impl<S: Session> Node<S> {
                 self.may_join(seat, (peer, facts.profile, transport, port), facts.life, now);
             }
             if self.scripts.reads(facts) && self.read_game(from, facts, view, (sighting, words), &game, now) {
-                // The list waits for what the plugin reads in it.
-                return None;
+                // The list waits for what the plugin reads in it, and new words must not wait for old ones that are said again.
+                return self.any_game_of(peer, facts.profile);
             }
             let key = self.list_game(peer, facts, game?, now)?;
             self.lan.games.sighted(sighting, words, key);
             key
         };
         self.lan.games.get(&key).map(|_| (peer, facts.profile, Some((key.2, key.3))))
+    }
+
+    /// What speaks for a game of this profile, whichever it is; nothing speaks for none.
+    fn any_game_of(&mut self, peer: PeerId, profile: ProfileIx) -> Option<Subject> {
+        if self.lan.games.of(peer).any(|(key, _)| key.1 == profile) {
+            return Some((peer, profile, None));
+        }
+        self.lan.repeats.forget(|kept| (kept.0, kept.1) == (peer, profile));
+        None
     }
 
     /// A peer's game is in the list from now on, or still, and can be joined.

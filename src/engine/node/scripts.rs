@@ -415,9 +415,11 @@ impl<S: Session> Node<S> {
             }
             Whose::Peer { sighting, words } => {
                 let Some(game) = told.or(reading.profile) else {
+                    self.lan.repeats.settle(sighting, None);
                     return self.scripts.note_silent(sighting, words);
                 };
                 let (peer, ..) = sighting;
+                self.lan.repeats.settle(sighting, Some((game.transport, game.port)));
                 if over {
                     self.game_closed(peer, facts.profile, Some((game.transport, game.port)));
                     return self.scripts.note_silent(sighting, words);
@@ -469,6 +471,7 @@ impl<S: Session> Node<S> {
         match (reading.whose, &reading.profile) {
             (Whose::Own(rule, from_port), _) => self.scripts.note_own(rule, from_port, None),
             (Whose::Peer { sighting, .. }, Some(game)) => {
+                self.lan.repeats.settle(sighting, Some((game.transport, game.port)));
                 self.list_game(sighting.0, facts, game.clone(), now);
             }
             (Whose::Peer { .. }, None) => {}

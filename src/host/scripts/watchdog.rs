@@ -116,7 +116,8 @@ impl Shared {
         const UNNOTED: u64 = 2 * 2_000_000;
         let Some(used) = self.used() else { return u128::from(late) >= BLIND.as_nanos() };
         let used = used.saturating_sub(self.used_before.load(Ordering::SeqCst));
-        used.saturating_add(UNNOTED) >= self.limit.load(Ordering::SeqCst) || u128::from(late) >= PATIENCE.as_nanos()
+        used.saturating_add(UNNOTED) >= self.limit.load(Ordering::SeqCst)
+            || u128::from(late) >= PATIENCE.as_nanos()
     }
 }
 
