@@ -49,7 +49,7 @@ fn monstrous_sources_are_refused() {
         ("functions", "return function() ".repeat(12_000), "main.luau:1: "),
         ("unary", format!("return {}1", "- ".repeat(120_000)), "main.luau:1: "),
         ("strings", format!("return {}", "`{".repeat(100_000)), "main.luau:1: "),
-        ("locals", format!("local {}x", "a,".repeat(100_000)), "main.luau"),
+        ("locals", format!("local {}x", "a,".repeat(100_000)), "main.luau: returned nil"),
         ("no text", "\u{1}\u{2}\u{0}\u{5}bytecode".to_owned(), "attempt to load a binary chunk"),
     ] {
         let plugin = Hostile::made(name, &text);
