@@ -45,6 +45,20 @@ struct Repository<'a> {
     dir: PathBuf,
 }
 
+/// Makes folders that nobody else may look into.
+#[cfg(unix)]
+fn private() -> fs::DirBuilder {
+    let mut builder = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// The user's own temporary folder is the user's alone.
+#[cfg(not(unix))]
+fn private() -> fs::DirBuilder {
+    fs::DirBuilder::new()
+}
+
 impl Drop for Repository<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
@@ -54,9 +68,7 @@ impl Drop for Repository<'_> {
 impl<'a> Repository<'a> {
     fn new(url: &'a str) -> Result<Self, Trouble> {
         let base = std::env::temp_dir();
-        let mut builder = fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let builder = private();
         let numbers = 0..1000u32;
         let paths = numbers.map(|n| base.join(format!("lanrage-git-{}-{n}", std::process::id())));
         // Making a folder that is there already fails, so nobody else's is ever used.
