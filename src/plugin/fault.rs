@@ -55,8 +55,13 @@ impl Fault {
 
 /// An error that is an object is shown with its place in memory, which differs from run to run and helps nobody.
 fn without_address(what: &str) -> Cow<'_, str> {
-    let hex = |address: &str| !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit());
-    match what.split_once(": 0x") {
+    // Windows writes sixteen digits and no `0x`.
+    let hex = |address: &str| {
+        let digits =
+            address.strip_prefix("0x").or(Some(address).filter(|a| a.len() == 16)).unwrap_or_default();
+        !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit())
+    };
+    match what.split_once(": ") {
         Some((kind, address)) if hex(address) && kind.len() < 20 => {
             Cow::Owned(format!("the error is a {kind}; raise text: error(\"what went wrong\")"))
         }
@@ -121,7 +126,9 @@ mod tests {
     #[test]
     fn objects_as_errors_are_told_without_an_address() {
         assert!(without_address("table: 0x000055d0").starts_with("the error is a table"));
+        assert!(without_address("table: 0000000000512ae0").starts_with("the error is a table"));
         assert_eq!(without_address("port: 0x1g"), "port: 0x1g");
+        assert_eq!(without_address("port: 6112"), "port: 6112");
         assert_eq!(without_address("plain"), "plain");
     }
 
