@@ -717,6 +717,46 @@ fn a_port_that_a_plugin_reads_in_the_own_games_words_is_open_to_the_party() {
 }
 
 #[test]
+fn everybody_is_told_of_a_game_where_its_own_plugin_reads_it_and_of_no_other() {
+    let mut t = Table::new("\"forward\"", &describing());
+    let game =
+        ScriptGame { title: "Rome".into(), port: Some(25_599), players: Some(3), ..ScriptGame::default() };
+    let answer = || Ok(ScriptAnswer { describes: Some(game.clone()), ..ScriptAnswer::default() });
+    t.announce(A);
+    let (call, ..) = t.asked(0);
+    t.reply(0, &call, answer());
+    let (call, ..) = t.asked(1);
+    t.reply(1, &call, answer());
+    for _ in 0..4 {
+        t.run_ms(1000);
+        t.announce(A);
+    }
+    // The third has a plugin that never answers: what the announcer's says is in its list too.
+    let ports = |t: &Table, i: usize| -> Vec<u16> {
+        t.0.seats[i].node.status(t.0.now).games.iter().map(|g| g.address.port()).collect()
+    };
+    assert_eq!(ports(&t, 1), [25_599]);
+    assert!(ports(&t, 2).contains(&25_599), "{:?}", ports(&t, 2));
+    let list = t.0.seats[1].node.status(t.0.now).games;
+    assert_eq!((list[0].title.as_str(), list[0].players), ("Rome", Some(3)));
+}
+
+#[test]
+fn a_port_that_a_plugin_reads_in_an_answer_of_the_own_game_is_open_and_listed() {
+    let mut t = Table::new("\"forward\"", &describing());
+    let (a, b) = (t.0.address(0), t.0.address(1));
+    t.0.say(0, None, &udp(&format!("{a}:27960"), &format!("{b}:27960"), b"answer"));
+    let (call, hook, packet) = t.asked(0);
+    assert_eq!((hook, packet.payload.as_slice()), (Hook::Describe, &b"answer"[..]));
+    let game = ScriptGame { tcp: Some(true), port: Some(25_598), ..ScriptGame::default() };
+    t.reply(0, &call, Ok(ScriptAnswer { describes: Some(game), ..ScriptAnswer::default() }));
+    t.run_ms(500);
+    let list = t.0.seats[2].node.status(t.0.now).games;
+    assert_eq!(list.iter().map(|g| g.address.port()).collect::<Vec<_>>(), [25_598], "{list:?}");
+    assert!(syn(&mut t, 2, 0, 25_598), "who never asked can join it");
+}
+
+#[test]
 fn a_game_that_is_over_leaves_the_list_at_once() {
     let mut t = Table::new("\"forward\"", &describing());
     t.announce(A);

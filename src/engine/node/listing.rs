@@ -284,17 +284,29 @@ impl<S: Session> Node<S> {
     pub(super) fn note_own_game(&mut self, rule: RuleIx, facts: &RuleFacts, view: &PacketView<'_>, now: Now) {
         let rules = Arc::clone(&self.lan.rules);
         self.open_own(rule, facts, view, now);
-        if self.scripts.reads(facts) {
-            if let Some(Some(at)) = self.scripts.own_words(rule, view) {
-                // Its plugin read these very words: the profile knows no better.
-                self.own_game_lives(facts, at, None, now);
-                return;
-            }
-            self.read_own(rule, facts, view, now);
+        let game = rules.describe(rule, view);
+        if let (Some(game), false) = (&game, self.plugin_reads_own(rule, facts, view, &game, now)) {
+            let at = (game.transport, game.port);
+            self.own_game_lives(facts, at, Some(info_of(game.clone())), now);
         }
-        if let Some(game) = rules.describe(rule, view) {
-            self.own_game_lives(facts, (game.transport, game.port), Some(info_of(game)), now);
+    }
+
+    /// Whether the list follows what a plugin reads in this packet. What the game itself names is open all the same.
+    fn plugin_reads_own(
+        &mut self,
+        rule: RuleIx,
+        facts: &RuleFacts,
+        view: &PacketView<'_>,
+        game: &Option<Described>,
+        now: Now,
+    ) -> bool {
+        if !self.scripts.reads(facts) {
+            return false;
         }
+        if let Some(Described { transport, port, .. }) = *game {
+            self.lan.firewall.announced_here(transport, port, facts.life + JOIN_GRACE, now.mono);
+        }
+        self.read_own(rule, facts, view, game, now)
     }
 
     /// It says that it is over.
@@ -310,15 +322,26 @@ impl<S: Session> Node<S> {
         self.lan.listing.closes(facts.profile, at, now.mono);
     }
 
-    /// Its plugin read what it says of itself.
-    pub(super) fn own_game_read(&mut self, facts: &RuleFacts, game: Described, over: bool, now: Now) {
+    /// Its plugin read what it says of itself; `profile` is where the profile takes it to be.
+    pub(super) fn own_game_read(
+        &mut self,
+        facts: &RuleFacts,
+        game: Described,
+        profile: Option<(Transport, u16)>,
+        over: bool,
+        now: Now,
+    ) {
         let at = (game.transport, game.port);
         if over {
             self.lan.games.own_closed(facts.profile, Some(at));
             self.lan.listing.closes(facts.profile, Some(at), now.mono);
-        } else {
-            self.own_game_lives(facts, at, Some(info_of(game)), now);
+            return;
         }
+        if let Some(other) = profile.filter(|other| *other != at) {
+            // One game in one place: the plugin knows better.
+            self.lan.listing.closes(facts.profile, Some(other), now.mono);
+        }
+        self.own_game_lives(facts, at, Some(info_of(game)), now);
     }
 
     /// Some packets name a port for something else than joining.
@@ -354,30 +377,27 @@ impl<S: Session> Node<S> {
         self.open_own(rule, facts, view, now);
         let this = (view.src_port, view.bytes, card, number);
         let again = self.lan.games.announced_again(rule, this, now.mono).map(|known| known.joined_at);
-        let (joined_at, info) = match again {
-            Some(joined_at) => (joined_at, None),
+        let (at, info) = match again {
+            Some(joined_at) => {
+                if let Some((transport, port)) = joined_at {
+                    self.lan.firewall.announced_here(transport, port, facts.life + JOIN_GRACE, now.mono);
+                }
+                (self.scripts.own_port(rule, view.src_port).or(joined_at), None)
+            }
             None => {
                 let rules = Arc::clone(&self.lan.rules);
                 let game = rules.describe(rule, view);
-                if self.scripts.reads(facts) {
-                    self.read_own(rule, facts, view, now);
-                }
+                let read = self.plugin_reads_own(rule, facts, view, &game, now);
                 let joined_at = game.as_ref().map(|game| (game.transport, game.port));
                 let own = OwnGame::new((class, card, number), view.bytes.to_vec(), facts.profile, joined_at);
                 self.lan.games.announced(rule, view.src_port, own);
-                (joined_at, game.map(info_of))
+                (joined_at.filter(|_| !read), game.map(info_of))
             }
         };
-        let holds = match joined_at {
-            Some(at) => self.own_game_lives(facts, at, info, now),
-            None => {
-                self.lan.listing.profile_lives(facts.profile, pulse_of(facts), now.mono);
-                facts.life
-            }
-        };
-        if let Some(at) = self.scripts.own_port(rule, view.src_port) {
-            self.own_game_lives(facts, at, None, now);
+        if !facts.lists {
+            self.lan.listing.profile_lives(facts.profile, pulse_of(facts), now.mono);
         }
+        let holds = at.map_or(facts.life, |at| self.own_game_lives(facts, at, info, now));
         self.lan.games.own_holds(rule, view.src_port, holds, now.mono);
     }
 

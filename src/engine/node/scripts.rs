@@ -367,19 +367,30 @@ impl<S: Session> Node<S> {
         self.read(facts, view, held, reading, now)
     }
 
-    /// A packet of the own game: its port may be one that only a plugin can read.
-    pub(super) fn read_own(&mut self, rule: RuleIx, facts: &RuleFacts, view: &PacketView<'_>, now: Now) {
+    /// A packet of the own game: its port may be one that only a plugin can read. True when the list follows the plugin.
+    pub(super) fn read_own(
+        &mut self,
+        rule: RuleIx,
+        facts: &RuleFacts,
+        view: &PacketView<'_>,
+        profile: &Option<Described>,
+        now: Now,
+    ) -> bool {
         match self.scripts.own_words(rule, view) {
             Some(Some(at)) => {
                 self.own_game_lives(facts, at, None, now);
+                true
             }
-            Some(None) => {}
+            Some(None) => false,
             None => {
                 let whose = Whose::Own(rule, view.src_port);
                 let held = Held::Discovery { class: Class::Limited, card: None };
-                if !self.read(facts, view, held, Reading { whose, rule, profile: None }, now) {
+                let reading = Reading { whose, rule, profile: profile.clone() };
+                let asked = self.read(facts, view, held, reading, now);
+                if !asked {
                     self.scripts.note_own(rule, view.src_port, None);
                 }
+                asked
             }
         }
     }
@@ -407,9 +418,11 @@ impl<S: Session> Node<S> {
         let over = game.is_some_and(|game| game.over);
         match reading.whose {
             Whose::Own(rule, from_port) => {
-                let port = told.as_ref().map(|game| (game.transport, game.port)).filter(|_| !over);
-                if let Some(game) = told {
-                    self.own_game_read(facts, game, over, now);
+                let profile = reading.profile.as_ref().map(|game| (game.transport, game.port));
+                let game = told.or(reading.profile);
+                let port = game.as_ref().map(|game| (game.transport, game.port)).filter(|_| !over);
+                if let Some(game) = game {
+                    self.own_game_read(facts, game, profile, over, now);
                 }
                 self.scripts.note_own(rule, from_port, Some(port));
             }
@@ -469,7 +482,13 @@ impl<S: Session> Node<S> {
         let rules = Arc::clone(&self.lan.rules);
         let Some(facts) = rules.facts(reading.rule) else { return };
         match (reading.whose, &reading.profile) {
-            (Whose::Own(rule, from_port), _) => self.scripts.note_own(rule, from_port, None),
+            (Whose::Own(rule, from_port), profile) => {
+                if let Some(game) = profile {
+                    let at = Some((game.transport, game.port));
+                    self.own_game_read(facts, game.clone(), at, false, now);
+                }
+                self.scripts.note_own(rule, from_port, None);
+            }
             (Whose::Peer { sighting, .. }, Some(game)) => {
                 self.lan.repeats.settle(sighting, Some((game.transport, game.port)));
                 self.list_game(sighting.0, facts, game.clone(), now);
