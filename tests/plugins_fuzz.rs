@@ -237,7 +237,10 @@ fn random_manifests_are_refused_with_a_place_or_mean_something_lawful() {
     fuzz(500, &edits, |edits| {
         let mut chars: Vec<char> = MANIFEST.chars().collect();
         for (at, how, c) in edits {
-            let at = at.min(chars.len().saturating_sub(1));
+            if chars.is_empty() {
+                break;
+            }
+            let at = at.min(chars.len() - 1);
             match how {
                 0 => chars[at] = c,
                 1 => chars.insert(at, c),

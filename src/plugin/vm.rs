@@ -6,9 +6,9 @@
 //! A state that was stopped, ran out of memory or made three errors within ten seconds of call time says `PutToSleep`,
 //! and only `Asleep` from then on: the host drops it.
 
-use super::api::answer::check;
-use super::api::info::Info;
-use super::api::{self, Desk};
+use super::api::answer::{check, length};
+use super::api::info::Infos;
+use super::api::{self, Desk, Slate};
 use super::budget::{Budget, Ended, TICKS};
 use super::code::{Code, module_name};
 use super::fault::Fault;
@@ -18,11 +18,11 @@ use crate::model::script::{
 };
 use crate::rules::nearest::nearest;
 use mlua::chunk::{ChunkMode, Compiler};
-use mlua::{AnyUserData, Buffer, Function, Lua, LuaOptions, StdLib, Table, Value};
+use mlua::{Buffer, Function, Lua, LuaOptions, StdLib, Table, Value};
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Bytes of the buffer that packets are shown in: a slot of the engine, which no packet of the tunnel outgrows.
@@ -41,7 +41,8 @@ pub struct Vm {
     lua: Lua,
     budget: Arc<Budget>,
     buffer: Buffer,
-    info: AnyUserData,
+    infos: Infos,
+    slate: Arc<Slate>,
     /// The buffer may hold bytes of earlier packets up to here.
     used: usize,
     ticks: u32,
@@ -117,7 +118,10 @@ impl Vm {
             Ask::Packet(_, packet) => Some(packet.me),
             Ask::PeerJoined(_) | Ask::PeerLeft(_) | Ask::Tick | Ask::Check => None,
         };
-        Desk::write(&self.lua, |desk| desk.clear(call.at, me));
+        self.slate.begin(call.at, me);
+        if self.slate.touched.swap(false, Relaxed) {
+            Desk::write(&self.lua, Desk::clear);
+        }
         self.budget.start(TICKS);
         let answer = catch_unwind(AssertUnwindSafe(|| self.run(call)));
         self.ticks = TICKS - self.budget.left();
@@ -129,10 +133,12 @@ impl Vm {
             (Ok(Ok(mut answer)), None) => match self.too_fat() {
                 Some(fault) => fault,
                 None => {
-                    Desk::write(&self.lua, |desk| {
-                        answer.log = std::mem::take(&mut desk.log);
-                        answer.sends = std::mem::take(&mut desk.sends);
-                    });
+                    if self.slate.touched.load(Relaxed) {
+                        Desk::write(&self.lua, |desk| {
+                            answer.log = std::mem::take(&mut desk.log);
+                            answer.sends = std::mem::take(&mut desk.sends);
+                        });
+                    }
                     return Ok(answer);
                 }
             },
@@ -179,13 +185,14 @@ impl Vm {
             self.show(&packet.payload);
             None
         };
-        if let Ok(mut info) = self.info.borrow_mut::<Info>() {
-            info.fill(packet);
-        }
+        let info = match self.infos.of(&self.lua, packet) {
+            Ok(info) => info,
+            Err(e) => return Err(Fault::of(&self.facts.id, &e, &self.budget)),
+        };
         let buffer = own.as_ref().unwrap_or(&self.buffer);
-        let Some(entry) = self.entry(hook) else { return Ok(ScriptAnswer::default()) };
-        let (first, second) =
-            entry.function.call::<(Value, Value)>((buffer, n, &self.info)).map_err(|e| self.error(&e))?;
+        let Some(entry) = slot(&self.hooks, hook) else { return Ok(ScriptAnswer::default()) };
+        let called = entry.function.call::<(Value, Value)>((buffer, n, info));
+        let (first, second) = called.map_err(|e| self.error(&e))?;
         if hook == Hook::Describe {
             let describes =
                 self.judge(|desk| desk.game(&first)).map_err(|problem| self.wrong(hook, &problem))?;
@@ -196,7 +203,7 @@ impl Vm {
             Value::Boolean(false) => Verdict::Drop,
             changed => {
                 let room = n.max(PACKET_BYTES);
-                let length = self.judge(|desk| desk.length(&changed, room));
+                let length = length(&self.facts.may, &changed, room);
                 let length = length.map_err(|problem| self.wrong(hook, &problem))?;
                 Verdict::Replace(self.taken(own, length))
             }
@@ -324,11 +331,11 @@ fn load(code: &Code, main: &str, seed: &Seed, stop: Arc<AtomicBool>) -> Result<V
     let budget = Budget::install(&lua, stop);
     let inside = |error: mlua::Error| Fault::of(id, &error, &budget);
     lua.set_app_data(Desk::new(manifest.may.clone()));
-    let modules = api::install(&lua).map_err(inside)?;
+    let slate = Arc::new(Slate::default());
+    let (modules, info) = api::install(&lua, &slate).map_err(inside)?;
     reseed(&lua, seed).map_err(inside)?;
     lua.sandbox(true).map_err(inside)?;
     let buffer = lua.create_buffer_with_capacity(PACKET_BYTES).map_err(inside)?;
-    let info = lua.create_userdata(Info::new()).map_err(inside)?;
     let allowance = usize::from(manifest.memory_mib) << 20;
     let limit = lua.used_memory() + allowance;
     lua.set_memory_limit(limit).map_err(inside)?;
@@ -360,7 +367,8 @@ fn load(code: &Code, main: &str, seed: &Seed, stop: Arc<AtomicBool>) -> Result<V
         lua,
         budget,
         buffer,
-        info,
+        infos: Infos::new(info),
+        slate,
         used: 0,
         ticks,
         high_water,

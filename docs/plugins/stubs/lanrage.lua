@@ -9,7 +9,7 @@ bit32 = {}
 ---Nothing or true forwards, false drops, a number is the length of the changed packet.
 ---@alias lanrage.Verdict boolean|number|nil
 
----What is known of a packet besides its bytes. One object that is filled anew for every call: copy what should last.
+---What is known of a packet besides its bytes. Read-only, and it stays as it is after the call; only `now` goes on.
 ---@class lanrage.Info
 ---@field peer? string id of the peer that sent it; nil is the game on this computer
 ---@field from string source address, in the party's terms

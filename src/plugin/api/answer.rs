@@ -5,7 +5,7 @@
 use super::Desk;
 use super::host::{port, told};
 use super::safe;
-use crate::model::script::{ScriptAnswer, ScriptGame, ScriptOpen, Teach, Verdict};
+use crate::model::script::{Capabilities, ScriptAnswer, ScriptGame, ScriptOpen, Teach, Verdict};
 use mlua::{Table, Value};
 use std::time::Duration;
 
@@ -20,33 +20,31 @@ const TITLE_CHARS: usize = 80;
 /// Characters that `check` may say.
 const CHECK_CHARS: usize = 1_000;
 
-impl Desk {
-    /// The length of a changed packet: what a packet hook returns when it is neither nothing, true nor false. `room` is
-    /// the length of the packet's buffer.
-    pub(in crate::plugin) fn length(&self, value: &Value, room: usize) -> Result<usize, String> {
-        if !matches!(value, Value::Integer(_) | Value::Number(_)) {
-            return Err(format!(
-                "returned {}; return nothing or true (forward), false (drop), or the new length of the packet",
-                told(value)
-            ));
-        }
-        let n = value.as_integer().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= room);
-        let n = n.ok_or_else(|| {
-            format!(
-                "returned {} as the packet's new length; a whole number from 0 to {room} was expected",
-                told(value)
-            )
-        })?;
-        if !self.may.rewrite {
-            return Err(
-                "returned a changed packet, and the plugin may not change any; its plugin.toml needs \
-                        `rewrite = true` in [may]"
-                    .into(),
-            );
-        }
-        Ok(n)
+/// The length of a changed packet: what a packet hook returns when it is neither nothing, true nor false. `room` is
+/// the length of the packet's buffer.
+pub(in crate::plugin) fn length(may: &Capabilities, value: &Value, room: usize) -> Result<usize, String> {
+    if !matches!(value, Value::Integer(_) | Value::Number(_)) {
+        return Err(format!(
+            "returned {}; return nothing or true (forward), false (drop), or the new length of the packet",
+            told(value)
+        ));
     }
+    let n = value.as_integer().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= room);
+    let n = n.ok_or_else(|| {
+        format!(
+            "returned {} as the packet's new length; a whole number from 0 to {room} was expected",
+            told(value)
+        )
+    })?;
+    if !may.rewrite {
+        return Err("returned a changed packet, and the plugin may not change any; its plugin.toml needs \
+                    `rewrite = true` in [may]"
+            .into());
+    }
+    Ok(n)
+}
 
+impl Desk {
     /// The second value: to whom, for how long, which ports.
     pub(in crate::plugin) fn extras(&self, value: &Value, answer: &mut ScriptAnswer) -> Result<(), String> {
         let table = match value {

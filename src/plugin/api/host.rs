@@ -1,13 +1,15 @@
 //! The functions that the prelude is given, and the checks of what plugins send.
 #![allow(clippy::wildcard_enum_match_arm, reason = "a value of another kind is told, whatever it is")]
 
-use super::{Desk, safe};
+use super::{Desk, Slate, safe};
 use crate::model::id::PeerId;
 use crate::model::limits::PEERS;
 use crate::model::script::{API, ScriptPeer, ScriptSend};
 use crate::rules::ports::LOWEST;
 use mlua::{Lua, LuaString, Table, Value};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Lines that one call may log.
 const LOG_LINES: usize = 16;
@@ -20,19 +22,21 @@ const SEND_BYTES: usize = 1_372;
 /// Bytes of all of them.
 const SENT_BYTES: usize = 8 << 10;
 
-/// Runs the prelude in a fresh state; hands back the table of modules that `require` looks into.
-pub(in crate::plugin) fn install(lua: &Lua) -> mlua::Result<Table> {
+/// Runs the prelude in a fresh state; hands back the table of modules that `require` looks into, and the metatable of
+/// `info`.
+pub(in crate::plugin) fn install(lua: &Lua, slate: &Arc<Slate>) -> mlua::Result<(Table, Table)> {
     let host = lua.create_table()?;
     host.raw_set("api", API)?;
     host.raw_set("send_bytes", SEND_BYTES)?;
-    host.raw_set("now", lua.create_function(|lua, ()| Ok(Desk::read(lua, Desk::seconds)))?)?;
-    host.raw_set(
-        "me",
-        lua.create_function(|lua, ()| Ok(Desk::read(lua, |d| d.me.map(|me| me.to_string()))))?,
-    )?;
+    let own = Arc::clone(slate);
+    host.raw_set("now", lua.create_function(move |_, ()| Ok(own.seconds()))?)?;
+    let own = Arc::clone(slate);
+    host.raw_set("me", lua.create_function(move |_, ()| Ok(own.me().map(|me| me.to_string())))?)?;
     host.raw_set("peers", lua.create_function(|lua, ()| peers(lua))?)?;
-    host.raw_set("log", lua.create_function(|lua, line: LuaString| Ok(log(lua, &line)))?)?;
-    host.raw_set("send", lua.create_function(|lua, what: Wish| Ok(send(lua, &what)))?)?;
+    let own = Arc::clone(slate);
+    host.raw_set("log", lua.create_function(move |lua, line: LuaString| Ok(log(lua, &own, &line)))?)?;
+    let own = Arc::clone(slate);
+    host.raw_set("send", lua.create_function(move |lua, what: Wish| Ok(send(lua, &own, &what)))?)?;
     let ipv4 = |_: &Lua, text: LuaString| Ok(parsed::<Ipv4Addr>(&text).map(|a| Bytes(a.octets().to_vec())));
     host.raw_set("ipv4", lua.create_function(ipv4)?)?;
     let ipv6 = |_: &Lua, text: LuaString| Ok(parsed::<Ipv6Addr>(&text).map(|a| Bytes(a.octets().to_vec())));
@@ -45,8 +49,10 @@ pub(in crate::plugin) fn install(lua: &Lua) -> mlua::Result<Table> {
     host.raw_set("hex", lua.create_function(|_, text: LuaString| Ok(hex(&text.as_bytes()).map(Bytes)))?)?;
     let modules = lua.create_table()?;
     host.raw_set("modules", &modules)?;
+    let info = lua.create_table()?;
+    host.raw_set("info", &info)?;
     lua.load(include_str!("../prelude.luau")).set_name("=lanrage").call::<()>(host)?;
-    Ok(modules)
+    Ok((modules, info))
 }
 
 /// Bytes that become a Lua string, not a table of numbers.
@@ -92,8 +98,9 @@ fn peers(lua: &Lua) -> mlua::Result<Table> {
     Ok(list)
 }
 
-fn log(lua: &Lua, line: &LuaString) -> Option<String> {
+fn log(lua: &Lua, slate: &Slate, line: &LuaString) -> Option<String> {
     let line = safe(&line.to_string_lossy(), LOG_CHARS);
+    slate.touched.store(true, Relaxed);
     Desk::write(lua, |desk| {
         if desk.log.len() >= LOG_LINES {
             return Some(format!("more than {LOG_LINES} lines logged in one call; log less, or in on_tick"));
@@ -106,8 +113,9 @@ fn log(lua: &Lua, line: &LuaString) -> Option<String> {
 /// The arguments of `host.send`, unchecked.
 type Wish = (Value, Value, Value, Value, Value, LuaString);
 
-fn send(lua: &Lua, wish: &Wish) -> Option<String> {
+fn send(lua: &Lua, slate: &Slate, wish: &Wish) -> Option<String> {
     let (as_peer, to, group, from_port, to_port, payload) = wish;
+    slate.touched.store(true, Relaxed);
     Desk::write(lua, |desk| {
         let made = desk.packet(as_peer, to, group, from_port, to_port, &payload.as_bytes());
         match made {

@@ -14,16 +14,45 @@ use crate::model::script::{Capabilities, ScriptPeer, ScriptSend};
 use mlua::Lua;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 pub(super) use host::{install, peer_table, told};
 
-/// What belongs to the call that runs, and who is in the party.
+/// What changes with every call. One thread writes and reads it: the atomics only let functions that live inside the
+/// state hold it too, and cost nothing, while the desk costs a look-up.
+#[derive(Debug, Default)]
+pub(super) struct Slate {
+    /// The question's time in nanoseconds.
+    now: AtomicU64,
+    /// This node's virtual address; 0 is not known yet.
+    me: AtomicU32,
+    /// Something lies on the desk.
+    pub(super) touched: AtomicBool,
+}
+
+impl Slate {
+    /// A call begins.
+    pub(super) fn begin(&self, now: Duration, me: Option<Ipv4Addr>) {
+        self.now.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        if let Some(me) = me {
+            self.me.store(me.to_bits(), Relaxed);
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        Duration::from_nanos(self.now.load(Relaxed)).as_secs_f64()
+    }
+
+    fn me(&self) -> Option<Ipv4Addr> {
+        Some(self.me.load(Relaxed)).filter(|bits| *bits != 0).map(Ipv4Addr::from_bits)
+    }
+}
+
+/// What the call that runs logs and sends, and who is in the party.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) may: Capabilities,
-    pub(super) now: Duration,
-    pub(super) me: Option<Ipv4Addr>,
     pub(super) peers: BTreeMap<PeerId, ScriptPeer>,
     pub(super) log: Vec<String>,
     pub(super) sends: Vec<ScriptSend>,
@@ -33,28 +62,14 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) const fn new(may: Capabilities) -> Self {
-        Self {
-            may,
-            now: Duration::ZERO,
-            me: None,
-            peers: BTreeMap::new(),
-            log: Vec::new(),
-            sends: Vec::new(),
-            sent: 0,
-        }
+        Self { may, peers: BTreeMap::new(), log: Vec::new(), sends: Vec::new(), sent: 0 }
     }
 
-    /// A call begins.
-    pub(super) fn clear(&mut self, now: Duration, me: Option<Ipv4Addr>) {
-        self.now = now;
-        self.me = me.or(self.me);
+    /// What the last call left is thrown away.
+    pub(super) fn clear(&mut self) {
         self.log.clear();
         self.sends.clear();
         self.sent = 0;
-    }
-
-    fn seconds(&self) -> f64 {
-        self.now.as_secs_f64()
     }
 
     /// Looks at the desk of a state. Nothing calls back into Lua meanwhile, so it is always free.

@@ -85,8 +85,7 @@ const VERDICT: &str = "LanrageVerdict, LanrageExtras?";
 pub(in crate::plugin) const CLASSES: &[Class] = &[
     Class {
         name: "LanrageInfo",
-        text: "What is known of a packet besides its bytes. One object that is filled anew for every call: copy what \
-               should last.",
+        text: "What is known of a packet besides its bytes. Read-only, and it stays as it is after the call; only `now` goes on.",
         fields: &[
             ("peer", "string?", "id of the peer that sent it; nil is the game on this computer"),
             ("from", "string", "source address, in the party's terms"),

@@ -5,7 +5,6 @@ use crate::model::script::{CallId, PluginIx, ScriptOpen, Teach};
 use crate::plugin::api::table::{GLOBALS, HOOKS, LUAU};
 use crate::plugin::manifest::check_manifest;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 const MANIFEST: &str = r#"
 id = "test"
@@ -212,7 +211,7 @@ fn the_stop_flag_and_the_budget_end_a_call_for_good() {
     assert_eq!(text, "plugin `test`: main.luau:1: it used up its budget of steps");
     assert_eq!(vm.ask(&call(Ask::Tick)), Err(ScriptFault::Asleep));
     let mut vm = Vm::load(&code(main), Seed::from_u64(1), Arc::clone(&stop)).unwrap();
-    stop.store(true, Ordering::Relaxed);
+    stop.store(true, Relaxed);
     let Err(ScriptFault::PutToSleep(text)) = vm.ask(&call(Ask::Tick)) else { panic!("not stopped") };
     assert_eq!(text, "plugin `test`: main.luau:1: it took too long and was stopped");
 }
