@@ -57,8 +57,10 @@ impl Fault {
 fn without_address(what: &str) -> Cow<'_, str> {
     // Windows writes sixteen digits and no `0x`.
     let hex = |address: &str| {
-        let digits =
-            address.strip_prefix("0x").or_else(|| Some(address).filter(|a| a.len() == 16)).unwrap_or_default();
+        let digits = address
+            .strip_prefix("0x")
+            .or_else(|| Some(address).filter(|a| a.len() == 16))
+            .unwrap_or_default();
         !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit())
     };
     match what.split_once(": ") {

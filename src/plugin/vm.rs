@@ -6,7 +6,7 @@
 //! A state that was stopped, ran out of memory or made three errors within ten seconds of call time says `PutToSleep`,
 //! and only `Asleep` from then on: the host drops it.
 
-use super::api::answer::{check, length};
+use super::api::answer::{Extras, Said, check, length};
 use super::api::info::Infos;
 use super::api::{self, Desk, Slate};
 use super::budget::{Budget, Ended, TICKS};
@@ -19,7 +19,7 @@ use crate::model::script::{
 use crate::rules::nearest::nearest;
 use mlua::chunk::{ChunkMode, Compiler};
 use mlua::{Buffer, Function, Lua, LuaOptions, StdLib, Table, Value};
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -41,6 +41,8 @@ pub struct Vm {
     lua: Lua,
     budget: Arc<Budget>,
     buffer: Buffer,
+    /// Reads the same buffer: made once, because a handle more costs as much as a packet.
+    reader: Box<dyn Reader>,
     infos: Infos,
     slate: Arc<Slate>,
     /// The buffer may hold bytes of earlier packets up to here.
@@ -52,6 +54,10 @@ pub struct Vm {
     errors: Vec<Duration>,
     asleep: bool,
 }
+
+/// A reader of a buffer.
+trait Reader: Read + Seek + Send {}
+impl<T: Read + Seek + Send> Reader for T {}
 
 /// A hook and where it begins.
 struct Entry {
@@ -123,14 +129,16 @@ impl Vm {
             Desk::write(&self.lua, Desk::clear);
         }
         self.budget.start(TICKS);
-        let answer = catch_unwind(AssertUnwindSafe(|| self.run(call)));
+        // Filled where it lies: an answer is large, and most of it stays empty.
+        let mut answer = ScriptAnswer::default();
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run(call, &mut answer)));
         self.ticks = TICKS - self.budget.left();
         let id = &self.facts.id;
-        let fault = match (answer, self.budget.ended()) {
+        let fault = match (ran, self.budget.ended()) {
             (Err(_), _) => Fault { text: format!("plugin `{id}`: the runtime failed inside"), fatal: true },
             (Ok(_), Some(ended)) => self.ended(call, ended),
             (Ok(Err(fault)), None) => fault,
-            (Ok(Ok(mut answer)), None) => match self.too_fat() {
+            (Ok(Ok(())), None) => match self.too_fat() {
                 Some(fault) => fault,
                 None => {
                     if self.slate.touched.load(Relaxed) {
@@ -146,36 +154,29 @@ impl Vm {
         Err(self.note(fault, call.at))
     }
 
-    fn run(&mut self, call: &ScriptCall) -> Result<ScriptAnswer, Fault> {
+    fn run(&mut self, call: &ScriptCall, answer: &mut ScriptAnswer) -> Result<(), Fault> {
         match &call.ask {
-            Ask::Packet(hook, packet) => self.packet(*hook, packet),
+            Ask::Packet(hook, packet) => self.packet(*hook, packet, answer),
             Ask::PeerJoined(peer) => {
                 Desk::write(&self.lua, |desk| desk.peers.insert(peer.id, peer.clone()));
                 self.about_peer(Hook::PeerJoined, peer)
             }
             Ask::PeerLeft(peer) => {
                 let known = Desk::write(&self.lua, |desk| desk.peers.remove(peer));
-                known.map_or_else(
-                    || Ok(ScriptAnswer::default()),
-                    |peer| self.about_peer(Hook::PeerLeft, &peer),
-                )
+                known.map_or(Ok(()), |peer| self.about_peer(Hook::PeerLeft, &peer))
             }
-            Ask::Tick => self.plain(Hook::Tick).map(|_| ScriptAnswer::default()),
+            Ask::Tick => self.plain(Hook::Tick).map(drop),
             Ask::Check => {
                 let said = self.plain(Hook::Check)?;
-                let said = check(&said).map_err(|problem| self.wrong(Hook::Check, &problem))?;
-                Ok(ScriptAnswer { check: said, ..ScriptAnswer::default() })
+                answer.check = check(&said).map_err(|problem| self.wrong(Hook::Check, &problem))?;
+                Ok(())
             }
         }
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "every other value is held against what a length may be"
-    )]
-    fn packet(&mut self, hook: Hook, packet: &ScriptPacket) -> Result<ScriptAnswer, Fault> {
+    fn packet(&mut self, hook: Hook, packet: &ScriptPacket, answer: &mut ScriptAnswer) -> Result<(), Fault> {
         if self.entry(hook).is_none() {
-            return Ok(ScriptAnswer::default());
+            return Ok(());
         }
         let n = packet.payload.len();
         // Longer packets do not exist in the tunnel; should one come, it gets a buffer of its own and is shown whole.
@@ -190,30 +191,30 @@ impl Vm {
             Err(e) => return Err(Fault::of(&self.facts.id, &e, &self.budget)),
         };
         let buffer = own.as_ref().unwrap_or(&self.buffer);
-        let Some(entry) = slot(&self.hooks, hook) else { return Ok(ScriptAnswer::default()) };
-        let called = entry.function.call::<(Value, Value)>((buffer, n, info));
-        let (first, second) = called.map_err(|e| self.error(&e))?;
+        let Some(entry) = slot(&self.hooks, hook) else { return Ok(()) };
+        let called = entry.function.call::<(Said, Extras)>((buffer, n, info));
+        let (first, Extras(second)) = called.map_err(|e| self.error(&e))?;
         if hook == Hook::Describe {
-            let describes =
-                self.judge(|desk| desk.game(&first)).map_err(|problem| self.wrong(hook, &problem))?;
-            return Ok(ScriptAnswer { describes, ..ScriptAnswer::default() });
+            let game = self.judge(|desk| desk.game(&first.into_value()));
+            answer.describes = game.map_err(|problem| self.wrong(hook, &problem))?;
+            return Ok(());
         }
-        let verdict = match first {
-            Value::Nil | Value::Boolean(true) => Verdict::Forward,
-            Value::Boolean(false) => Verdict::Drop,
-            changed => {
+        answer.verdict = match first {
+            Said::Nothing | Said::Truth(true) => Verdict::Forward,
+            Said::Truth(false) => Verdict::Drop,
+            changed @ (Said::Whole(_) | Said::Other(_)) => {
                 let room = n.max(PACKET_BYTES);
-                let length = length(&self.facts.may, &changed, room);
+                let length = length(&self.facts.may, &changed.into_value(), room);
                 let length = length.map_err(|problem| self.wrong(hook, &problem))?;
                 Verdict::Replace(self.taken(own, length))
             }
         };
-        let mut answer = ScriptAnswer { verdict, ..ScriptAnswer::default() };
-        if !second.is_nil() {
-            self.judge(|desk| desk.extras(&second, &mut answer))
-                .map_err(|problem| self.wrong(hook, &problem))?;
+        match second {
+            None => Ok(()),
+            Some(second) => {
+                self.judge(|desk| desk.extras(&second, answer)).map_err(|problem| self.wrong(hook, &problem))
+            }
         }
-        Ok(answer)
     }
 
     /// Puts a packet into the buffer, with zeros where an earlier packet was longer.
@@ -227,24 +228,25 @@ impl Vm {
         self.used = payload.len();
     }
 
-    /// The first bytes of the packet's buffer, which is its own or that of all.
+    /// The first bytes of the packet's buffer, which is its own or that of all. Reading cannot fail: `n` was held against
+    /// the buffer's length.
     fn taken(&mut self, own: Option<Buffer>, n: usize) -> Vec<u8> {
-        let buffer = own.unwrap_or_else(|| {
-            self.used = self.used.max(n);
-            self.buffer.clone()
-        });
         let mut bytes = vec![0; n];
-        // Reading a buffer cannot fail; `n` was held against its length.
-        let _ = buffer.cursor().read_exact(&mut bytes);
+        if let Some(own) = own {
+            let _ = own.cursor().read_exact(&mut bytes);
+        } else {
+            self.used = self.used.max(n);
+            let _ = self.reader.rewind().and_then(|()| self.reader.read_exact(&mut bytes));
+        }
         bytes
     }
 
-    fn about_peer(&self, hook: Hook, peer: &ScriptPeer) -> Result<ScriptAnswer, Fault> {
+    fn about_peer(&self, hook: Hook, peer: &ScriptPeer) -> Result<(), Fault> {
         if let Some(entry) = self.entry(hook) {
             let table = api::peer_table(&self.lua, peer).map_err(|e| self.error(&e))?;
             entry.function.call::<()>(table).map_err(|e| self.error(&e))?;
         }
-        Ok(ScriptAnswer::default())
+        Ok(())
     }
 
     fn plain(&self, hook: Hook) -> Result<Value, Fault> {
@@ -366,6 +368,7 @@ fn load(code: &Code, main: &str, seed: &Seed, stop: Arc<AtomicBool>) -> Result<V
         hooks,
         lua,
         budget,
+        reader: Box::new(buffer.clone().cursor()),
         buffer,
         infos: Infos::new(info),
         slate,

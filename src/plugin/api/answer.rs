@@ -6,7 +6,7 @@ use super::Desk;
 use super::host::{port, told};
 use super::safe;
 use crate::model::script::{Capabilities, ScriptAnswer, ScriptGame, ScriptOpen, Teach, Verdict};
-use mlua::{Table, Value};
+use mlua::{FromLua, Lua, Table, Value};
 use std::time::Duration;
 
 /// Ports that one answer may open.
@@ -19,6 +19,48 @@ const TEACH_SECONDS: f64 = 300.0;
 const TITLE_CHARS: usize = 80;
 /// Characters that `check` may say.
 const CHECK_CHARS: usize = 1_000;
+
+/// The first value that a packet hook returns. The usual ones are told apart where they come out of the runtime, and the
+/// rest lies behind a pointer, because a `Value` is costly to hand on.
+pub(in crate::plugin) enum Said {
+    Nothing,
+    Truth(bool),
+    Whole(i64),
+    Other(Box<Value>),
+}
+
+impl FromLua for Said {
+    #[inline]
+    fn from_lua(value: Value, _: &Lua) -> mlua::Result<Self> {
+        Ok(match value {
+            Value::Nil => Self::Nothing,
+            Value::Boolean(truth) => Self::Truth(truth),
+            Value::Integer(n) => Self::Whole(n),
+            other => Self::Other(Box::new(other)),
+        })
+    }
+}
+
+impl Said {
+    pub(in crate::plugin) fn into_value(self) -> Value {
+        match self {
+            Self::Nothing => Value::Nil,
+            Self::Truth(truth) => Value::Boolean(truth),
+            Self::Whole(n) => Value::Integer(n),
+            Self::Other(value) => *value,
+        }
+    }
+}
+
+/// The second one, mostly nothing.
+pub(in crate::plugin) struct Extras(pub(in crate::plugin) Option<Box<Value>>);
+
+impl FromLua for Extras {
+    #[inline]
+    fn from_lua(value: Value, _: &Lua) -> mlua::Result<Self> {
+        Ok(Self((!value.is_nil()).then(|| Box::new(value))))
+    }
+}
 
 /// The length of a changed packet: what a packet hook returns when it is neither nothing, true nor false. `room` is
 /// the length of the packet's buffer.

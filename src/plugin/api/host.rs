@@ -6,6 +6,7 @@ use crate::model::id::PeerId;
 use crate::model::limits::PEERS;
 use crate::model::script::{API, ScriptPeer, ScriptSend};
 use crate::rules::ports::LOWEST;
+use mlua::chunk::Compiler;
 use mlua::{Lua, LuaString, Table, Value};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -51,7 +52,9 @@ pub(in crate::plugin) fn install(lua: &Lua, slate: &Arc<Slate>) -> mlua::Result<
     host.raw_set("modules", &modules)?;
     let info = lua.create_table()?;
     host.raw_set("info", &info)?;
-    lua.load(include_str!("../prelude.luau")).set_name("=lanrage").call::<()>(host)?;
+    let compiler = Compiler::new().set_optimization_level(2).set_debug_level(1);
+    let prelude = lua.load(include_str!("../prelude.luau")).set_name("=lanrage").set_compiler(compiler);
+    prelude.call::<()>(host)?;
     Ok((modules, info))
 }
 
