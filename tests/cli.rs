@@ -6,6 +6,10 @@
     reason = "a test may panic: that is how it fails; and it is the outside world"
 )]
 
+#[path = "support/program.rs"]
+mod program;
+
+use program::program;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -36,12 +40,7 @@ impl Place {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lanrage"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("LANRAGE_") {
-                command.env_remove(name);
-            }
-        }
+        let mut command = program();
         command.args(args).env("LANRAGE_DATA_DIR", self.path("data")).env("HOME", self.0.path());
         command.env("XDG_CONFIG_HOME", self.path("config")).env("NO_COLOR", "1");
         // No test speaks to a router outside its own walls.

@@ -8,11 +8,15 @@
     reason = "a test may panic: that is how it fails; and it is the outside world"
 )]
 
+#[path = "support/program.rs"]
+mod program;
+
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use lanrage::app::plugins::found::{Origin, Plugins, of_tree};
 use lanrage::host::plugins::tree::{BYTES, Tree};
 use lanrage::plugin::shipped::PLUGINS;
+use program::program;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -80,12 +84,7 @@ impl Place {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lanrage"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("LANRAGE_") {
-                command.env_remove(name);
-            }
-        }
+        let mut command = program();
         command.args(args).env("LANRAGE_DATA_DIR", self.path("data")).env("HOME", self.0.path());
         command
             .env("XDG_CONFIG_HOME", self.path("config"))

@@ -8,9 +8,12 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+#[path = "support/program.rs"]
+mod program;
+
+use program::program;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A fenced block: what stands behind the fence, and the lines.
 struct Block {
@@ -79,16 +82,6 @@ fn fits(shown: &str, said: &str) -> bool {
 }
 
 /// The program, without the settings of whoever runs the tests.
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lanrage"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("LANRAGE_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
 #[test]
 fn what_the_tutorial_shows_is_what_happens() {
     let home = tempfile::tempdir().unwrap();

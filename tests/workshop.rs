@@ -6,22 +6,14 @@
     reason = "a test that panics has failed, as it should"
 )]
 
+#[path = "support/program.rs"]
+mod program;
+
 use lanrage::host::clock::HostClock;
+use program::program;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
-
-/// The program, without the settings of whoever runs the tests.
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lanrage"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("LANRAGE_") {
-            command.env_remove(name);
-        }
-    }
-    command
-}
 
 struct Told {
     code: i32,

@@ -162,6 +162,21 @@ struct Peers<S> {
     by_seat: [Option<u8>; 256],
 }
 
+impl<S> Peers<S> {
+    /// Where the peer is in the list.
+    fn at(&self, id: PeerId) -> Option<usize> {
+        self.list.iter().position(|p| p.id == id)
+    }
+
+    fn get(&self, id: PeerId) -> Option<&Peer<S>> {
+        self.list.iter().find(|p| p.id == id)
+    }
+
+    fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer<S>> {
+        self.list.iter_mut().find(|p| p.id == id)
+    }
+}
+
 /// What waits to be done at the end of an input or at the next chance.
 #[derive(Debug)]
 struct Todo {

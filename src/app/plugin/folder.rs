@@ -2,6 +2,7 @@
 
 use crate::app::config::{PROFILE_BYTES, read_text};
 use crate::app::failure::Failure;
+use crate::app::plugins::found::is_source;
 use crate::model::id::ProfileId;
 use crate::plugin::code::{Code, SOURCE_BYTES};
 use crate::plugin::manifest::{Manifest, check_manifest};
@@ -238,15 +239,6 @@ impl Found {
 pub(super) fn complaint(place: Place, message: impl Into<String>, help: impl Into<String>) -> Diagnostic {
     let help = Some(help.into()).filter(|help| !help.is_empty());
     Diagnostic { place, message: message.into(), help, also: None }
-}
-
-/// Sources are what `require` may name: not the test, nor the types for editors.
-fn is_source(name: &str) -> bool {
-    let ending = name.ends_with(".luau") || name.ends_with(".lua");
-    let top = name.split('/').next().unwrap_or(name);
-    ending
-        && !name.ends_with(".d.luau")
-        && !["test.luau", "test.lua", "types", "stubs", "tests", "samples"].contains(&top)
 }
 
 fn sources(

@@ -116,7 +116,7 @@ impl<S: Session> Node<S> {
         game: Described,
         now: Now,
     ) -> Option<HeardKey> {
-        let at = self.peers.list.iter().position(|p| p.id == peer)?;
+        let at = self.peers.at(peer)?;
         let seat = self.peers.list.get(at)?.seat?;
         let key = (peer, facts.profile, game.transport, game.port);
         if !self.has_room(at, &key, now) {
@@ -274,7 +274,7 @@ impl<S: Session> Node<S> {
     }
 
     fn round_trip_to(&self, peer: PeerId) -> Option<f64> {
-        let peer = self.peers.list.iter().find(|p| p.id == peer)?;
+        let peer = self.peers.get(peer)?;
         peer.agent.report().map(|report| milliseconds(report.rtt))
     }
 
@@ -304,9 +304,14 @@ impl<S: Session> Node<S> {
             return false;
         }
         if let Some(Described { transport, port, .. }) = *game {
-            self.lan.firewall.announced_here(transport, port, facts.life + JOIN_GRACE, now.mono);
+            self.may_join_here((transport, port), facts.life, now);
         }
         self.read_own(rule, facts, view, game, now)
+    }
+
+    /// The party may join there for so long, and a little longer.
+    fn may_join_here(&mut self, (transport, port): (Transport, u16), life: Duration, now: Now) {
+        self.lan.firewall.announced_here(transport, port, life + JOIN_GRACE, now.mono);
     }
 
     /// It says that it is over.
@@ -318,6 +323,10 @@ impl<S: Session> Node<S> {
         now: Now,
     ) {
         let at = self.lan.rules.describe(rule, view).map(|game| (game.transport, game.port));
+        self.own_game_closed(facts, at, now);
+    }
+
+    fn own_game_closed(&mut self, facts: &RuleFacts, at: Option<(Transport, u16)>, now: Now) {
         self.lan.games.own_closed(facts.profile, at);
         self.lan.listing.closes(facts.profile, at, now.mono);
     }
@@ -333,8 +342,7 @@ impl<S: Session> Node<S> {
     ) {
         let at = (game.transport, game.port);
         if over {
-            self.lan.games.own_closed(facts.profile, Some(at));
-            self.lan.listing.closes(facts.profile, Some(at), now.mono);
+            self.own_game_closed(facts, Some(at), now);
             return;
         }
         if let Some(other) = profile.filter(|other| *other != at) {
@@ -349,7 +357,7 @@ impl<S: Session> Node<S> {
         if facts.opens
             && let Some((transport, port)) = self.lan.rules.opens(rule, view)
         {
-            self.lan.firewall.announced_here(transport, port, JOIN_GRACE, now.mono);
+            self.may_join_here((transport, port), Duration::ZERO, now);
         }
     }
 
@@ -361,7 +369,7 @@ impl<S: Session> Node<S> {
         info: Option<GameInfo>,
         now: Now,
     ) -> Duration {
-        self.lan.firewall.announced_here(transport, port, facts.life + JOIN_GRACE, now.mono);
+        self.may_join_here((transport, port), facts.life, now);
         self.lan.listing.lives((facts.profile, transport, port), info, pulse_of(facts), now.mono)
     }
 
@@ -380,7 +388,7 @@ impl<S: Session> Node<S> {
         let (at, info) = match again {
             Some(joined_at) => {
                 if let Some((transport, port)) = joined_at {
-                    self.lan.firewall.announced_here(transport, port, facts.life + JOIN_GRACE, now.mono);
+                    self.may_join_here((transport, port), facts.life, now);
                 }
                 (self.scripts.own_port(rule, view.src_port).or(joined_at), None)
             }
@@ -508,7 +516,7 @@ impl<S: Session> Node<S> {
         lan: &mut impl LanSink,
     ) -> Result<(), DropReason> {
         let pace = self.lan.rules.facts(rule).ok_or(DropReason::NotAGame)?.pace;
-        let peer = self.peers.list.iter_mut().find(|p| p.id == peer).ok_or(DropReason::NoSuchPeer)?;
+        let peer = self.peers.get_mut(peer).ok_or(DropReason::NoSuchPeer)?;
         if peer.agent.kind() == Some(PathKind::Lan) {
             // It came to this network: the game is heard by wire, from another address.
             return Err(DropReason::HeardNatively);

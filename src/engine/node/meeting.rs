@@ -164,7 +164,7 @@ impl<S: Session> Node<S> {
         let news = if known { None } else { self.learn(knock.envelope, false, now) };
         self.check_seat(now);
         if news.is_some_and(|(_, news)| news == News::Joined)
-            && let Some(peer) = self.peers.list.iter_mut().find(|p| p.id == id)
+            && let Some(peer) = self.peers.get_mut(id)
         {
             peer.guided = Some(now.mono);
         }
@@ -184,7 +184,7 @@ impl<S: Session> Node<S> {
         let news = self.learn(knock.envelope, true, now);
         self.spread(news, id, now);
         self.check_seat(now);
-        let Some(at) = self.peers.list.iter().position(|p| p.id == id) else { return };
+        let Some(at) = self.peers.at(id) else { return };
         if let Some(peer) = self.peers.list.get_mut(at) {
             peer.agent.found(from, self.world.ground(), now.mono);
             peer.agent.wanted(now.mono);
@@ -309,7 +309,7 @@ impl<S: Session> Node<S> {
 
     /// Whether this node passes on at once what it hears from and about this peer.
     pub(super) fn passes_on(&self, id: PeerId, now: Mono) -> bool {
-        let guided = self.peers.list.iter().find(|p| p.id == id).and_then(|p| p.guided);
+        let guided = self.peers.get(id).and_then(|p| p.guided);
         guided.is_some_and(|at| now.since(at) < GUIDE) || self.hub_now() == Some(self.me.id)
     }
 

@@ -128,7 +128,7 @@ impl<S: Session> Node<S> {
         let stays = |id: PeerId| rotation.owner.id() == id || rotation.grants.iter().any(|g| g.peer == id);
         let gone: Vec<PeerId> = self.party.roster.iter().map(|(id, _)| id).filter(|id| !stays(*id)).collect();
         for id in gone {
-            if let Some(at) = self.peers.list.iter().position(|p| p.id == id) {
+            if let Some(at) = self.peers.at(id) {
                 self.peer_is_gone(at, "was removed from the party by the host", true, now);
             }
             self.forget_peer(id);

@@ -71,7 +71,7 @@ impl<S: Session> Node<S> {
 
     /// Forgets a peer; its place in the list is another's until `reindex`.
     pub(super) fn forget_peer(&mut self, id: PeerId) {
-        if let Some(at) = self.peers.list.iter().position(|p| p.id == id) {
+        if let Some(at) = self.peers.at(id) {
             let removed = self.peers.list.remove(at);
             // Whoever gets this seat next inherits nothing.
             removed.seat.into_iter().for_each(|seat| self.lan.firewall.forget(seat));
@@ -83,7 +83,7 @@ impl<S: Session> Node<S> {
     pub(super) fn meet(&mut self, id: PeerId, now: Now) {
         let Some(member) = self.party.roster.get(id).cloned() else { return };
         let candidates = self.usable(&member.record.candidates);
-        let at = self.peers.list.iter().position(|p| p.id == id).unwrap_or_else(|| {
+        let at = self.peers.at(id).unwrap_or_else(|| {
             let setup = self.session_setup(&member.key, member.record.tunnel);
             let eager = self.me.id < id;
             let agent = Agent::new(eager, self.knobs.keepalive, self.dice.u64() >> 1, now.mono);
@@ -112,7 +112,7 @@ impl<S: Session> Node<S> {
 
     /// A control plane (or the peer itself) says that this peer is in the party now.
     fn show(&mut self, id: PeerId, news: News, now: Now) {
-        let Some(peer) = self.peers.list.iter_mut().find(|p| p.id == id) else { return };
+        let Some(peer) = self.peers.get_mut(id) else { return };
         if news != News::Old {
             peer.since = now.mono;
         }

@@ -44,7 +44,7 @@ impl<S: Session> Node<S> {
 
     /// A control plane says that a peer left. The tunnel knows better while it is alive.
     fn said_gone(&mut self, id: PeerId, left: bool, now: Now) {
-        let Some(at) = self.peers.list.iter().position(|p| p.id == id) else { return };
+        let Some(at) = self.peers.at(id) else { return };
         let Some(peer) = self.peers.list.get_mut(at).filter(|_| left) else { return };
         let heard = peer.agent.last_heard();
         if heard.is_some_and(|heard| now.mono.since(heard) < self.knobs.keepalive * 2) {

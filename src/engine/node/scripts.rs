@@ -17,6 +17,7 @@ use crate::model::limits;
 use crate::model::script::{PluginFacts, PluginIx, ScriptGame, ScriptOpen, ScriptReply, ScriptSend, Verdict};
 use crate::model::status::Event;
 use crate::model::time::Now;
+use crate::rules::ports::LOWEST;
 use crate::rules::ruleset::{Described, RuleFacts, RuleIx, RuleKind, Ruleset, Side, Transport};
 use crate::wire::frame::{Class, Frame, FrameKind};
 use crate::wire::packet::{PacketView, resize_udp, write_udp};
@@ -144,7 +145,7 @@ impl<S: Session> Node<S> {
                 Ok(())
             }
             Held::Unicast { peer } => {
-                let at = self.peers.list.iter().position(|p| p.id == peer).ok_or(DropReason::NoSuchPeer)?;
+                let at = self.peers.at(peer).ok_or(DropReason::NoSuchPeer)?;
                 if decision.verdict != Verdict::Drop
                     && let Ok(view) = PacketView::parse(&packet)
                 {
@@ -163,7 +164,7 @@ impl<S: Session> Node<S> {
         seat: crate::model::addr::Seat,
         rule: RuleIx,
     ) -> Result<From, DropReason> {
-        let peer_now = self.peers.list.iter().find(|p| p.id == peer).ok_or(DropReason::NoSuchPeer)?;
+        let peer_now = self.peers.get(peer).ok_or(DropReason::NoSuchPeer)?;
         if peer_now.seat == Some(seat) {
             Ok(From { peer, seat, rule })
         } else {
@@ -217,7 +218,7 @@ impl<S: Session> Node<S> {
         match open.peer {
             None => self.lan.firewall.announced_here(transport, open.port, life, now.mono),
             Some(peer) => {
-                let seat = self.peers.list.iter().find(|p| p.id == peer).and_then(|p| p.seat);
+                let seat = self.peers.get(peer).and_then(|p| p.seat);
                 let Some(seat) = seat else {
                     return self.scripts.refuse(plugin, Refusal::Never, &mut self.counters);
                 };
@@ -455,7 +456,7 @@ impl<S: Session> Node<S> {
         };
         let port = game.port.or_else(|| profile.map(|game| game.port))?;
         let known = profile.is_some_and(|game| (game.transport, game.port) == (transport, port));
-        let may = self.scripts.may_name(plugin, transport, port) && port >= 1024;
+        let may = self.scripts.may_name(plugin, transport, port) && port >= LOWEST;
         if !known && !may {
             use crate::engine::script::Right;
             let right = if transport == Transport::Tcp { Right::Tcp } else { Right::Udp };
