@@ -288,7 +288,7 @@ fn a_real_plugin_changes_what_a_real_node_delivers_is_reloaded_and_put_to_sleep(
     b.out.plugins.blocking_send(PluginNews::Loaded(plugin)).unwrap();
     std::thread::sleep(Duration::from_millis(600));
     assert_eq!(announced(&a, &b), plain, "the rule's default");
-    let asleep = |e: &Event| matches!(e, Event::Warning(t) if t.code == "plugin-asleep");
+    let asleep = |e: &Event| matches!(e, Event::Warning(t) if t.code == "plugin_asleep");
     let Some(Event::Warning(trouble)) = b.wait(asleep) else { panic!("it is told") };
     assert!(trouble.message.contains("`tester`"), "{trouble:?}");
     std::thread::sleep(Duration::from_millis(600));

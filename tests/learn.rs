@@ -207,6 +207,20 @@ fn a_title_that_the_person_names_is_looked_for_instead_of_guessed() {
 }
 
 #[test]
+fn a_sum_behind_the_text_hides_neither_title_nor_address() {
+    let asked = Wish { title: Some("Ann's castle".into()), ..wish("castle-rush") };
+    let draft = learn(&[capture_of("castle-rush")], &asked).unwrap();
+    for line in [
+        "title = { field = 1, separator = \"|\" }",
+        "game_port = { field = 2, separator = \"|\" }",
+        "[[rule.rewrite]]\n# seen: the sender's own address as text\nfield = 2\nseparator = \"|\"\nas = \"host:port\"",
+    ] {
+        assert!(draft.profile.contains(line), "{line}\n{}", draft.profile);
+    }
+    assert_eq!((draft.proof.wrong, draft.proof.mistaken), (0, 0), "{:?}\n{}", draft.proof, draft.profile);
+}
+
+#[test]
 fn a_capture_without_a_search_says_what_it_holds() {
     let mut capture = capture_of("doom");
     capture.packets.retain(|c| PacketView::parse(&c.packet).unwrap().dst.to_string() != "255.255.255.255");
@@ -257,8 +271,54 @@ fn hostile_packet() -> impl Strategy<Value = (u64, u8, u8, u16, u16, Vec<u8>)> {
     (0u64..20_000, 0u8..4, 0u8..6, port(), port(), prop::collection::vec(byte, 0..80))
 }
 
+/// What a server says of itself, in one of the forms that games use.
+fn said(form: usize, magic: &[u8], texts: &[String], tail: &[u8]) -> Vec<u8> {
+    let joined = |separator: &str| texts.join(separator).into_bytes();
+    let body = match form {
+        0 => joined("|"),
+        1 => joined(";"),
+        2 => joined("\0"),
+        3 => texts.iter().enumerate().map(|(n, t)| format!("\\key{n}\\{t}")).collect::<String>().into_bytes(),
+        4 => texts.iter().enumerate().map(|(n, t)| format!("key{n}={t};")).collect::<String>().into_bytes(),
+        5 => texts
+            .iter()
+            .enumerate()
+            .map(|(n, t)| format!("[K{n}]{t}[/K{n}]"))
+            .collect::<String>()
+            .into_bytes(),
+        _ => texts.iter().flat_map(|t| [&[t.len() as u8], t.as_bytes()].concat()).collect(),
+    };
+    [magic, &body, tail].concat()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_server_may_say_where_it_is_in_any_form(
+        form in 0usize..7,
+        magic in prop::collection::vec(any::<u8>(), 0..6),
+        tail in prop::collection::vec(any::<u8>(), 0..3),
+        order in Just(vec![0usize, 1, 2, 3]).prop_shuffle(),
+        title in "[A-Za-z' ]{3,12}",
+    ) {
+        let mut capture = Capture::default();
+        let mut add = |ms: u64, from: &str, to: &str, payload: &[u8]| {
+            let mut room = vec![0; 600];
+            let n = write_udp(&mut room, from.parse().unwrap(), to.parse().unwrap(), 64, payload).unwrap();
+            room.truncate(n);
+            let number = capture.packets.len() + 1;
+            capture.packets.push(Captured { number, at: Duration::from_millis(ms), sent: None, packet: room });
+        };
+        for n in 0..4u64 {
+            let texts = [title.clone(), "192.168.7.1".to_owned(), format!("192.168.7.1:{}", 7000), format!("{n}/8")];
+            let texts: Vec<String> = order.iter().map(|at| texts[*at].clone()).collect();
+            add(n * 1000, "192.168.7.1:5000", "255.255.255.255:5001", &said(form, &magic, &texts, &tail));
+        }
+        add(5000, "192.168.7.9:40000", "192.168.7.1:7000", b"\x01join");
+        add(5001, "192.168.7.1:7000", "192.168.7.9:40000", b"\x02welcome");
+        must_hold(capture);
+    }
 
     #[test]
     fn hostile_traffic_makes_at_worst_a_poor_draft(packets in prop::collection::vec(hostile_packet(), 1..40)) {

@@ -396,7 +396,7 @@ fn what_the_manifest_does_not_allow_is_refused_and_told_once() {
     }
     assert_eq!(t.count(1, Count::PluginRefused), 9);
     assert_eq!((t.count(1, Count::PluginSends), t.count(1, Count::PluginOpens)), (0, 0));
-    let told = t.warnings(1, "plugin-refused");
+    let told = t.warnings(1, "plugin_refused");
     assert_eq!(told.len(), 3, "{told:?}");
     for key in ["may.rewrite", "may.send", "may.tcp"] {
         assert_eq!(told.iter().filter(|m| m.contains(key) && m.contains("`tester`")).count(), 1, "{told:?}");
@@ -405,7 +405,7 @@ fn what_the_manifest_does_not_allow_is_refused_and_told_once() {
     t.query(0, "query 1");
     assert!(t.unasked(1));
     assert_eq!(t.heard(1), [""; 0], "else = \"drop\"");
-    assert_eq!(t.warnings(1, "plugin-refused").len(), 4);
+    assert_eq!(t.warnings(1, "plugin_refused").len(), 4);
 }
 
 #[test]
@@ -482,7 +482,7 @@ fn a_plugin_speaks_to_the_own_game_as_a_peer_but_only_to_ports_that_are_its_own_
     assert_eq!(got.len(), 1, "{got:?}");
     assert_eq!(got[0].0, (t.0.address(1), 27_960).into());
     assert_eq!(got[0].1, (t.0.address(0), 27_961).into());
-    assert_eq!(t.warnings(0, "plugin-refused").len(), 1);
+    assert_eq!(t.warnings(0, "plugin_refused").len(), 1);
     // The game asked from there, so an answer is expected.
     t.0.say(0, Some(2), &udp("198.51.1.1:9999", "255.255.255.255:27960", b"query 2"));
     t.run_ms(1000);
@@ -540,7 +540,7 @@ fn asleep_is_told_once_with_its_reason_and_nothing_waits_any_more() {
     t.reply(1, &call, Err(ScriptFault::PutToSleep("main.luau:3: it\nloops \u{202e}".into())));
     t.reply(1, &second, Err(ScriptFault::Asleep));
     assert_eq!(t.heard(1), [A]);
-    let told = t.warnings(1, "plugin-asleep");
+    let told = t.warnings(1, "plugin_asleep");
     assert_eq!(told, ["the plugin `tester` was put to sleep: main.luau:3: it loops"]);
     t.run_ms(1000);
     t.announce(A);
@@ -569,7 +569,7 @@ fn a_failure_costs_only_its_own_packet_and_is_told() {
     let (call, ..) = t.asked(1);
     t.reply(1, &call, Err(ScriptFault::Failed("plugin `tester`: main.luau:7: attempt to index nil".into())));
     assert_eq!(t.heard(1), [A]);
-    assert_eq!(t.warnings(1, "plugin-failed").len(), 1);
+    assert_eq!(t.warnings(1, "plugin_failed").len(), 1);
     t.run_ms(1000);
     t.announce(A);
     t.asked(1);
@@ -713,7 +713,7 @@ fn a_port_that_a_plugin_reads_in_the_own_games_words_is_open_to_the_party() {
     let (call, ..) = t.asked(0);
     t.reply(0, &call, Ok(ScriptAnswer { describes: Some(game), ..ScriptAnswer::default() }));
     assert!(!syn(&mut t, 1, 0, 4000), "not among its ports");
-    assert_eq!(t.warnings(0, "plugin-refused").len(), 1);
+    assert_eq!(t.warnings(0, "plugin_refused").len(), 1);
 }
 
 #[test]

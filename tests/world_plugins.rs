@@ -234,14 +234,14 @@ end"#;
     open_world(&mut world, 0);
     world.run_for(seconds(30));
     assert_eq!(world.oracle.heard_by((1, LIST)), 20, "not one is lost");
-    assert_eq!(warnings(&world, 1, "plugin-asleep"), 1);
+    assert_eq!(warnings(&world, 1, "plugin_asleep"), 1);
     assert_eq!(count(&world, 1, Count::PluginDefaults), 18);
     // The player starts it again.
     world.reload_plugins(1);
     world.run_for(seconds(3));
-    assert_eq!(warnings(&world, 1, "plugin-asleep"), 1);
+    assert_eq!(warnings(&world, 1, "plugin_asleep"), 1);
     world.run_for(seconds(6));
-    assert_eq!(warnings(&world, 1, "plugin-asleep"), 2);
+    assert_eq!(warnings(&world, 1, "plugin_asleep"), 2);
     must_hold(&world);
 }
 
@@ -262,7 +262,7 @@ fn a_plugin_that_takes_its_capabilities_for_a_suggestion_gets_nothing() {
     for pc in 0..2 {
         assert_eq!((count(&world, pc, Count::PluginOpens), count(&world, pc, Count::PluginSends)), (0, 0));
         assert!(count(&world, pc, Count::PluginRefused) >= 50);
-        assert_eq!(warnings(&world, pc, "plugin-refused"), 2, "UDP and TCP, each once");
+        assert_eq!(warnings(&world, pc, "plugin_refused"), 2, "UDP and TCP, each once");
     }
     must_hold(&world);
 }

@@ -643,7 +643,7 @@ impl Scripts {
         if slot.warn(right) {
             let (id, key) = (slot.id.clone(), right.key());
             self.out.push_back(Out::Tell(Trouble::new(
-                "plugin-refused",
+                "plugin_refused",
                 format!("the plugin `{id}` wanted more than its manifest allows (`{key}`); it was refused"),
                 format!("if it needs that, its author adds it to `{key}` in plugin.toml; else `lanrage plugin remove {id}`"),
             )));

@@ -287,7 +287,7 @@ impl World {
             }
             Told::Warning(trouble) if trouble.code == "address_changed" && self.was_shared(pc) => {}
             // Plugins of such a story never mend their ways.
-            Told::Warning(trouble) if trouble.code.starts_with("plugin-") && self.chaos.plugins.fails > 0 => {
+            Told::Warning(trouble) if trouble.code.starts_with("plugin_") && self.chaos.plugins.fails > 0 => {
             }
             // Its goodbye and our handshake may have crossed.
             Told::Warning(trouble) if trouble.code == "path_lost" && self.somebody_left() => {}

@@ -161,7 +161,7 @@ impl Scripts {
         let id = slot.id.clone();
         if slot.tell_failure(now) {
             self.out.push_back(Out::Tell(Trouble::new(
-                "plugin-failed",
+                "plugin_failed",
                 format!("the plugin `{id}` failed: {}", short(failed, &id)),
                 format!("the packet went its usual way; `lanrage plugin test {id}` shows more"),
             )));
@@ -176,7 +176,7 @@ impl Scripts {
         let id = slot.id.clone();
         self.let_go(plugin, counters);
         self.out.push_back(Out::Tell(Trouble::new(
-            "plugin-asleep",
+            "plugin_asleep",
             format!("the plugin `{id}` was put to sleep: {}", short(why, &id)),
             "its game goes on without it, as the profile says; starting lanrage again wakes it, an update may cure it",
         )));

@@ -315,7 +315,7 @@ impl Written {
             let _ = writeln!(self.profile);
             let _ = writeln!(self.profile, "[[rule.rewrite]]");
             self.reason(rewrite.sure, &format!("{name} holds an address"), &rewrite.why);
-            let _ = writeln!(self.profile, "{}", rewrite.toml.replace(", as = ", "\nas = "));
+            let _ = writeln!(self.profile, "{}", rewrite.toml);
         }
         if plan.sense.holds_receiver {
             let why = "the packet also holds the receiver's own address, and a profile cannot put the right one there; a plugin can";

@@ -36,9 +36,11 @@ pub(super) fn runs(payload: &[u8], least: usize) -> Vec<Range<usize>> {
     for (i, c) in payload.iter().chain([&0]).enumerate() {
         let part_of_text = is_text(*c) || *c >= 0x80 && i > start;
         if !part_of_text {
-            let text = payload.get(start..i).is_some_and(|t| std::str::from_utf8(t).is_ok());
-            if i - start >= least && text && out.len() < MOST_RUNS {
-                out.push(start..i);
+            // A byte behind the text that is no letter, such as a sum, does not take the text away.
+            let text = payload.get(start..i).unwrap_or_default();
+            let good = std::str::from_utf8(text).map_or_else(|e| e.valid_up_to(), str::len);
+            if good >= least && out.len() < MOST_RUNS {
+                out.push(start..start + good);
             }
             start = i + 1;
         }
@@ -236,12 +238,21 @@ fn behind_varint(payload: &[u8], text: usize) -> (usize, Vec<Step>) {
     if ends && high >= 3 { (text - high - 1, vec![Step::Varint]) } else { (text, Vec::new()) }
 }
 
-/// A place as a profile writes it.
+/// A place as a profile writes it inside braces.
 pub(super) fn written(place: &Locate) -> String {
-    let mut out = String::new();
+    keys_of(place).join(", ")
+}
+
+/// A place as a profile writes it in a table of its own, a key a line.
+pub(super) fn written_below(place: &Locate) -> String {
+    keys_of(place).join("\n")
+}
+
+fn keys_of(place: &Locate) -> Vec<String> {
+    let mut out = Vec::new();
     let has_way = !matches!(place.find, Find::Nul | Find::Counted | Find::Counted32 | Find::Wide);
     if place.at > 0 || !has_way {
-        let _ = write!(out, "at = {}, ", place.at);
+        out.push(format!("at = {}", place.at));
     }
     if !place.skip.is_empty() {
         let steps: Vec<String> = place
@@ -255,27 +266,24 @@ pub(super) fn written(place: &Locate) -> String {
                 Step::Varint => "\"varint\"".to_owned(),
             })
             .collect();
-        let _ = write!(out, "skip = [{}], ", steps.join(", "));
+        out.push(format!("skip = [{}]", steps.join(", ")));
     }
     match &place.find {
         Find::Nul => {}
-        Find::Wide => out.push_str("string = \"wide\", "),
-        Find::Counted => out.push_str("string = \"counted\", "),
-        Find::Counted32 => out.push_str("string = \"counted32\", "),
+        Find::Wide => out.push("string = \"wide\"".to_owned()),
+        Find::Counted => out.push("string = \"counted\"".to_owned()),
+        Find::Counted32 => out.push("string = \"counted32\"".to_owned()),
         Find::Between(open, close) => {
-            let _ = write!(out, "between = [{}, {}], ", quoted_bytes(open), quoted_bytes(close));
+            out.push(format!("between = [{}, {}]", quoted_bytes(open), quoted_bytes(close)));
         }
-        Find::Key(key, _) => {
-            let _ = write!(out, "key = {}, ", quoted_bytes(key));
-        }
-        Find::Field(number, b';') => {
-            let _ = write!(out, "field = {number}, ");
-        }
+        Find::Key(key, _) => out.push(format!("key = {}", quoted_bytes(key))),
         Find::Field(number, separator) => {
-            let _ = write!(out, "field = {number}, separator = {}, ", quoted_bytes(&[*separator]));
+            out.push(format!("field = {number}"));
+            if *separator != b';' {
+                out.push(format!("separator = {}", quoted_bytes(&[*separator])));
+            }
         }
     }
-    out.truncate(out.trim_end_matches(", ").len());
     out
 }
 

@@ -4,7 +4,7 @@
 //! such, in every packet of the kind. A title is known only when the person who made the capture says what it was, or when
 //! two servers differ in nothing else; everything else is a guess and is called one.
 
-use super::place::{Candidate, candidates, written};
+use super::place::{Candidate, candidates, written, written_below};
 use super::roles::{Group, Join};
 use super::traffic::Datagram;
 use crate::rules::locate::{Find, Locate};
@@ -91,12 +91,8 @@ impl Sense {
                 continue;
             };
             let form = if with_port { "host:port" } else { "host" };
-            self.rewrite(
-                &written(&candidate.place),
-                form,
-                "the sender's own address as text",
-                candidate.range.clone(),
-            );
+            let why = "the sender's own address as text";
+            self.rewrite(&candidate.place, form, why, candidate.range.clone());
         }
         for (form, reversed) in [("ipv4", false), ("ipv4-le", true)] {
             let octets = |ip: IpAddr| match ip {
@@ -117,7 +113,7 @@ impl Sense {
                         skip: Box::default(),
                         find: Find::Nul,
                     };
-                    self.rewrite(&written(&place), form, "the sender's own address as four bytes", i..i + 4);
+                    self.rewrite(&place, form, "the sender's own address as four bytes", i..i + 4);
                 }
                 let receiver =
                     !v4.is_empty() && v4.iter().all(|d| d.to.ip() != d.from.ip() && has(d, i, d.to.ip()));
@@ -131,9 +127,9 @@ impl Sense {
         self.holds_receiver |= group.kind == RuleKind::Answer && group.members.iter().any(text);
     }
 
-    fn rewrite(&mut self, place: &str, form: &str, why: &str, range: Range<usize>) {
+    fn rewrite(&mut self, place: &Locate, form: &str, why: &str, range: Range<usize>) {
         if self.rewrites.len() < MOST_REWRITES {
-            let toml = format!("{place}, as = \"{form}\"");
+            let toml = format!("{}\nas = \"{form}\"", written_below(place));
             self.rewrites.push(Found { toml, why: why.to_owned(), sure: true });
             self.content.push(range);
         }
@@ -211,7 +207,7 @@ impl Sense {
                 && name_like(&text(c))
         });
         let Some(front) = front.filter(|_| self.rewrites.is_empty()) else { return };
-        let toml = format!("{}, as = \"host\"", written(&front.place));
+        let toml = format!("{}\nas = \"host\"", written_below(&front.place));
         let why = "stands in front of the port and looks like a host's name".to_owned();
         self.rewrites.push(Found { toml, why, sure: false });
         self.content.push(front.range.clone());
