@@ -286,7 +286,7 @@ fn said(form: usize, magic: &[u8], texts: &[String], tail: &[u8]) -> Vec<u8> {
             .map(|(n, t)| format!("[K{n}]{t}[/K{n}]"))
             .collect::<String>()
             .into_bytes(),
-        _ => texts.iter().flat_map(|t| [&[t.len() as u8], t.as_bytes()].concat()).collect(),
+        _ => texts.iter().flat_map(|t| [&[u8::try_from(t.len()).unwrap()], t.as_bytes()].concat()).collect(),
     };
     [magic, &body, tail].concat()
 }
