@@ -9,7 +9,7 @@
 #[path = "support/program.rs"]
 mod program;
 
-use program::program;
+use program::{program, run};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
@@ -49,7 +49,7 @@ impl Place {
     }
 
     fn lanrage(&self, args: &[&str]) -> Told {
-        told(self.command(args).output().expect("the program runs"))
+        told(run(&mut self.command(args)))
     }
 }
 
@@ -312,7 +312,7 @@ fn the_usual_config_file_and_variables_are_read() {
 
 #[cfg(target_os = "linux")]
 fn told_of(command: &mut Command) -> Told {
-    told(command.output().expect("the program runs"))
+    told(run(command))
 }
 
 #[test]

@@ -16,7 +16,7 @@ use flate2::write::GzEncoder;
 use lanrage::app::plugins::found::{Origin, Plugins, of_tree};
 use lanrage::host::plugins::tree::{BYTES, Tree};
 use lanrage::plugin::shipped::PLUGINS;
-use program::program;
+use program::{program, run};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -96,7 +96,7 @@ impl Place {
     }
 
     fn lanrage(&self, args: &[&str]) -> Told {
-        let output = self.command(args).output().unwrap();
+        let output = run(&mut self.command(args));
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Told { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
     }

@@ -10,7 +10,7 @@
 mod program;
 
 use lanrage::host::clock::HostClock;
-use program::program;
+use program::{program, run};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -34,7 +34,7 @@ impl Workshop {
     }
 
     fn run(&self, args: &[&str]) -> Told {
-        let output = program().arg("plugin").args(args).current_dir(self.0.path()).output().unwrap();
+        let output = run(program().arg("plugin").args(args).current_dir(self.0.path()));
         Told {
             code: output.status.code().unwrap_or(-1),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -413,8 +413,7 @@ fn a_plugin_that_answers_by_chance_is_told() {
 #[test]
 fn the_folder_is_the_current_one_unless_named() {
     let workshop = Workshop::new(&[]);
-    let output =
-        program().args(["plugin", "test"]).current_dir(workshop.0.path().join("game")).output().unwrap();
+    let output = run(program().args(["plugin", "test"]).current_dir(workshop.0.path().join("game")));
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success() && out.contains("ok    samples/first.samples: [open game]"), "{out}");
     assert!(Path::new(&workshop.file("main.luau")).is_file());
