@@ -45,6 +45,28 @@ pub(super) enum Captured {
     Nothing,
 }
 
+/// Reads IP packets without a link header from a packet socket that has its filter already.
+pub(in crate::host) fn frames_of(
+    socket: Socket,
+    card: &NetworkInterface,
+    read_bytes: usize,
+) -> io::Result<Box<dyn DataLinkReceiver>> {
+    let config = Config {
+        socket_fd: Some(socket.into_raw_fd()),
+        channel_type: ChannelType::Layer3(EVERY_PROTOCOL),
+        promiscuous: false,
+        read_timeout: Some(Duration::ZERO),
+        read_buffer_size: read_bytes,
+        write_buffer_size: 0,
+        ..Config::default()
+    };
+    // pnet closes its descriptor when this fails.
+    match pnet_datalink::channel(card, config)? {
+        Channel::Ethernet(_, frames) => Ok(frames),
+        _ => Err(io::Error::other("pnet_datalink opened a channel of an unknown kind")),
+    }
+}
+
 impl Capture {
     /// Opens a capture with a filter.
     pub(super) fn open(card: &Card, ethernet: bool, filter: &[SockFilter]) -> io::Result<Self> {
@@ -52,15 +74,6 @@ impl Capture {
         socket.set_nonblocking(true)?;
         socket.attach_filter(filter)?;
         let ready = readiness(&socket)?;
-        let config = Config {
-            socket_fd: Some(socket.try_clone()?.into_raw_fd()),
-            channel_type: ChannelType::Layer3(EVERY_PROTOCOL),
-            promiscuous: false,
-            read_timeout: Some(Duration::ZERO),
-            read_buffer_size: READ_BYTES,
-            write_buffer_size: 0,
-            ..Config::default()
-        };
         let interface = NetworkInterface {
             name: card.name.clone(),
             description: String::new(),
@@ -69,10 +82,7 @@ impl Capture {
             ips: Vec::new(),
             flags: 0,
         };
-        // pnet closes its descriptor when this fails.
-        let Channel::Ethernet(_, frames) = pnet_datalink::channel(&interface, config)? else {
-            return Err(io::Error::other("pnet_datalink opened a channel of an unknown kind"));
-        };
+        let frames = frames_of(socket.try_clone()?, &interface, READ_BYTES)?;
         Ok(Self { card: card.id, ethernet, socket, ready, frames })
     }
 

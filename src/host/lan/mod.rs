@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 #[cfg(target_os = "linux")]
-mod capture;
+pub(in crate::host) mod capture;
 #[cfg(target_os = "linux")]
 pub(in crate::host) mod filter;
 #[cfg(target_os = "linux")]

@@ -1,15 +1,11 @@
 //! Packet sockets on the cards, read in turn.
 
 use super::ListenError;
-use crate::host::lan::filter;
-use pnet_datalink::{Channel, ChannelType, Config, DataLinkReceiver, NetworkInterface};
+use crate::host::lan::{capture, filter};
+use pnet_datalink::{DataLinkReceiver, NetworkInterface};
 use socket2::{Domain, Socket, Type};
 use std::io;
-use std::os::fd::IntoRawFd;
-use std::time::Duration;
 
-/// Every protocol: packets that leave are shown only to sockets that ask for all (ETH_P_ALL).
-const EVERY_PROTOCOL: u16 = 3;
 /// The largest IP packet; the loopback carries such.
 const READ_BYTES: usize = 1 << 16;
 /// A burst of searches while the file system is slow.
@@ -81,18 +77,5 @@ fn ear(card: &NetworkInterface) -> io::Result<Box<dyn DataLinkReceiver>> {
     socket.set_nonblocking(true)?;
     socket.set_recv_buffer_size(QUEUE_BYTES)?;
     socket.attach_filter(&filter::recording())?;
-    let config = Config {
-        socket_fd: Some(socket.into_raw_fd()),
-        channel_type: ChannelType::Layer3(EVERY_PROTOCOL),
-        promiscuous: false,
-        read_timeout: Some(Duration::ZERO),
-        read_buffer_size: READ_BYTES,
-        write_buffer_size: 0,
-        ..Config::default()
-    };
-    // pnet closes its descriptor when this fails.
-    let Channel::Ethernet(_, frames) = pnet_datalink::channel(card, config)? else {
-        return Err(io::Error::other("pnet_datalink opened a channel of an unknown kind"));
-    };
-    Ok(frames)
+    capture::frames_of(socket, card, READ_BYTES)
 }
