@@ -19,7 +19,7 @@ macro_rules! plugin {
     };
 }
 
-/// All of them, in the order of their ids. `tests/plugin_store.rs` keeps this list and the folder equal.
+/// All of them, in the order of their ids. `tests/machine/plugin_store.rs` keeps this list and the folder equal.
 pub const PLUGINS: &[Shipped] = &[
     plugin!("directplay": "plugin.toml", "main.luau"),
     plugin!("freeciv": "plugin.toml", "main.luau"),

@@ -2,7 +2,7 @@
 //! `docs/profile.schema.json`.
 //!
 //! The schema says what a key is called, what it is for and what kind of value it takes. What depends on other keys, and
-//! every number's exact limits, is `check`'s to say. `tests/profile_schema.rs` keeps table, parser and file equal.
+//! every number's exact limits, is `check`'s to say. `tests/machine/profile_schema.rs` keeps table, parser and file equal.
 
 use serde_json::{Map, Value, json};
 

@@ -5,7 +5,7 @@ use super::diagnostic::Diagnostic;
 use super::nearest::nearest;
 use super::profile::Profile;
 
-/// Every file of `games/`, by name. `tests/profiles.rs` keeps this list and the folder equal.
+/// Every file of `games/`, by name. `tests/machine/profiles.rs` keeps this list and the folder equal.
 pub const FILES: &[(&str, &str)] = &[
     ("games/avp2.toml", include_str!("../../games/avp2.toml")),
     ("games/battlefield2.toml", include_str!("../../games/battlefield2.toml")),
