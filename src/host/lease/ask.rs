@@ -134,7 +134,9 @@ pub(super) fn news_socket() -> Option<UdpSocket> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).ok()?;
     socket.set_reuse_address(true).ok()?;
     socket.set_nonblocking(true).ok()?;
-    let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, natpmp::NEWS_PORT));
+    // Bound to the group, so that nothing else sent to this computer reaches it: a scan sees no port that was not there.
+    let at = if cfg!(target_os = "linux") { natpmp::NEWS_GROUP } else { Ipv4Addr::UNSPECIFIED };
+    let all = SocketAddr::from((at, natpmp::NEWS_PORT));
     socket.bind(&all.into()).ok()?;
     UdpSocket::from_std(socket.into()).ok()
 }

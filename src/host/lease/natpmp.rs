@@ -5,8 +5,10 @@ use std::time::Duration;
 
 /// The router's port; clients hear announcements on the one before.
 pub(super) const PORT: u16 = 5351;
-/// Where routers say that they forgot everything, to 224.0.0.1.
+/// Where routers say that they forgot everything.
 pub(super) const NEWS_PORT: u16 = 5350;
+/// All hosts of the network; everybody is a member.
+pub(super) const NEWS_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
 /// "Map a UDP port".
 const MAP_UDP: u8 = 1;
 const ANSWER: u8 = 128;
