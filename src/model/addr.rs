@@ -68,6 +68,23 @@ impl Subnet {
     }
 }
 
+/// The loopback address that stands for a virtual address on a computer without a tunnel device: 10.b.c.z is 127.b.c.z.
+/// Where b is 0 it is 127.1.c.z, because 127.0.0.x and 127.0.1.x belong to the system (the usual loopback address, name
+/// servers, the computer's own name).
+#[must_use]
+pub const fn stand_in(address: Ipv4Addr) -> Ipv4Addr {
+    let [_, b, c, z] = address.octets();
+    Ipv4Addr::new(127, if b == 0 { 1 } else { b }, c, z)
+}
+
+/// The virtual address that a loopback address stands for in a party of this network; `None` when it stands for no seat.
+#[must_use]
+pub fn behind(subnet: Subnet, loopback: Ipv4Addr) -> Option<Ipv4Addr> {
+    let seat = Seat(loopback.octets()[3]);
+    let address = subnet.v4(seat);
+    (Seat::RANGE.contains(&seat.0) && stand_in(address) == loopback).then_some(address)
+}
+
 impl std::fmt::Display for Subnet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}.{}.0/24", self.0[0], self.0[1], self.0[2])
@@ -245,6 +262,23 @@ mod tests {
         assert_eq!(s.seat_of(s.broadcast()), None);
         assert_eq!(s.seat_of(s.network()), None);
         assert_eq!(s.seat_of_v6(PartyId([8; 10]), s.v6(p, Seat(3))), None);
+    }
+
+    #[test]
+    fn every_seat_has_one_stand_in_and_none_is_the_systems() {
+        for subnet in [[10, 83, 7], [10, 0, 0], [10, 0, 1], [10, 255, 255], [192, 168, 1], [10, 1, 0]] {
+            let subnet = Subnet(subnet);
+            for n in Seat::RANGE {
+                let address = stand_in(subnet.v4(Seat(n)));
+                assert!(address.is_loopback() && address.octets()[1] != 0, "{address}");
+                assert_eq!(behind(subnet, address), Some(subnet.v4(Seat(n))));
+            }
+            for foreign in [Ipv4Addr::LOCALHOST, stand_in(subnet.broadcast()), stand_in(subnet.network())] {
+                assert_eq!(behind(subnet, foreign), None, "{foreign}");
+            }
+        }
+        assert_eq!(stand_in(Ipv4Addr::new(10, 83, 7, 9)), Ipv4Addr::new(127, 83, 7, 9));
+        assert_eq!(behind(Subnet([10, 83, 7]), Ipv4Addr::new(127, 83, 8, 9)), None, "another party's");
     }
 
     #[test]

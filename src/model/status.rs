@@ -38,6 +38,16 @@ pub enum Mode {
     Proxy,
 }
 
+/// How a game of the list is joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JoinedBy {
+    /// A connection.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
 /// One line of `run --json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -58,6 +68,15 @@ pub enum Event {
         mode: Mode,
         /// The control planes in use, as given on the command line.
         control: String,
+    },
+    /// How games' packets get in and out of this node, once that is decided.
+    Mode {
+        /// `lan` or `proxy`.
+        mode: Mode,
+        /// Why this one.
+        why: String,
+        /// What would make it the other, where that is worth knowing; else empty.
+        hint: String,
     },
     /// What is known about this computer's router.
     Nat {
@@ -104,6 +123,8 @@ pub enum Event {
         title: String,
         /// Where to join it in the party.
         address: SocketAddr,
+        /// How it is joined.
+        by: JoinedBy,
         /// The local stand-in, in proxy mode.
         local: Option<SocketAddr>,
         /// Its map or scenario; empty when it does not say.
@@ -416,6 +437,8 @@ pub struct GameStatus {
     pub title: String,
     /// Where to join it in the party.
     pub address: SocketAddr,
+    /// How it is joined.
+    pub by: JoinedBy,
     /// The local stand-in, in proxy mode.
     pub local: Option<SocketAddr>,
     /// Its map or scenario; empty when it does not say.

@@ -295,6 +295,7 @@ impl World {
                 self.oracle.violate(self.now, format!("pc{pc} complains on a fine day: {text}"));
             }
             Told::Ready { .. }
+            | Told::Mode { .. }
             | Told::Nat { .. }
             | Told::PeerJoined { .. }
             | Told::GameFound { .. }

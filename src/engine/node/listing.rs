@@ -20,7 +20,7 @@ use crate::engine::tunnel::session::Session;
 use crate::model::addr::Seat;
 use crate::model::id::{CardId, PeerId, ProfileId};
 use crate::model::limits::SLOT_BYTES;
-use crate::model::status::{Event, GameStatus, PathKind};
+use crate::model::status::{Event, GameStatus, JoinedBy, PathKind};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ports::LOWEST;
 use crate::rules::ruleset::{Described, Pace, ProfileIx, RuleFacts, RuleIx, RuleKind, Ruleset, Transport};
@@ -197,6 +197,7 @@ impl<S: Session> Node<S> {
             peer,
             title,
             address,
+            by,
             local,
             map,
             version,
@@ -214,6 +215,7 @@ impl<S: Session> Node<S> {
             peer,
             title,
             address,
+            by,
             local,
             map,
             version,
@@ -255,7 +257,7 @@ impl<S: Session> Node<S> {
     }
 
     fn game_status(&self, key: &HeardKey, game: &HeardGame, now: Mono) -> Option<GameStatus> {
-        let (peer, profile, _, port) = *key;
+        let (peer, profile, transport, port) = *key;
         let seat = self.party.roster.get(peer)?.record.seat;
         let info = &game.info;
         Some(GameStatus {
@@ -263,6 +265,11 @@ impl<S: Session> Node<S> {
             peer,
             title: info.title.clone(),
             address: SocketAddr::new(IpAddr::V4(self.party.subnet.v4(seat)), port),
+            by: match transport {
+                Transport::Tcp => JoinedBy::Tcp,
+                Transport::Udp => JoinedBy::Udp,
+            },
+            // The host knows it.
             local: None,
             map: info.map.clone(),
             version: info.version.clone(),

@@ -45,7 +45,8 @@ impl Live {
             Event::Error(trouble) => self.trouble("error", trouble),
             // The block below shows what it is now; a line for each player who comes and goes would push all else away.
             Event::GameFound { changed: true, .. } => {}
-            Event::Nat { .. }
+            Event::Mode { .. }
+            | Event::Nat { .. }
             | Event::PeerJoined { .. }
             | Event::Path { .. }
             | Event::GameFound { .. }

@@ -2,7 +2,7 @@
 
 use crate::model::id::{PeerId, ProfileId};
 use crate::model::limits;
-use crate::model::status::{Event, PathKind, PluginStatus, Status, Trouble};
+use crate::model::status::{Event, Mode, PathKind, PluginStatus, Status, Trouble};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -60,6 +60,7 @@ pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
             "the party is open: you are {}, {address}, found through {control}; invite: {invite}",
             clean(name, limits::NAME_CHARS)
         ),
+        Event::Mode { mode, why, hint } => mode_line(*mode, why, hint),
         Event::Nat { r#type, public, .. } => {
             if r#type == "unknown" {
                 return None;
@@ -82,6 +83,7 @@ pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
             peer,
             title,
             address,
+            by: _,
             local,
             map,
             version,
@@ -112,6 +114,16 @@ pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
         Event::Warning(trouble) => format!("warning: {}", trouble_line(trouble)),
         Event::Error(trouble) => format!("error: {}", trouble_line(trouble)),
     })
+}
+
+/// How games' packets travel, and why.
+fn mode_line(mode: Mode, why: &str, hint: &str) -> String {
+    let how = match mode {
+        Mode::Lan => "lan mode: a network device carries the games' packets",
+        Mode::Proxy => "proxy mode: ports of this computer stand for the others' games",
+    };
+    let hint = if hint.is_empty() { String::new() } else { format!("; {}", clean(hint, 600)) };
+    format!("{how} ({}){hint}", clean(why, 300))
 }
 
 /// A plugin, whether it works, and what it may do.
@@ -295,6 +307,7 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::status::JoinedBy;
 
     #[test]
     fn text_of_others_cannot_play_tricks() {
@@ -313,6 +326,7 @@ mod tests {
             peer: ana,
             title: "LANRIG".into(),
             address: "10.83.7.2:25599".parse().unwrap(),
+            by: JoinedBy::Tcp,
             local: None,
             map: String::new(),
             version: String::new(),
@@ -345,6 +359,7 @@ mod tests {
             peer: ana,
             title: "Arena".into(),
             address: "10.83.7.2:27960".parse().unwrap(),
+            by: JoinedBy::Tcp,
             local: None,
             map: "oa_\u{1b}dm1".into(),
             version: String::new(),
@@ -363,6 +378,20 @@ mod tests {
         );
         assert_eq!(seats(Some(1), None), "1 player");
         assert_eq!(seats(None, Some(8)), "up to 8 players");
+    }
+
+    #[test]
+    fn the_mode_is_told_with_its_reason() {
+        let event = Event::Mode { mode: Mode::Proxy, why: "no rights".into(), hint: "get some".into() };
+        assert_eq!(
+            sentence(&event, &Names::default()).unwrap(),
+            "proxy mode: ports of this computer stand for the others' games (no rights); get some"
+        );
+        let event = Event::Mode { mode: Mode::Lan, why: "as asked for".into(), hint: String::new() };
+        assert_eq!(
+            sentence(&event, &Names::default()).unwrap(),
+            "lan mode: a network device carries the games' packets (as asked for)"
+        );
     }
 
     #[test]
