@@ -127,8 +127,23 @@ fn build(profiles: &[Profile], rules: &[(u16, &Profile, &Rule)]) -> Ruleset {
         peers: (0..).zip(profiles).filter(|(_, profile)| profile.play.peers).map(|(ix, _)| ix).collect(),
         capture: merge(capture.collect()),
         groups,
+        heard: said_to_many(rules),
         plugins,
     }
+}
+
+/// What games say to many, as `capture` has it, with how it is addressed.
+fn said_to_many(rules: &[(u16, &Profile, &Rule)]) -> Vec<(PortRange, To)> {
+    let own = rules.iter().filter(|(_, _, rule)| rule.side != Some(Side::FromPeer));
+    let mut said: Vec<(PortRange, To)> = own
+        .flat_map(|(_, _, rule)| {
+            rule.ports.iter().flat_map(|ports| rule.to.iter().map(|to| (ports.clone(), *to)))
+        })
+        .filter(|(_, to)| *to != To::Unicast)
+        .collect();
+    said.sort_unstable_by_key(|(ports, to)| (*ports.start(), *ports.end(), *to));
+    said.dedup();
+    said
 }
 
 fn play(profiles: &[Profile], ports: impl Fn(&Profile) -> &[PortRange]) -> PortMap {

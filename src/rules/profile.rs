@@ -96,7 +96,7 @@ pub struct Proxy {
 }
 
 /// One way a discovery packet may be addressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum To {
     /// To one computer.
     Unicast,

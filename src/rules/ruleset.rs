@@ -7,7 +7,7 @@
 use super::describe::{describe, opens};
 use super::pattern::Clause;
 use super::ports::{PortMap, PortRange};
-use super::profile::{Ask, Listing, Opens, Rewrite};
+use super::profile::{Ask, Listing, Opens, Rewrite, To};
 use super::rewrite;
 use super::tree::{Forest, Roots};
 use crate::model::addr::Seat;
@@ -173,6 +173,7 @@ pub struct Ruleset {
     pub(super) peers: Vec<u16>,
     pub(super) capture: Vec<PortRange>,
     pub(super) groups: Vec<IpAddr>,
+    pub(super) heard: Vec<(PortRange, To)>,
 }
 
 /// What a rule asks of a packet whose port it names.
@@ -301,6 +302,15 @@ impl Ruleset {
         map.at(port).first().copied().map(ProfileIx)
     }
 
+    /// The fixed ports on which a profile's games are played.
+    pub fn play_ports(&self, profile: ProfileIx) -> impl Iterator<Item = (Transport, PortRange)> {
+        let of = move |transport, map: &'_ PortMap| {
+            let named = map.stretches().filter(|(_, profiles)| profiles.contains(&profile.0));
+            named.map(|(range, _)| (transport, range)).collect::<Vec<_>>()
+        };
+        of(Transport::Tcp, &self.tcp).into_iter().chain(of(Transport::Udp, &self.udp))
+    }
+
     /// Whether members who play this game talk to each other on ports that nobody announced.
     #[must_use]
     pub fn peers_talk(&self, profile: ProfileIx) -> bool {
@@ -311,6 +321,12 @@ impl Ruleset {
     #[must_use]
     pub fn capture_ports(&self) -> &[RangeInclusive<u16>] {
         &self.capture
+    }
+
+    /// What the games of this computer say to many: to which ports, and how addressed.
+    #[must_use]
+    pub fn heard(&self) -> &[(PortRange, To)] {
+        &self.heard
     }
 
     /// The multicast groups that the rules name.
