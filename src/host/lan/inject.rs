@@ -14,15 +14,13 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::num::NonZeroU32;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::members::{Joined, Memberships};
+use super::members::Watch;
 use crate::model::addr::Card;
 
-/// How long the kernel's list of memberships is believed. A game that has just joined waits at most this long.
-const BELIEVED: Duration = Duration::from_millis(250);
 /// IPPROTO_RAW: we write the IP header.
 const OWN_HEADER: i32 = 255;
 
@@ -33,10 +31,7 @@ pub(super) struct Injector {
     /// `None` where IPv6 is off.
     v6: Option<Socket>,
     bound: Bound,
-    /// Without ourselves.
-    joined: Joined,
-    read_at: Option<Instant>,
-    ours: Memberships,
+    members: Watch,
 }
 
 /// By which card each socket sends.
@@ -58,23 +53,16 @@ impl Injector {
         v4.set_multicast_loop_v4(true)?;
         let v6 = raw(Domain::IPV6).and_then(|s| s.set_multicast_loop_v6(true).map(|()| s));
         let v6 = v6.inspect_err(|error| tracing::debug!(%error, "no raw IPv6 socket")).ok();
-        Ok(Self {
-            v4,
-            v6,
-            bound: Bound::default(),
-            joined: Joined::default(),
-            read_at: None,
-            ours: Memberships::default(),
-        })
+        Ok(Self { v4, v6, bound: Bound::default(), members: Watch::default() })
     }
 
     /// Hands the packet to the members of its group on one of the cards. False when no card has members: nothing was
     /// done then. Changes the packet's TTL.
     pub(super) fn deliver(&mut self, packet: &mut [u8], cards: &[Card]) -> io::Result<bool> {
         let Some(group) = destination(packet).filter(IpAddr::is_multicast) else { return Ok(false) };
-        self.refresh();
-        let Some(card) = self.choose(group, cards) else { return Ok(false) };
-        self.ours.join(group, card)?;
+        self.members.refresh(std::iter::empty(), Instant::now());
+        let Some(card) = self.members.card_of(group, cards).map(|card| card.id.0) else { return Ok(false) };
+        self.members.join(group, card)?;
         match group {
             IpAddr::V4(group) => self.send_v4(packet, group, card)?,
             IpAddr::V6(group) => self.send_v6(packet, group, card)?,
@@ -84,33 +72,7 @@ impl Injector {
 
     /// Gives up memberships on cards that are gone.
     pub(super) fn keep_only(&mut self, cards: &[Card]) {
-        for (group, card) in self.ours.all() {
-            if cards.iter().all(|c| c.id.0 != card) {
-                self.ours.leave(group, card);
-            }
-        }
-    }
-
-    fn refresh(&mut self) {
-        let now = Instant::now();
-        if self.read_at.is_some_and(|at| now.duration_since(at) < BELIEVED) {
-            return;
-        }
-        self.joined = Joined::read();
-        self.read_at = Some(now);
-        for (group, card) in self.ours.all() {
-            self.joined.discount(group, card);
-            if self.joined.users(group, card) == 0 {
-                self.ours.leave(group, card);
-            }
-        }
-    }
-
-    /// The card of the default route if the group has members there, else the first that has.
-    fn choose(&self, group: IpAddr, cards: &[Card]) -> Option<u32> {
-        let has_members = |card: &&Card| self.joined.users(group, card.id.0) > 0;
-        let default = cards.iter().filter(|c| c.default_route).find(has_members);
-        default.or_else(|| cards.iter().find(has_members)).map(|c| c.id.0)
+        self.members.keep_only(cards);
     }
 
     fn send_v4(&mut self, packet: &mut [u8], group: Ipv4Addr, card: u32) -> io::Result<()> {

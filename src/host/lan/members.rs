@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, InterfaceIndexOrAddress, Socket, Type};
+
+use crate::model::addr::Card;
 
 /// How many sockets joined each group on each device.
 #[derive(Debug, Default)]
@@ -55,6 +58,11 @@ impl Joined {
         if let Some(users) = self.0.get_mut(&(group, device)) {
             *users = users.saturating_sub(1);
         }
+    }
+
+    /// Whether any socket joined the group, on whichever device.
+    pub(super) fn any(&self, group: IpAddr) -> bool {
+        self.0.range((group, 0)..=(group, u32::MAX)).any(|(_, users)| *users > 0)
     }
 
     /// How many sockets joined the group on the device.
@@ -137,6 +145,65 @@ impl Memberships {
         for group in groups.iter().filter(|g| g.is_multicast()) {
             if let Err(error) = self.join(*group, device) {
                 tracing::debug!(%error, %group, device, "a group could not be joined");
+            }
+        }
+    }
+}
+
+/// How long the kernel's list of memberships is believed. A game that has just joined waits at most this long.
+const BELIEVED: Duration = Duration::from_millis(250);
+/// The loopback device has the same number everywhere.
+pub(super) const LOOPBACK: u32 = 1;
+
+/// The memberships of this computer's games, and our own where we hand packets over.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Without ourselves.
+    joined: Joined,
+    read_at: Option<Instant>,
+    ours: Memberships,
+}
+
+impl Watch {
+    /// Looks at the kernel's list again, when it is time. `others` are memberships of ours that are held elsewhere.
+    pub(super) fn refresh(&mut self, others: impl Iterator<Item = (IpAddr, u32)>, now: Instant) {
+        if self.read_at.is_some_and(|at| now.duration_since(at) < BELIEVED) {
+            return;
+        }
+        self.joined = Joined::read();
+        self.read_at = Some(now);
+        others.for_each(|(group, device)| self.joined.discount(group, device));
+        for (group, device) in self.ours.all() {
+            self.joined.discount(group, device);
+            // On the loopback nobody is bothered by a membership.
+            if device != LOOPBACK && self.joined.users(group, device) == 0 {
+                self.ours.leave(group, device);
+            }
+        }
+    }
+
+    /// The card of the default route if a game joined the group there, else the first on which one did.
+    pub(super) fn card_of<'a>(&self, group: IpAddr, cards: &'a [Card]) -> Option<&'a Card> {
+        let has_members = |card: &&Card| self.joined.users(group, card.id.0) > 0;
+        let default = cards.iter().filter(|c| c.default_route).find(has_members);
+        default.or_else(|| cards.iter().find(has_members))
+    }
+
+    /// Whether a game joined the group anywhere.
+    pub(super) fn any(&self, group: IpAddr) -> bool {
+        self.joined.any(group)
+    }
+
+    /// Joins ourselves, for as long as a game is a member too.
+    pub(super) fn join(&mut self, group: IpAddr, device: u32) -> io::Result<()> {
+        self.ours.join(group, device)
+    }
+
+    /// Gives up memberships on cards that are gone.
+    pub(super) fn keep_only(&mut self, cards: &[Card]) {
+        for (group, device) in self.ours.all() {
+            if device != LOOPBACK && cards.iter().all(|c| c.id.0 != device) {
+                self.ours.leave(group, device);
             }
         }
     }

@@ -11,9 +11,10 @@
 //! | `netlink` | requests to the kernel |
 //! | `ready` | readiness of sockets that tokio does not know |
 //! | `journal`, `marker` | what was made, so that it can be removed after a crash |
+//! | `proxy` | the LAN side without rights and without a device: peers have stand-ins on the loopback |
 //!
-//! `docs/lan.md` explains why each of these is needed and what the kernel does with them. Linux only so far: elsewhere
-//! `LanPort::open` says so.
+//! `docs/lan.md` explains why each of these is needed and what the kernel does with them. The device is
+//! Linux only so far: elsewhere `LanPort::open` says so.
 
 use std::io;
 use std::net::IpAddr;
@@ -35,6 +36,7 @@ mod members;
 pub(in crate::host) mod netlink;
 #[cfg(target_os = "linux")]
 mod port;
+pub mod proxy;
 #[cfg(target_os = "linux")]
 pub(in crate::host) mod ready;
 #[cfg(target_os = "linux")]
@@ -99,21 +101,20 @@ pub struct LanCounters {
 pub enum LanError {
     /// No such thing on this system yet.
     #[error(
-        "lan mode (a tunnel device) is not available on this system yet: only on Linux. Proxy mode, which needs \
-         no device, is coming"
+        "lan mode (a tunnel device) is not available on this system yet: only on Linux. Try `--mode proxy`, which \
+         needs no device"
     )]
     NotOnThisSystem,
     /// The system has no TUN devices.
     #[error(
         "/dev/net/tun is missing, so no tunnel device can be made. Try `sudo modprobe tun`; in a container, start \
-         it with `--device /dev/net/tun --cap-add NET_ADMIN --cap-add NET_RAW`"
+         it with `--device /dev/net/tun --cap-add NET_ADMIN --cap-add NET_RAW`. `--mode proxy` needs no device"
     )]
     NoTun,
     /// The process may not do this.
     #[error(
         "lanrage may not make a network device: no permission to {doing} ({source}). Run lanrage with sudo, or give it these rights once: `sudo setcap \
-         cap_net_admin,cap_net_raw+ep $(which lanrage)`. Proxy mode, which needs no rights, is coming; until then \
-         lanrage needs them"
+         cap_net_admin,cap_net_raw+ep $(which lanrage)`. `--mode proxy` needs none, and most games work with it"
     )]
     NoRights {
         /// What was tried.
@@ -189,7 +190,7 @@ mod tests {
             source: io::ErrorKind::PermissionDenied.into(),
         };
         let text = e.to_string();
-        for word in ["make a tunnel device", "sudo setcap cap_net_admin,cap_net_raw+ep", "Proxy mode"] {
+        for word in ["make a tunnel device", "sudo setcap cap_net_admin,cap_net_raw+ep", "`--mode proxy`"] {
             assert!(text.contains(word), "{word} in: {text}");
         }
         let e = LanError::NameTaken { name: "eth0".into(), whose: "not lanrage's", other: "lanrage1".into() };

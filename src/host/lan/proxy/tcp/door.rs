@@ -1,0 +1,68 @@
+//! Listeners on this computer that lead to a peer, and the sockets that stand for peers towards the local game.
+
+use super::bell::Bell;
+use crate::host::lan::proxy::guard::only_this_computer;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::task::Waker;
+use tokio::net::{TcpListener, TcpStream};
+
+/// Connections that wait to be taken. As many as there may be at all: where this queue overflows, Linux lets a program
+/// believe that it is connected and resets it later, or does not let it in. Of 300 at once 6 to 25 were reset with a queue of
+/// 16; with 128 those beyond waited in vain while the loop was busy elsewhere. The limit of half-open connections harms
+/// nobody: with 64 instead of 256 all 300 were served, two seconds later.
+const BACKLOG: i32 = 1_024;
+
+/// One listener.
+#[derive(Debug)]
+pub(super) struct Door {
+    /// The peer's virtual address and port.
+    pub(super) to: SocketAddrV4,
+    pub(super) bound: SocketAddrV4,
+    pub(super) listener: TcpListener,
+    pub(super) bell: Arc<Bell>,
+    pub(super) waker: Waker,
+    pub(super) generation: u32,
+}
+
+/// Listens there or, when the port is not to be had, at any.
+pub(super) fn listen(at: SocketAddrV4) -> io::Result<(TcpListener, SocketAddrV4)> {
+    let listener = match listen_at(at) {
+        // In use, or a port that only an administrator may take.
+        Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
+            listen_at(SocketAddrV4::new(*at.ip(), 0))?
+        }
+        other => other?,
+    };
+    match listener.local_addr()? {
+        SocketAddr::V4(bound) => Ok((listener, bound)),
+        SocketAddr::V6(_) => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+fn listen_at(at: SocketAddrV4) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    only_this_computer(&socket);
+    // On Unix, so that connections that are just over do not keep the port; on Windows it would let others take it.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(at))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Connects to the local game from the address that stands for the peer.
+pub(super) async fn dial(from: Ipv4Addr, game: SocketAddrV4) -> io::Result<TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind(SocketAddrV4::new(from, 0).into())?;
+    socket.connect(game.into()).await
+}
+
+/// Ends a local connection the way the peer's was ended: with a reset.
+pub(super) fn reset(stream: TcpStream) {
+    let _ = stream.set_zero_linger();
+    drop(stream);
+}
