@@ -17,10 +17,12 @@ use crate::app::config::{ModeWish, RunConfig};
 use crate::app::plugins::crew::{self, Crew, CrewDoor, Ends};
 use crate::engine::direct::DirectSetup;
 use crate::engine::effect::{LinkSetup, Setup};
+use crate::host::checkup::rights;
 use crate::host::clock::{self, HostClock};
 use crate::host::control::beacon::Beacon;
 use crate::host::control::{self, CarrierSetup, ControlChoice, ToCarrier};
-use crate::host::drive::{self, Device, Outside, Parts};
+use crate::host::drive::{self, Chooser, Device, Outside, Parts, Playable, Proxy};
+use crate::host::lan::proxy::ProxyOptions;
 use crate::host::lan::{LanOptions, clean_leftovers};
 use crate::host::lease::{self, LeaseSetup};
 use crate::host::store::Store;
@@ -91,17 +93,14 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
     let (mut doors, out) = drive::doors(first_status(&setup, ground.me), invite.to_text());
     doors.links = carriers(controls, setup.party.id, ground.me, &out.control);
     let (clock, plugin_seed) = (HostClock::new(), seed.fork("plugins"));
+    let lan = lan_side(&config, &ground.chosen);
     let crew = ground.crew(&config, (clock, plugin_seed), &out)?;
     let parts = Parts {
         setup,
         seed: seed.fork("node"),
         clock,
         bound,
-        lan: Device(LanOptions {
-            adapter: config.adapter.clone(),
-            cards: config.cards.clone(),
-            data_dir: config.data_dir.clone(),
-        }),
+        lan,
         cards: std::mem::take(&mut ground.cards),
         invite,
         doors,
@@ -134,18 +133,19 @@ struct Ground {
 
 impl Ground {
     fn prepare(config: &RunConfig, seed: &Seed) -> Result<Self, Trouble> {
-        if config.mode == ModeWish::Proxy {
-            let what = "proxy mode is not in this version of lanrage";
-            let hint = "use --mode lan, which needs the right to make a tunnel device (run with sudo)";
-            return Err(Trouble::new("no_proxy_mode", what, hint));
-        }
         let mut warnings = Vec::new();
         let (chosen, rules) = rules(config)?;
+        if config.mode == ModeWish::Proxy {
+            let games: Vec<Playable> = chosen.iter().map(playable).collect();
+            drive::nothing_by_proxy(&games).map_or(Ok(()), Err)?;
+        }
         let mut store = Store::open(&config.data_dir)?;
         let secret = store.node_secret(|| seed.dice("node secret").bytes())?;
         let parties = store.parties()?;
-        let leftovers = clean_leftovers(&config.data_dir);
-        warnings.extend(leftovers.into_iter().map(|what| Trouble::new("leftovers", what, "")));
+        if may_make_devices(config.mode) {
+            let leftovers = clean_leftovers(&config.data_dir);
+            warnings.extend(leftovers.into_iter().map(|what| Trouble::new("leftovers", what, "")));
+        }
         let cards = cards::list(&config.adapter);
         warnings.extend(unknown_cards(config, &cards));
         let me = NodeKeys::new(&secret).id();
@@ -207,7 +207,7 @@ impl Ground {
         opened: &Opened,
         relays: Vec<RelayWish>,
         (adapter, mapping, shine, dice): (String, bool, Option<u16>, Dice),
-        (parts, crew): (Parts<Device>, CrewDoor),
+        (parts, crew): (Parts<LanSide>, CrewDoor),
         out: Outside,
     ) -> Result<(NodeHandle, mpsc::Receiver<Event>, End), Trouble> {
         for warning in self.warnings {
@@ -266,6 +266,40 @@ impl Ground {
         });
         Ok((NodeHandle { commands, status, invite, crew }, events, End { abort, ended, slow: None }))
     }
+}
+
+/// What may become the LAN side.
+type LanSide = Chooser<Device, Proxy>;
+
+fn lan_side(config: &RunConfig, chosen: &[Profile]) -> LanSide {
+    let device = Device(LanOptions {
+        adapter: config.adapter.clone(),
+        cards: config.cards.clone(),
+        data_dir: config.data_dir.clone(),
+    });
+    let wish = match config.mode {
+        ModeWish::Auto => drive::Wish::Auto,
+        ModeWish::Lan => drive::Wish::Lan,
+        ModeWish::Proxy => drive::Wish::Proxy,
+    };
+    let processes = chosen.iter().flat_map(|profile| profile.processes.iter().cloned()).collect();
+    let proxy = Proxy(ProxyOptions { cards: config.cards.clone(), processes });
+    Chooser::new(wish, device, proxy, chosen.iter().map(playable).collect())
+}
+
+/// Whether a device of an earlier run could be taken away by this one.
+fn may_make_devices(mode: ModeWish) -> bool {
+    match mode {
+        ModeWish::Lan => true,
+        ModeWish::Auto => rights::rights().is_none_or(|rights| rights.admin),
+        ModeWish::Proxy => false,
+    }
+}
+
+/// What the profile says of proxy mode; one that says nothing is tried.
+fn playable(profile: &Profile) -> Playable {
+    let not_by_proxy = profile.proxy.as_ref().filter(|p| !p.works).map(|p| p.why.clone().unwrap_or_default());
+    Playable { name: profile.name.clone(), not_by_proxy }
 }
 
 fn lost() -> Trouble {

@@ -30,6 +30,9 @@ pub fn list(catalog: &Catalog) -> String {
         if !profile.aliases.is_empty() {
             lines.extend(wrapped(&format!("also: {}", profile.aliases.join(", "))));
         }
+        if profile.proxy.as_ref().is_some_and(|proxy| !proxy.works) {
+            lines.extend(wrapped("needs a network device: does not work in proxy mode"));
+        }
         let (mut id, mut evidence) = (profile.id.0.as_str(), profile.evidence.as_str());
         for line in lines {
             let _ = writeln!(out, "{id:<ID_COLUMNS$} {evidence:<12} {line}");
@@ -60,6 +63,7 @@ pub fn list_json(catalog: &Catalog) -> String {
         json!({
             "game": p.id, "name": p.name, "aliases": p.aliases, "evidence": p.evidence.as_str(),
             "file": p.place.file(), "note": p.note, "proxy": p.proxy.as_ref().map(|proxy| proxy.works),
+            "proxy_why": p.proxy.as_ref().and_then(|proxy| proxy.why.as_ref()),
         })
     };
     let all: Vec<_> = catalog.profiles.iter().map(one).collect();
@@ -80,7 +84,7 @@ pub fn show(catalog: &Catalog, id: &str) -> Result<String, Failure> {
         }
     };
     let text = profile.source.text.trim_end();
-    Ok(format!("# {}\n# through a proxy: {proxy}\n{text}\n", profile.place.file()))
+    Ok(format!("# {}\n# in proxy mode: {proxy}\n{text}\n", profile.place.file()))
 }
 
 /// The profile of this id or alias.
@@ -181,8 +185,29 @@ mod tests {
     #[test]
     fn what_is_shown_says_whether_a_proxy_can_stand_for_the_game() {
         let text = show(&catalog(), "directplay").unwrap();
-        assert!(text.contains("# through a proxy: does not work: Packets carry"), "{text}");
-        assert!(show(&catalog(), "terraria").unwrap().contains("# through a proxy: not known"));
+        assert!(text.contains("# in proxy mode: does not work: Players tell each other"), "{text}");
+        assert!(show(&catalog(), "terraria").unwrap().contains("# in proxy mode: works: From memory"));
+        assert!(show(&catalog(), "quake2").unwrap().contains("# in proxy mode: works\n"));
+    }
+
+    #[test]
+    fn every_shipped_profile_says_whether_a_proxy_can_stand_for_the_game_and_the_list_marks_those_that_need_a_device()
+     {
+        let silent: Vec<_> =
+            catalog().profiles.iter().filter(|p| p.proxy.is_none()).map(|p| p.id.clone()).collect();
+        assert!(silent.is_empty(), "{silent:?}");
+        let needs = catalog().profiles.iter().filter(|p| p.proxy.as_ref().is_some_and(|p| !p.works)).count();
+        let table = list(&catalog());
+        assert_eq!(table.matches("needs a network device").count(), needs, "{table}");
+        assert!(needs > 0);
+    }
+
+    #[test]
+    fn what_nobody_said_of_a_proxy_is_not_made_up() {
+        let head = "id = \"x\"\nname = \"X\"\nevidence = \"unverified\"\n[play]\nudp = 5000\n";
+        let mine = check_text("x.toml", head).unwrap();
+        let catalog = Catalog { profiles: vec![mine], ..catalog() };
+        assert!(show(&catalog, "x").unwrap().contains("# in proxy mode: not known"));
     }
 
     #[test]

@@ -8,14 +8,16 @@
 //! The loop ends with `Effect::Stop`, with `Inside::abort`, or with trouble of the LAN side. A panic ends the thread and
 //! is reported as trouble; dropping the LAN side on the way removes the device.
 
+mod choose;
 mod doors;
 mod lan;
 mod rig;
 mod sends;
 mod wan;
 
+pub use choose::{Chooser, Chosen, Playable, Wish, nothing_by_proxy};
 pub use doors::{DEPTH, EVENTS, Inside, Outside, ToKeep, doors};
-pub use lan::{Device, LanMaker, LanPortLike};
+pub use lan::{Device, LanMaker, LanPortLike, Proxy};
 
 use super::clock::HostClock;
 use super::threads;

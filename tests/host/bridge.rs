@@ -10,7 +10,7 @@ use lanrage::app::config::{ModeWish, RunConfig};
 use lanrage::engine::effect::Knobs;
 use lanrage::host::control::ControlChoice;
 use lanrage::model::command::Command;
-use lanrage::model::status::{Event, Trouble};
+use lanrage::model::status::{Event, Mode, Trouble};
 use lanrage::wire::credential::RelaySecret;
 use lanrage::wire::invite::{ControlHint, Invite};
 use std::net::{SocketAddr, UdpSocket};
@@ -57,7 +57,6 @@ fn refused(change: impl FnOnce(&mut RunConfig)) -> Trouble {
 #[test]
 fn wishes_that_cannot_be_granted_are_refused_before_anything_is_made() {
     let code = |change: fn(&mut RunConfig)| refused(change).code;
-    assert_eq!(code(|c| c.mode = ModeWish::Proxy), "no_proxy_mode");
     assert_eq!(code(|c| c.listen = vec!["192.0.2.9:0".parse().unwrap()]), "listen_address");
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let at = taken.local_addr().unwrap();
@@ -313,6 +312,49 @@ fn a_node_without_rights_says_how_to_get_them() {
         let trouble = bridge::start(config(data.path(), shared.path())).unwrap().wait().unwrap_err();
         assert_eq!(trouble.code, "no_tun_rights");
         assert!(trouble.hint.contains("setcap"), "{trouble:?}");
+    });
+}
+
+#[test]
+fn without_rights_auto_is_proxy_mode_and_says_why() {
+    if !netns::possible() {
+        return;
+    }
+    netns::inside(|| {
+        ip("link set lo up");
+        give_up_rights();
+        let (data, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut auto = config(data.path(), shared.path());
+        auto.mode = ModeWish::Auto;
+        let mut node = Node::start(auto);
+        let Event::Mode { mode, why, hint } = node.wait(|e| matches!(e, Event::Mode { .. })) else {
+            panic!("another event")
+        };
+        assert!(mode == Mode::Proxy && why.contains("may not") && hint.contains("setcap"), "{why}; {hint}");
+        let ready = node.wait(|e| matches!(e, Event::Ready { .. }));
+        assert!(matches!(ready, Event::Ready { mode: Mode::Proxy, .. }), "{ready:?}");
+        assert_eq!(node.0.handle.status.borrow().mode, Mode::Proxy);
+        assert!(!data.path().join("leftovers.json").exists() && !has_device(), "nothing was made");
+        assert_eq!(node.leave(), Ok(()));
+    });
+}
+
+#[test]
+fn a_game_that_proxy_mode_cannot_carry_is_refused_with_its_profiles_reason() {
+    if !netns::possible() {
+        return;
+    }
+    netns::inside(|| {
+        ip("link set lo up");
+        let (data, shared) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut proxy = config(data.path(), shared.path());
+        (proxy.mode, proxy.games) = (ModeWish::Proxy, vec!["directplay".into()]);
+        let trouble = bridge::start(proxy).expect_err("refused before anything is begun");
+        assert_eq!(trouble.code, "not_by_proxy");
+        assert!(trouble.message.contains("Players tell each other"), "{trouble:?}");
+        assert!(trouble.hint.contains("without --mode proxy"), "{trouble:?}");
+        let begun = |folder: &Path| std::fs::read_dir(folder).unwrap().count();
+        assert_eq!((begun(data.path()), begun(shared.path())), (0, 0), "nothing was begun");
     });
 }
 

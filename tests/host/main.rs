@@ -22,6 +22,8 @@ mod bridge;
 mod control;
 mod drive;
 mod plugins;
+#[cfg(target_os = "linux")]
+mod proxy;
 mod relay;
 mod scripts;
 mod server;

@@ -135,7 +135,7 @@ impl Look {
         let reach = router::Reach { asked: udp.servers.len(), tcp: seen.tcp() || reached, ipv6 };
         let default = cards.iter().find(|c| c.default_route).map_or("", |c| c.name.as_str());
         let pc = pc::Pc {
-            runs: self.running.is_some(),
+            runs: self.running.as_ref().map(Running::mode),
             rights,
             cards: &cards,
             default: rights::card(default),

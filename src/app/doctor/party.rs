@@ -2,7 +2,7 @@
 //! node may be of another version.
 
 use crate::model::checkup::{Finding, Mark, Section};
-use crate::model::status::{NatStatus, Trouble};
+use crate::model::status::{Mode, NatStatus, Trouble};
 use serde::Deserialize;
 use serde_json::Value;
 use std::net::Ipv4Addr;
@@ -13,6 +13,7 @@ use std::net::Ipv4Addr;
 pub(super) struct Running {
     pub(super) party: String,
     pub(super) address: Option<Ipv4Addr>,
+    mode: String,
     pub(super) nat: NatStatus,
     control: Vec<Link>,
     relays: Vec<Relay>,
@@ -70,6 +71,11 @@ impl Running {
     /// Reads the object that `status --json` prints.
     pub(super) fn read(status: &Value) -> Option<Self> {
         Self::deserialize(status).ok()
+    }
+
+    /// How its packets get in and out; an older node has a device.
+    pub(super) fn mode(&self) -> Mode {
+        if self.mode == "proxy" { Mode::Proxy } else { Mode::Lan }
     }
 
     pub(super) fn controls(&self) -> Vec<String> {

@@ -5,6 +5,11 @@ use crate::host::checkup::rights::{CardKind, Rights};
 use crate::model::addr::{Card, Subnet};
 use crate::model::checkup::{Finding, Mark, Section};
 use crate::model::limits::MTU_FLOOR;
+use crate::model::status::Mode;
+
+/// What rights would add to proxy mode.
+const RIGHTS_ADD: &str = "with the right to make one, lan mode also carries the games that proxy mode cannot, and those \
+    that have no profile: sudo lanrage run …, or once: sudo setcap cap_net_admin,cap_net_raw+ep $(which lanrage)";
 
 /// Cards that are named; a PC with more is a server.
 const NAMED: usize = 5;
@@ -12,8 +17,8 @@ const NAMED: usize = 5;
 /// What is known about this computer.
 #[derive(Debug)]
 pub(super) struct Pc<'a> {
-    /// A node runs here and has its device.
-    pub(super) runs: bool,
+    /// A node runs here, in this mode.
+    pub(super) runs: Option<Mode>,
     pub(super) rights: Option<Rights>,
     pub(super) cards: &'a [Card],
     /// What the card of the default route is like.
@@ -40,19 +45,41 @@ impl Pc<'_> {
     }
 
     fn rights(&self) -> Option<Finding> {
-        if self.runs {
-            return Some(finding(Mark::Ok, "device_up", "lanrage is running, and its network device works"));
+        match self.runs {
+            Some(Mode::Lan) => {
+                return Some(finding(
+                    Mark::Ok,
+                    "device_up",
+                    "lanrage is running, and its network device works",
+                ));
+            }
+            Some(Mode::Proxy) => {
+                let what = "lanrage is running in proxy mode: ports of this PC stand for the others' games";
+                return Some(finding(Mark::Ok, "proxy_up", what).with_try(RIGHTS_ADD));
+            }
+            None => {}
         }
         let rights = self.rights?;
         Some(if !rights.tun {
-            finding(Mark::Problem, "no_tun", "this system has no tunnel devices (/dev/net/tun is missing)")
-                .with_try("sudo modprobe tun; in a container: pass in the device /dev/net/tun")
+            let what =
+                "this system has no tunnel devices (/dev/net/tun is missing): games are played in proxy mode";
+            finding(Mark::Note, "no_tun", what).with_try(
+                "for games that proxy mode cannot carry: sudo modprobe tun; in a container: pass in the device /dev/net/tun",
+            )
         } else if rights.admin && rights.raw {
             finding(Mark::Ok, "rights", "a network device for games may be made")
         } else {
-            finding(Mark::Note, "no_rights", "this user may not make the network device that games need")
-                .with_try("start games with sudo lanrage run …, which asks for your password once")
+            let what = "this user may not make a network device: games are played in proxy mode, which needs no rights";
+            finding(Mark::Note, "no_rights", what).with_try(RIGHTS_ADD)
         })
+    }
+
+    /// No device carries games, or would.
+    fn is_proxy(&self) -> bool {
+        match self.runs {
+            Some(mode) => mode == Mode::Proxy,
+            None => self.rights.is_some_and(|r| !(r.tun && r.admin && r.raw)),
+        }
     }
 
     fn cards(&self) -> Finding {
@@ -147,7 +174,9 @@ impl Pc<'_> {
         } else {
             "start a party once with --listen 0.0.0.0:41641, and accept that UDP port".to_owned()
         };
-        match wall.games {
+        // What a proxy hands to games comes from this computer itself.
+        let games = if self.is_proxy() { Fate::Passes } else { wall.games };
+        match games {
             Fate::Passes => {}
             Fate::Dropped => out.push(
                 finding(Mark::Problem, "firewall_games", format!("the firewall drops what comes from your friends by {adapter}: they cannot join games that you host"))
@@ -168,7 +197,7 @@ impl Pc<'_> {
             ),
             (Fate::Passes | Fate::Unsure, Fate::Passes | Fate::Unsure) => {}
         }
-        if (wall.games, wall.strangers, wall.answers) == (Fate::Passes, Fate::Passes, Fate::Passes) {
+        if (games, wall.strangers, wall.answers) == (Fate::Passes, Fate::Passes, Fate::Passes) {
             out.push(finding(Mark::Ok, "firewall_open", "the firewall lets games and the tunnel through"));
         }
     }
@@ -215,7 +244,7 @@ mod tests {
 
     fn pc(cards: &[Card]) -> Pc<'_> {
         Pc {
-            runs: false,
+            runs: None,
             rights: Some(Rights { tun: true, admin: true, raw: true }),
             cards,
             default: (Some(CardKind::Plain), Some(1500)),
@@ -247,11 +276,15 @@ mod tests {
         assert_eq!(found(&one, "vpn").mark, Mark::Note);
         assert_eq!(found(&one, "mtu").mark, Mark::Problem);
         one.rights = Some(Rights { tun: true, admin: false, raw: false });
-        assert!(found(&one, "no_rights").r#try.contains("sudo"));
+        let no_rights = found(&one, "no_rights");
+        assert!(no_rights.mark == Mark::Note && no_rights.r#try.contains("sudo setcap"), "{no_rights:?}");
         one.rights = Some(Rights { tun: false, admin: true, raw: true });
-        assert_eq!(found(&one, "no_tun").mark, Mark::Problem);
-        one.runs = true;
+        assert_eq!(found(&one, "no_tun").mark, Mark::Note, "games can be played without");
+        one.runs = Some(Mode::Lan);
         assert_eq!(found(&one, "device_up").mark, Mark::Ok);
+        one.runs = Some(Mode::Proxy);
+        let up = found(&one, "proxy_up");
+        assert!(up.mark == Mark::Ok && up.r#try.contains("sudo"), "and what rights would add: {up:?}");
         assert_eq!(found(&pc(&[]), "no_card").mark, Mark::Problem);
         assert_eq!(found(&pc(&[card("eth0", "192.168.1.5", false)]), "no_internet").mark, Mark::Problem);
     }
@@ -269,6 +302,10 @@ mod tests {
         assert_eq!(found(&one, "firewall_answers").mark, Mark::Problem);
         one.firewall = Some(wall(Fate::Unsure, Fate::Passes, Fate::Passes));
         assert_eq!(found(&one, "firewall_unsure").mark, Mark::Note);
+        one.firewall = Some(wall(Fate::Dropped, Fate::Passes, Fate::Passes));
+        one.runs = Some(Mode::Proxy);
+        assert_eq!(found(&one, "firewall_open").mark, Mark::Ok, "no device that it could close");
+        one.runs = None;
         one.firewall = None;
         assert_eq!(found(&one, "firewall_unread").mark, Mark::Note);
     }

@@ -4,10 +4,12 @@
 use crate::buf::batch::Batch;
 use crate::engine::effect::LanConfig;
 use crate::engine::sink::{Delivery, LanSink};
+use crate::host::lan::proxy::{ProxyOptions, ProxyPort};
 use crate::host::lan::{LanError, LanOptions, LanPort};
 use crate::model::addr::Card;
-use crate::model::status::Trouble;
+use crate::model::status::{Event, JoinedBy, Mode, Trouble};
 use crate::rules::ruleset::Ruleset;
+use std::net::{SocketAddr, SocketAddrV4};
 
 /// An open LAN side.
 pub trait LanPortLike: LanSink {
@@ -28,6 +30,20 @@ pub trait LanPortLike: LanSink {
     fn set_mtu(&mut self, mtu: u16);
     /// The physical cards changed.
     fn set_cards(&mut self, cards: &[Card]);
+    /// How packets get in and out by it.
+    fn mode(&self) -> Mode {
+        Mode::Lan
+    }
+    /// This game of another player is in the party's list: it is to be reachable from this computer for some seconds from
+    /// now. Told again and again as long as that is so, at least once a second.
+    fn keep_game(&mut self, at: SocketAddrV4, tcp: bool) {
+        let _ = (at, tcp);
+    }
+    /// Where games on this computer join what has this address in the party, if not there.
+    fn local(&self, at: SocketAddrV4, tcp: bool) -> Option<SocketAddr> {
+        let _ = (at, tcp);
+        None
+    }
     /// Numbers of its own for `status`.
     fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         std::iter::empty()
@@ -43,6 +59,10 @@ pub trait LanMaker {
     /// # Errors
     /// When there are no rights or no device.
     fn open(&mut self, config: &LanConfig) -> Result<Self::Port, Trouble>;
+    /// What people are to be told about what was opened. Asked once, after it was.
+    fn take_news(&mut self) -> Vec<Event> {
+        Vec::new()
+    }
 }
 
 /// Makes the tunnel device and everything around it.
@@ -101,6 +121,65 @@ impl LanPortLike for LanPort {
     }
 }
 
+/// Makes stand-ins on the loopback: no rights, no device.
+#[derive(Debug)]
+pub struct Proxy(pub ProxyOptions);
+
+impl LanMaker for Proxy {
+    type Port = ProxyPort;
+
+    fn open(&mut self, config: &LanConfig) -> Result<ProxyPort, Trouble> {
+        ProxyPort::open(self.0.clone(), config)
+    }
+}
+
+impl LanPortLike for ProxyPort {
+    async fn readable(&mut self) {
+        self.readable().await;
+    }
+
+    fn try_read(&mut self, batch: &mut Batch) -> usize {
+        self.try_read(batch)
+    }
+
+    fn flush(&mut self) {
+        self.flush();
+    }
+
+    fn reconfigure(&mut self, config: &LanConfig) -> Result<(), Trouble> {
+        self.reconfigure(config);
+        Ok(())
+    }
+
+    fn set_rules(&mut self, rules: &Ruleset) {
+        self.set_rules(rules);
+    }
+
+    fn set_mtu(&mut self, mtu: u16) {
+        self.set_mtu(mtu);
+    }
+
+    fn set_cards(&mut self, cards: &[Card]) {
+        self.set_cards(cards);
+    }
+
+    fn mode(&self) -> Mode {
+        Mode::Proxy
+    }
+
+    fn keep_game(&mut self, at: SocketAddrV4, tcp: bool) {
+        self.keep_game(at, tcp);
+    }
+
+    fn local(&self, at: SocketAddrV4, tcp: bool) -> Option<SocketAddr> {
+        self.local(at, tcp)
+    }
+
+    fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.counters().named()
+    }
+}
+
 fn trouble(error: &LanError) -> Trouble {
     let code = match error {
         LanError::NotOnThisSystem => "not_on_this_system",
@@ -138,6 +217,19 @@ impl<P: LanPortLike> Slot<P> {
         if let Some(port) = &mut self.0 {
             port.flush();
         }
+    }
+
+    /// Before anything is open nobody knows; then it is what `auto` would like best.
+    pub(super) fn mode(&self) -> Mode {
+        self.0.as_ref().map_or(Mode::Lan, LanPortLike::mode)
+    }
+
+    /// Keeps a game of the list reachable; where, if that is another address than its own.
+    pub(super) fn keep_game(&mut self, at: SocketAddr, by: JoinedBy) -> Option<SocketAddr> {
+        let (Some(port), SocketAddr::V4(at)) = (&mut self.0, at) else { return None };
+        let tcp = by == JoinedBy::Tcp;
+        port.keep_game(at, tcp);
+        port.local(at, tcp)
     }
 }
 

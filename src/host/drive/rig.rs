@@ -413,6 +413,9 @@ impl<M: LanMaker> Rig<M> {
                 self.lan.0 = Some(port);
             }),
         };
+        for event in self.maker.take_news() {
+            self.events.tell(event);
+        }
         if let Err(trouble) = done
             && self.runs()
         {
@@ -424,9 +427,13 @@ impl<M: LanMaker> Rig<M> {
 
     fn tell_people(&mut self, mut event: Event) {
         // After a re-keying the engine's invite is stale: it knows the secret but not where the control planes are.
-        if let Event::Ready { invite, .. } = &mut event {
+        if let Event::Ready { invite, mode, .. } = &mut event {
             *invite = self.invite.to_text();
+            *mode = self.lan.mode();
             self.doors.ready.send_replace(true);
+        }
+        if let Event::GameFound { address, by, local, .. } = &mut event {
+            *local = self.lan.keep_game(*address, *by);
         }
         self.events.tell(event);
         self.show.changed = true;
@@ -472,6 +479,10 @@ impl<M: LanMaker> Rig<M> {
             .into_iter()
             .filter(|(name, n)| *n > 0 || ["wan.", "loop."].iter().any(|own| name.starts_with(own)));
         status.counters.extend(numbers);
+        status.mode = self.lan.mode();
+        for game in &mut status.games {
+            game.local = self.lan.keep_game(game.address, game.by);
+        }
         if let Some(port) = &self.lan.0 {
             status.counters.extend(port.counters());
         }

@@ -140,7 +140,7 @@ pub struct RunArgs {
     /// What the others call you
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// How the game's packets get in and out: `lan` makes a network device
+    /// How the game's packets get in and out: `lan` makes a network device, `proxy` needs no rights, `auto` chooses
     #[arg(long, value_name = "MODE", value_parser = ["auto", "lan", "proxy"], hide_possible_values = true)]
     pub mode: Option<String>,
     /// How the peers find each other: auto, direct, file:DIR or server:URL; repeatable
