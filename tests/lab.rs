@@ -15,6 +15,8 @@ mod support;
 
 #[path = "lab/evening.rs"]
 mod evening;
+#[path = "lab/figures.rs"]
+mod figures;
 #[path = "lab/ground.rs"]
 mod ground;
 #[path = "lab/minecraft.rs"]
@@ -23,6 +25,12 @@ mod minecraft;
 mod no_server;
 #[path = "lab/party.rs"]
 mod party;
+#[path = "lab/proxy.rs"]
+mod proxy;
+#[path = "lab/proxy_guests.rs"]
+mod proxy_guests;
+#[path = "lab/proxy_walls.rs"]
+mod proxy_walls;
 #[path = "lab/real_games.rs"]
 mod real_games;
 #[path = "lab/replay.rs"]

@@ -17,6 +17,8 @@ mod groups;
 mod leftovers;
 #[path = "lab_support/netns.rs"]
 mod netns;
+#[path = "lab_lan/proxy.rs"]
+mod proxy;
 
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

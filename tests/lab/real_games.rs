@@ -4,12 +4,12 @@
 use std::sync::{Condvar, Mutex};
 
 use crate::support::game::real_game;
-use crate::support::net::{Carries, Net};
+use crate::support::net::{Carries, Host, Net};
 use crate::support::node::Node;
 use crate::support::{ready, say, seconds};
 
 /// Programs a windowed game needs.
-const SCREEN: &[&str] = &["Xvfb", "xdotool", "import", "tesseract"];
+pub(crate) const SCREEN: &[&str] = &["Xvfb", "xdotool", "import", "tesseract"];
 
 #[test]
 fn doom_by_limited_broadcast() {
@@ -59,20 +59,33 @@ fn freeciv_by_multicast_answer_that_carries_a_bare_name() {
     plays("freeciv", "freeciv", &freeciv(), &[("RIG_ADDR", "anas-computer")]);
 }
 
-fn freeciv() -> Vec<&'static str> {
+pub(crate) fn freeciv() -> Vec<&'static str> {
     [&["freeciv-server", "freeciv-gtk3.22"], SCREEN].concat()
 }
 
-/// Server on A, search and join on B, nothing between them but two routers' worth of internet and lanrage.
+/// Both ends with a device.
 fn plays(game: &str, profile: &str, programs: &[&str], environment: &[(&str, &str)]) {
+    plays_by([Node::run, Node::run], (game, profile), programs, environment);
+}
+
+/// How lanrage is started.
+pub(crate) type Start = fn(&Host, &[&str]) -> Node;
+
+/// Server on A, search and join on B, nothing between them but two routers' worth of internet and lanrage.
+pub(crate) fn plays_by(
+    [on_a, on_b]: [Start; 2],
+    (game, profile): (&str, &str),
+    programs: &[&str],
+    environment: &[(&str, &str)],
+) {
     if !ready(programs) {
         return;
     }
     let _turn = Turn::wait();
     let (net, hosts) = Net::new(Carries::Both, &[&["a"], &["b"]]);
     let control = format!("file:{}", net.shared().display());
-    let a = Node::run(&hosts[0], &["--game", profile, "--control", &control]);
-    let mut b = Node::run(&hosts[1], &["--game", profile, "--control", &control, "--join", &a.invite()]);
+    let a = on_a(&hosts[0], &["--game", profile, "--control", &control]);
+    let mut b = on_b(&hosts[1], &["--game", profile, "--control", &control, "--join", &a.invite()]);
     b.path_to(&a, seconds(20));
     let mut server = real_game(&hosts[0], "host", game, environment);
     server.wait_for("READY", seconds(60));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::game::{Announcer, Listener};
 use crate::support::net::{Carries, Host, Net};
-use crate::support::node::{LANRAGE, Node, lanrage, text};
+use crate::support::node::{self, Node, lanrage, text};
 use crate::support::process::Process;
 use crate::support::traces::{Traces, assert_nothing_left, files, look};
 use crate::support::{ready, say, seconds, within};
@@ -155,7 +155,7 @@ fn what_it_says_helps_with_that_capability_an_ordinary_user_can_run_it() {
 /// The program where everybody can read it: a home folder may be closed to others.
 fn readable_copy(host: &Host) -> String {
     let program = host.folder.join("lanrage");
-    std::fs::copy(LANRAGE, &program).expect("a copy");
+    std::fs::copy(node::program(), &program).expect("a copy");
     program.display().to_string()
 }
 

@@ -4,8 +4,10 @@
 //! * `process`: a running program whose lines are read with their times
 //! * `node`: a running lanrage: its events, its status, its end
 //! * `game`: what games do on a LAN: listen as Java does, announce, be a server on a port
+//! * `far`: a long line between two hosts
 //! * `traces`: everything a program can leave behind on a host
 
+pub(crate) mod far;
 pub(crate) mod game;
 pub(crate) mod net;
 pub(crate) mod node;

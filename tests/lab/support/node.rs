@@ -11,8 +11,10 @@ use super::net::Host;
 use super::process::Process;
 use super::{seconds, within};
 
-/// The program under test.
-pub(crate) const LANRAGE: &str = env!("CARGO_BIN_EXE_lanrage");
+/// The program under test: what was built with the tests, or, for figures, another build.
+pub(crate) fn program() -> String {
+    std::env::var("LANRAGE_LAB_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_lanrage").to_owned())
+}
 
 /// How long anything that needs no network may take, on a busy machine.
 const PATIENCE: Duration = seconds(20);
@@ -43,7 +45,27 @@ impl Node {
     #[track_caller]
     pub(crate) fn run_after(host: &Host, args: &[&str], wrapped: &[&str]) -> Self {
         let data = host.folder.join("data");
-        let mut command = lanrage(host, &data, "run");
+        Self::begin(host, lanrage(host, &data, "run"), args, wrapped)
+    }
+
+    /// The same without a single right and without tunnel devices: proxy mode, if nothing else is asked for.
+    #[track_caller]
+    pub(crate) fn run_bare(host: &Host, args: &[&str]) -> Self {
+        Self::begin(host, bare(host, &host.folder.join("data"), "run"), args, &[])
+    }
+
+    /// The same as a user of no rank (65534), with every system call written down that asks for something; the file has
+    /// them, one a line.
+    #[track_caller]
+    pub(crate) fn run_watched(host: &Host, args: &[&str]) -> (Self, PathBuf) {
+        let calls = host.folder.join("calls");
+        let command = watched(host, &host.folder.join("data"), &calls);
+        (Self::begin(host, command, args, &[]), calls)
+    }
+
+    #[track_caller]
+    fn begin(host: &Host, mut command: Command, args: &[&str], wrapped: &[&str]) -> Self {
+        let data = host.folder.join("data");
         command.args(args).arg("--json");
         if !wrapped.is_empty() {
             command.arg("--").args(wrapped);
@@ -64,6 +86,20 @@ impl Node {
 
     pub(crate) fn peer(&self) -> String {
         text(&self.ready, "peer").to_owned()
+    }
+
+    /// `lan` or `proxy`.
+    pub(crate) fn mode(&self) -> String {
+        text(&self.ready, "mode").to_owned()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What the kernel says of the process.
+    pub(crate) fn process_status(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs")
     }
 
     /// Its virtual address.
@@ -186,9 +222,40 @@ impl Node {
 
 /// A lanrage command on this host.
 pub(crate) fn lanrage(host: &Host, data: &Path, command: &str) -> Command {
-    let mut lanrage = host.command(LANRAGE);
+    let mut lanrage = host.command(program());
     lanrage.args([command, "--data-dir"]).arg(data);
     lanrage
+}
+
+/// The same for a user who may do nothing at all, on a system that has no tunnel devices.
+pub(crate) fn bare(host: &Host, data: &Path, command: &str) -> Command {
+    // `ip netns exec` has a mount namespace of its own, so nothing else misses the device.
+    let strip = "mount -t tmpfs none /dev/net && exec setpriv --bounding-set=-all --inh-caps=-all \
+                 --ambient-caps=-all --no-new-privs \"$@\"";
+    let mut lanrage = host.command("/bin/sh");
+    lanrage.args(["-c", strip, "bare", &program(), command, "--data-dir"]).arg(data);
+    lanrage
+}
+
+/// `run` for a user who is nobody, under the eyes of strace, which says what was asked of the system.
+fn watched(host: &Host, data: &Path, calls: &Path) -> Command {
+    // Where everybody may read it.
+    let lanrage = host.folder.join("lanrage");
+    let placed = std::fs::hard_link(program(), &lanrage);
+    placed.or_else(|_| std::fs::copy(program(), &lanrage).map(drop)).expect("a copy");
+    let asks = "trace=execve,capset,setns,unshare,mount,umount2,bpf,socket,setsockopt,sendto,sendmsg";
+    let strip = "mount -t tmpfs none /dev/net && chown -R 65534:65534 \"$HOME/..\" && calls=$1 && asks=$2 && shift 2 && \
+                 exec strace -D -f -qq -s 64 -o \"$calls\" -e \"$asks\" setpriv --reuid 65534 --regid 65534 --clear-groups \
+                 --bounding-set=-all --inh-caps=-all --ambient-caps=-all --no-new-privs \"$@\"";
+    let mut command = host.command("/bin/sh");
+    command
+        .args(["-c", strip, "watched"])
+        .arg(calls)
+        .arg(asks)
+        .arg(lanrage)
+        .args(["run", "--data-dir"])
+        .arg(data);
+    command
 }
 
 /// A control server on this host; returns it and the `--control` argument that names it.

@@ -36,6 +36,10 @@ impl Process {
         Self { name: name.into(), child, lines }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything written so far.
     pub(crate) fn lines(&self) -> Vec<Line> {
         self.lines.lock().expect("readers do not panic").clone()
