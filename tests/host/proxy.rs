@@ -42,6 +42,61 @@ fn ports_and_players_survive_both_ways() {
     }
 }
 
+/// A datagram that says whose it is and what must be in it.
+fn numbered(player: u8, n: u32) -> Vec<u8> {
+    let len = 5 + usize::try_from(n * 397 % 1300).unwrap();
+    let mut said = vec![player];
+    said.extend(n.to_be_bytes());
+    let mut state = n.wrapping_mul(2_654_435_761).wrapping_add(u32::from(player));
+    said.resize_with(len, || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    });
+    said
+}
+
+#[test]
+fn two_players_talking_at_once_are_heard_word_for_word_and_never_for_each_other() {
+    const WORDS: u32 = 4000;
+    let mut party = Party::new(16, 3);
+    let server = Game::at("127.0.0.1:0");
+    let guests = [Game::at("127.0.0.1:0"), Game::at("127.0.0.1:0")];
+    let doors = [2, 3].map(|n| {
+        let guest = &guests[usize::from(n) - 2];
+        party.packet(1, server.port(), (n, guest.port()), b"answer");
+        guest.hears(&mut party).1
+    });
+    let (mut heard, mut echoed) = ([0; 2], [0; 2]);
+    for n in 0..WORDS {
+        for (player, (guest, door)) in guests.iter().zip(doors).enumerate() {
+            guest.socket.send_to(&numbered(u8::try_from(player).unwrap(), n), door).unwrap();
+        }
+        // In bursts, so that many are on the way together.
+        if n % 16 == 15 {
+            party.run_for(Duration::from_millis(2));
+        }
+        while let Some((said, from)) = server.look() {
+            let player = said[0];
+            let n = u32::from_be_bytes(said[1..5].try_into().unwrap());
+            assert_eq!(said, numbered(player, n));
+            let guest = &guests[usize::from(player)];
+            assert_eq!(from, party.stand_in(player + 2, guest.port()), "who said it");
+            heard[usize::from(player)] += 1;
+            server.socket.send_to(&said, from).unwrap();
+        }
+        for (player, guest) in guests.iter().enumerate() {
+            while let Some((said, from)) = guest.look() {
+                let n = u32::from_be_bytes(said[1..5].try_into().unwrap());
+                assert_eq!(said, numbered(u8::try_from(player).unwrap(), n), "the own word comes back");
+                assert_eq!(from, doors[player]);
+                echoed[player] += 1;
+            }
+        }
+    }
+    // A socket's queue may overflow on a busy computer: datagrams may be lost, but few.
+    assert!(heard.iter().chain(&echoed).all(|n| *n > WORDS / 2), "{heard:?} {echoed:?}");
+}
+
 #[test]
 fn what_is_read_is_a_whole_packet_from_our_virtual_address() {
     let mut party = Party::new(2, 2);
