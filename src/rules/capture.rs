@@ -125,7 +125,8 @@ impl Capture {
         let found = within(link, frame).and_then(|(sent, ip)| {
             let view = PacketView::parse(ip).ok()?;
             let whole = view.proto == proto::UDP && !view.fragment;
-            let kept = whole || view.opens_tcp();
+            // A datagram that is shorter than its IP packet says is no game's, and what is kept of it would be no packet.
+            let kept = (whole || view.opens_tcp()) && PacketView::parse(view.bytes).is_ok();
             kept.then(|| (whole, Captured { number, at, sent, packet: view.bytes.to_vec() }))
         });
         match found {
@@ -451,9 +452,14 @@ mod tests {
             packet[9] = proto::TCP;
             packet
         };
-        let frames = [tcp, udp("x"), vec![], udp("long")[..20].to_vec(), vec![0x20; 60]];
+        let shorter = {
+            let mut packet = udp("xxxx");
+            packet[25] -= 2;
+            packet
+        };
+        let frames = [tcp, udp("x"), vec![], udp("long")[..20].to_vec(), vec![0x20; 60], shorter];
         let capture = read(&classic_file(End::Little, 0xa1b2_c3d4, 101, &frames)).unwrap();
-        assert_eq!((capture.packets.len(), capture.other, capture.packets[0].number), (1, 4, 2));
+        assert_eq!((capture.packets.len(), capture.other, capture.packets[0].number), (1, 5, 2));
     }
 
     #[test]
