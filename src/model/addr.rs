@@ -77,14 +77,6 @@ pub const fn stand_in(address: Ipv4Addr) -> Ipv4Addr {
     Ipv4Addr::new(127, if b == 0 { 1 } else { b }, c, z)
 }
 
-/// The virtual address that a loopback address stands for in a party of this network; `None` when it stands for no seat.
-#[must_use]
-pub fn behind(subnet: Subnet, loopback: Ipv4Addr) -> Option<Ipv4Addr> {
-    let seat = Seat(loopback.octets()[3]);
-    let address = subnet.v4(seat);
-    (Seat::RANGE.contains(&seat.0) && stand_in(address) == loopback).then_some(address)
-}
-
 impl std::fmt::Display for Subnet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}.{}.0/24", self.0[0], self.0[1], self.0[2])
@@ -262,6 +254,13 @@ mod tests {
         assert_eq!(s.seat_of(s.broadcast()), None);
         assert_eq!(s.seat_of(s.network()), None);
         assert_eq!(s.seat_of_v6(PartyId([8; 10]), s.v6(p, Seat(3))), None);
+    }
+
+    /// The virtual address that a loopback address stands for in a party of this network; `None` when it stands for no seat.
+    fn behind(subnet: Subnet, loopback: Ipv4Addr) -> Option<Ipv4Addr> {
+        let seat = Seat(loopback.octets()[3]);
+        let address = subnet.v4(seat);
+        (Seat::RANGE.contains(&seat.0) && stand_in(address) == loopback).then_some(address)
     }
 
     #[test]

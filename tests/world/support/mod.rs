@@ -54,9 +54,15 @@ fn party_with(homes: &[usize], server: bool) -> World {
     let wan =
         Weather { delay: Duration::from_millis(30), jitter: Duration::from_millis(8), ..Weather::default() };
     let net = Net::new(vec![Router::Open; 8], lan, wan, seed.fork("net"));
+    let cards = homes.iter().enumerate().map(|(n, home)| card(*home, 10 + n as u8));
+    world_of(net, cards.collect(), seed, server)
+}
+
+/// Computers with these cards, each with the programs of all; the first has made the party.
+fn world_of(net: Net, cards: Vec<SimCard>, seed: Seed, server: bool) -> World {
     let disk = Disk { memory: Memory::default(), epoch: 0, party: PartySecret([5; 16]) };
-    let pcs = homes.iter().enumerate().map(|(n, home)| {
-        let mut pc = Pc::new(n, World::secret(seed, n), vec![card(*home, 10 + n as u8)], disk.clone());
+    let pcs = cards.into_iter().enumerate().map(|(n, card)| {
+        let mut pc = Pc::new(n, World::secret(seed, n), vec![card], disk.clone());
         pc.titles = vec![Title::Minecraft, Title::OpenArena];
         pc.programs = programs(n);
         pc

@@ -1,7 +1,6 @@
 //! Parties in worlds with NATs.
 
-use super::{Disk, Knobs, LobbyKnobs, Memory, Net, PartyFacts, PartySecret, Pc, Plane, Router, Seed, Subnet};
-use super::{Title, Weather, World, programs};
+use super::{Net, Router, Seed, Weather, World, world_of};
 use lanrage::sim::plan::{self, Site};
 use lanrage::sim::server::Server;
 use std::time::Duration;
@@ -26,26 +25,8 @@ fn nat_party_with(sites: &[Site], homes: &[usize], relays: u8, server: bool) -> 
         Weather { delay: Duration::from_millis(30), jitter: Duration::from_millis(2), ..Weather::default() };
     let mut net = Net::new(vec![Router::None; sites.len()], lan, wan, seed.fork("net"));
     plan::lay(&mut net, sites, seed.fork("boxes"));
-    let disk = Disk { memory: Memory::default(), epoch: 0, party: PartySecret([5; 16]) };
-    let pcs = homes.iter().enumerate().map(|(n, home)| {
-        let card = plan::card(sites, *home, 10 + n);
-        let mut pc = Pc::new(n, World::secret(seed, n), vec![card], disk.clone());
-        pc.titles = vec![Title::Minecraft, Title::OpenArena];
-        pc.programs = programs(n);
-        pc
-    });
-    let facts = PartyFacts {
-        id: World::party_of(&World::secret(seed, 0)),
-        owner: 0,
-        subnet: Subnet([10, 83, 7]),
-        guide: None,
-        grants: None,
-        knobs: Knobs::default(),
-    };
-    let plane = Plane::server("server:http://sim", Duration::from_millis(20), LobbyKnobs::default(), seed);
-    let planes = if server { vec![plane] } else { Vec::new() };
-    let mut world = World::new(net, pcs.collect(), planes, facts, seed, false);
+    let cards = homes.iter().enumerate().map(|(n, home)| plan::card(sites, *home, 10 + n));
+    let mut world = world_of(net, cards.collect(), seed, server);
     (0..relays).for_each(|n| world.add_server(Server::new(n, seed)));
-    world.chaos.fair = true;
     world
 }

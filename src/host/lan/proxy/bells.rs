@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use tokio::net::UdpSocket;
+
 /// The bells of a set of sockets.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bells(Arc<News>);
@@ -56,6 +58,13 @@ impl Bells {
     /// A bell that writes this number.
     pub(super) fn bell(&self, number: u32) -> Waker {
         Waker::from(Arc::new(Bell { number, news: Arc::clone(&self.0) }))
+    }
+
+    /// Hangs the bell of a socket up; it rings at once when there is something to read already.
+    pub(super) fn hang(&self, number: u32, socket: &UdpSocket, bell: &Waker) {
+        if socket.poll_recv_ready(&mut Context::from_waker(bell)).is_ready() {
+            self.ring(number);
+        }
     }
 
     /// As if the bell of this number had rung.

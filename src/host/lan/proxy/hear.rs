@@ -117,7 +117,7 @@ impl Hearing {
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         let ear = Ear { socket, to, joined, bell: self.bells.bell(number) };
-        hang(&self.bells, number, &ear);
+        self.bells.hang(number, &ear.socket, &ear.bell);
         self.ears.insert(number, ear);
         Ok(())
     }
@@ -213,16 +213,9 @@ impl Hearing {
             if more {
                 self.bells.ring(number);
             } else {
-                hang(&self.bells, number, ear);
+                self.bells.hang(number, &ear.socket, &ear.bell);
             }
         }
-    }
-}
-
-/// Hangs the bell of a socket up; rings it at once when there is something already.
-fn hang(bells: &Bells, number: u32, ear: &Ear) {
-    if ear.socket.poll_recv_ready(&mut Context::from_waker(&ear.bell)).is_ready() {
-        bells.ring(number);
     }
 }
 

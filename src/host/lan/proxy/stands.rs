@@ -146,7 +146,7 @@ impl Stands {
             other => other,
         };
         let watched = socket.and_then(|socket| {
-            let local = v4(socket.local_addr()?.as_socket()).ok_or(io::ErrorKind::Unsupported)?;
+            let local = socket.local_addr()?.as_socket_ipv4().ok_or(io::ErrorKind::Unsupported)?;
             Ok((tokio::net::UdpSocket::from_std(socket.into())?, local))
         });
         let (socket, local) = watched.map_err(|error| {
@@ -157,7 +157,7 @@ impl Stands {
         self.next = self.next.wrapping_add(1);
         let bell = self.bells.bell(number);
         let stand = Stand { socket, of, local, bell, used: now, played: None };
-        self.hang(number, &stand);
+        self.bells.hang(number, &stand.socket, &stand.bell);
         self.open.insert(number, stand);
         self.numbers.insert(of, number);
         Ok(local)
@@ -244,15 +244,8 @@ impl Stands {
             if more {
                 self.bells.ring(number);
             } else if let Some(stand) = self.open.get(&number) {
-                self.hang(number, stand);
+                self.bells.hang(number, &stand.socket, &stand.bell);
             }
-        }
-    }
-
-    /// Hangs the bell of a socket up; rings it at once when there is something already.
-    fn hang(&self, number: u32, stand: &Stand) {
-        if stand.socket.poll_recv_ready(&mut Context::from_waker(&stand.bell)).is_ready() {
-            self.bells.ring(number);
         }
     }
 }
@@ -349,12 +342,5 @@ fn share(socket: &Socket) {
         && let Err(error) = socket.set_reuse_address(true)
     {
         tracing::debug!(%error, "a stand-in does not share its port");
-    }
-}
-
-fn v4(address: Option<SocketAddr>) -> Option<SocketAddrV4> {
-    match address? {
-        SocketAddr::V4(a) => Some(a),
-        SocketAddr::V6(_) => None,
     }
 }
