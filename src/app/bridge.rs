@@ -214,7 +214,18 @@ impl Ground {
             let _ = out.event_door.try_send(Event::Warning(warning));
         }
         let Outside {
-            control, facts, commands, events, event_door, status, invite, keep, lease, abort, ..
+            control,
+            facts,
+            commands,
+            events,
+            event_door,
+            status,
+            look,
+            invite,
+            keep,
+            lease,
+            abort,
+            ..
         } = out;
         // Only the carriers hold this end now: when it closes, they have said their goodbyes.
         drop(control);
@@ -264,7 +275,7 @@ impl Ground {
             }
             let _ = tell.send(trouble);
         });
-        Ok((NodeHandle { commands, status, invite, crew }, events, End { abort, ended, slow: None }))
+        Ok((NodeHandle { commands, status, look, invite, crew }, events, End { abort, ended, slow: None }))
     }
 }
 

@@ -217,6 +217,7 @@ impl<M: LanMaker> Driver<M> {
             Some(fact) = doors.facts.recv() => Input::Fact(fact),
             Some(news) = doors.plugins.recv() => Input::Plugin(news),
             Some(command) = doors.commands.recv() => Input::Command(command),
+            () = doors.look.notified() => Input::Look,
             () = tokio::time::sleep(nap) => Input::Packets,
         }
     }

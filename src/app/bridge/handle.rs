@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+/// How long a fresh status is waited for. A node that never sleeps shows one that often by itself.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long dropping a running node waits for the device to be removed.
 const REMOVAL: Duration = Duration::from_secs(2);
 
@@ -20,10 +22,23 @@ pub struct NodeHandle {
     pub commands: mpsc::Sender<Command>,
     /// How things are; at most four times a second, and at least once.
     pub status: watch::Receiver<Arc<Status>>,
+    /// Asks for the status at once.
+    pub look: Arc<Notify>,
     /// The invite as text; changes when the party is re-keyed.
     pub invite: watch::Receiver<String>,
     /// Asks plugins what they say of this computer.
     pub crew: CrewDoor,
+}
+
+impl NodeHandle {
+    /// The status as it is now: what an event has told is in it. A node that is too busy to look up shows its last one.
+    pub async fn fresh_status(&self) -> Arc<Status> {
+        let mut status = self.status.clone();
+        status.mark_unchanged();
+        self.look.notify_one();
+        let _ = tokio::time::timeout(LOOK, status.changed()).await;
+        status.borrow().clone()
+    }
 }
 
 /// A running node. Dropping it stops it at once, without goodbyes; `Command::Leave` is the polite way.

@@ -119,7 +119,7 @@ async fn converse(
 
 async fn answer(request: Request, node: &NodeHandle) -> Answer {
     match request {
-        Request::Status => match serde_json::to_value(&**node.status.borrow()) {
+        Request::Status => match serde_json::to_value(&*node.fresh_status().await) {
             Ok(status) => Answer::Status { status },
             Err(e) => {
                 Trouble::new("bad_status", e.to_string(), "report this: it is a mistake in lanrage").into()
@@ -136,7 +136,7 @@ async fn answer(request: Request, node: &NodeHandle) -> Answer {
 }
 
 async fn kick(node: &NodeHandle, meant: &str) -> Result<Answer, Trouble> {
-    let status = node.status.borrow().clone();
+    let status = node.fresh_status().await;
     let (peer, name) = find_peer(&status, meant)?;
     if !owns_party(&status) {
         let what = "only the party's host can remove somebody, and this node is not it";

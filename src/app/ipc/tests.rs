@@ -55,7 +55,8 @@ fn node(owner: bool) -> Node {
     let (status, status_out) = watch::channel(Arc::new(status(owner)));
     let (invite, invite_out) = watch::channel("4hedq-mqgxd".to_owned());
     let crew = crate::app::plugins::crew::CrewDoor::default();
-    let handle = NodeHandle { commands: commands_in, status: status_out, invite: invite_out, crew };
+    let look = Arc::default();
+    let handle = NodeHandle { commands: commands_in, status: status_out, look, invite: invite_out, crew };
     Node { handle, commands, status, _invite: invite }
 }
 

@@ -48,6 +48,8 @@ pub struct Inside {
     pub events: mpsc::Sender<Event>,
     /// To people who look.
     pub status: watch::Sender<Arc<Status>>,
+    /// Somebody wants the status as it is now.
+    pub look: Arc<Notify>,
     /// The invite as text.
     pub invite: watch::Sender<String>,
     /// To the store.
@@ -81,6 +83,8 @@ pub struct Outside {
     pub event_door: mpsc::Sender<Event>,
     /// How things are.
     pub status: watch::Receiver<Arc<Status>>,
+    /// Asks for the status as it is now.
+    pub look: Arc<Notify>,
     /// The invite as text.
     pub invite: watch::Receiver<String>,
     /// For the store.
@@ -107,7 +111,7 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
     let (invite, invite_out) = watch::channel(invite);
     let (keep, keep_out) = watch::channel(ToKeep::default());
     let (ready, ready_out) = watch::channel(false);
-    let lease = Arc::new(Notify::new());
+    let [look, lease] = [(); 2].map(|()| Arc::new(Notify::new()));
     let abort = CancellationToken::new();
     let outside = Outside {
         control: control_in,
@@ -119,6 +123,7 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
         events: events_out,
         event_door: events.clone(),
         status: status_out,
+        look: Arc::clone(&look),
         invite: invite_out,
         keep: keep_out,
         ready: ready_out,
@@ -135,6 +140,7 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
         commands,
         events,
         status,
+        look,
         invite,
         keep,
         ready,

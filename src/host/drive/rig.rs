@@ -44,6 +44,8 @@ pub(super) enum Input {
     Command(Command),
     Reply(ScriptReply),
     Plugin(PluginNews),
+    /// Somebody wants to see the status as it is now.
+    Look,
     /// Stop without goodbyes.
     Abort,
     /// Packets or a deadline; the next turn finds them.
@@ -254,6 +256,7 @@ impl<M: LanMaker> Rig<M> {
             }
             Input::Plugin(news) => self.plugin_news(news),
             Input::Command(command) => self.node.handle_command(command, self.now, &mut self.sends),
+            Input::Look => self.show(true),
             Input::Abort => self.end = End::Stopped(None),
             Input::Packets => {}
         }
