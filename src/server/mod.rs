@@ -262,29 +262,18 @@ impl Beside {
     fn start(options: &ServerOptions, seed: Seed) -> anyhow::Result<Self> {
         let none = |warning| Ok(Self { relay: None, thread: None, warning, listeners: Vec::new() });
         let Some(wish) = &options.relay else { return none(None) };
-        let (relay, thread) = match relay::start(wish, &options.data_dir, seed) {
-            Ok(started) => started,
+        match relay::start(wish, &options.data_dir, seed) {
+            Ok(relay::Started { handle, thread, listeners }) => {
+                Ok(Self { relay: Some(handle), thread: Some(thread), warning: None, listeners })
+            }
             // Nobody named an address, so it is no mistake of theirs that the usual one is taken.
             Err(error) if wish.listen.is_empty() => {
                 let warning = format!("there is no relay here: {error:#}");
                 tracing::warn!("{warning}");
-                return none(Some(warning));
+                none(Some(warning))
             }
-            Err(error) => return Err(error),
-        };
-        // The port above is there for UDP's sake only.
-        let first: Vec<SocketAddr> = {
-            let low = relay.addresses().iter().map(SocketAddr::port).min();
-            relay.addresses().iter().copied().filter(|at| Some(at.port()) == low).collect()
-        };
-        let bound = first.iter().filter_map(|at| match gate::bind(*at, &first) {
-            Ok(listener) => Some(listener),
-            Err(error) => {
-                tracing::info!("the relay serves UDP only at {at}: {error:#}");
-                None
-            }
-        });
-        Ok(Self { listeners: bound.collect(), warning: None, thread: Some(thread), relay: Some(relay) })
+            Err(error) => Err(error),
+        }
     }
 
     /// All ways to the relay, the best first. Every TCP listener of the server serves it too.

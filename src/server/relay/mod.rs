@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use worker::{WAKER, Worker};
 
@@ -87,15 +88,20 @@ pub struct RelayHandle {
     warnings: Arc<[String]>,
 }
 
+/// A relay at its start.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) handle: RelayHandle,
+    pub(super) thread: JoinHandle<anyhow::Result<()>>,
+    /// TCP at the relay's own port. Whoever accepts there hands the connections back by `attend_stream`.
+    pub(super) listeners: Vec<TcpListener>,
+}
+
 /// Opens the sockets and starts the thread.
 ///
 /// # Errors
 /// When an address cannot be used, or the secret cannot be kept.
-pub(super) fn start(
-    options: &RelayOptions,
-    data_dir: &Path,
-    seed: Seed,
-) -> anyhow::Result<(RelayHandle, JoinHandle<anyhow::Result<()>>)> {
+pub(super) fn start(options: &RelayOptions, data_dir: &Path, seed: Seed) -> anyhow::Result<Started> {
     let secret = match &options.secret {
         Some(text) => RelaySecret::new(text.as_bytes()),
         None => secret::kept(data_dir, &mut seed.dice("relay secret"))?,
@@ -143,7 +149,7 @@ pub(super) fn start(
         end
     })
     .map_err(|trouble| anyhow::anyhow!("{}; {}", trouble.message, trouble.hint))?;
-    Ok((handle, thread))
+    Ok(Started { handle, thread, listeners: listening.tcp })
 }
 
 impl RelayHandle {

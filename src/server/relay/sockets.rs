@@ -4,11 +4,13 @@ use super::RelayOptions;
 use crate::engine::relay::Family;
 use crate::host::udp::options::{enlarge_buffers, permit_fragments};
 use crate::model::dice::Dice;
+use crate::server::gate;
 use anyhow::Context;
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use tokio::net::TcpListener;
 
 /// The port of STUN and TURN (RFC 8489, RFC 8656). The one above it serves too, for behaviour discovery.
 pub(super) const PORT: u16 = 3478;
@@ -16,8 +18,8 @@ pub(super) const PORT: u16 = 3478;
 const DYNAMIC: std::ops::RangeInclusive<u32> = 49_152..=65_535;
 /// Draws before the system is asked for any free port.
 const DRAWS: usize = 32;
-/// Tries to get two neighbouring ports where the first may be any (tests).
-const PAIR_TRIES: usize = 64;
+/// Tries to get neighbouring ports, free for TCP too, where the first may be any (tests).
+const ANY_PORT_TRIES: usize = 64;
 /// Buffers of an allocation's socket: a burst of some hundred packets. There may be thousands of them.
 const PORT_BUFFER: usize = 256 * 1024;
 
@@ -54,15 +56,19 @@ impl Udp {
 }
 
 /// Where clients are served.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Listening {
     pub(super) udp: Vec<Udp>,
+    /// TCP at the first port of each, where clients of other make expect it.
+    pub(super) tcp: Vec<TcpListener>,
     /// The two ports, where every address has both.
     pub(super) ports: Option<[u16; 2]>,
     pub(super) warnings: Vec<String>,
+    /// Why some address has no TCP. It works without.
+    no_tcp: Vec<String>,
 }
 
-/// Opens the sockets that clients know: each address with its port and the one above.
+/// Opens the sockets that clients know: each address with its port and the one above, and TCP at its port.
 pub(super) fn listen(options: &RelayOptions) -> anyhow::Result<Listening> {
     let named = !options.listen.is_empty();
     let wanted = if named {
@@ -70,35 +76,67 @@ pub(super) fn listen(options: &RelayOptions) -> anyhow::Result<Listening> {
     } else {
         vec![(Ipv4Addr::UNSPECIFIED, PORT).into(), (Ipv6Addr::UNSPECIFIED, PORT).into()]
     };
-    let mut listening = Listening { udp: Vec::new(), ports: None, warnings: Vec::new() };
-    let mut first_port = None;
-    for mut at in wanted {
-        if at.port() == 0 {
-            at.set_port(first_port.unwrap_or(0));
+    // Where any port will do, it is one whose neighbour and whose TCP are free as well.
+    let tries = if wanted.iter().any(|at| at.port() == 0) { ANY_PORT_TRIES } else { 1 };
+    let mut listening = open(&wanted, named);
+    for _ in 1..tries {
+        if listening.as_ref().is_ok_and(|l| l.warnings.is_empty() && l.no_tcp.is_empty()) {
+            break;
         }
-        match pair(at) {
-            Ok((socket, second)) => {
-                if first_port.is_none() {
-                    first_port = Some(socket.local.port());
-                }
-                listening.udp.push(socket);
-                match second {
-                    Ok(second) => listening.udp.push(second),
-                    Err(e) => listening.warnings.push(format!(
-                        "the port above {at} is not free ({e}): clients learn less about their routers here"
-                    )),
-                }
-            }
+        listening = open(&wanted, named);
+    }
+    let mut listening = listening?;
+    for why in &listening.no_tcp {
+        tracing::info!("the relay serves UDP only there: {why}");
+    }
+    listening.ports = ports(&listening.udp);
+    Ok(listening)
+}
+
+fn open(wanted: &[SocketAddr], named: bool) -> anyhow::Result<Listening> {
+    let mut listening = Listening::default();
+    let mut any_port = 0;
+    for at in wanted {
+        let at = with_port(*at, any_port);
+        let first = match listener(at) {
+            Ok(socket) => socket,
             // Nobody asked for IPv6, and some computers have none.
-            Err(error) if !named && at.is_ipv6() => tracing::debug!(%error, "no IPv6 relay"),
+            Err(error) if !named && at.is_ipv6() => {
+                tracing::debug!(%error, "no IPv6 relay");
+                continue;
+            }
             Err(e) => {
                 let hint = hint(e.kind());
                 return Err(anyhow::Error::new(e).context(format!("cannot relay at UDP {at}{hint}")));
             }
+        };
+        let (at, port) = (first.local, first.local.port());
+        any_port = if any_port == 0 { port } else { any_port };
+        let all: Vec<SocketAddr> = wanted.iter().map(|other| with_port(*other, any_port)).collect();
+        match gate::bind(at, &all) {
+            Ok(tcp) => listening.tcp.push(tcp),
+            Err(error) => listening.no_tcp.push(format!("{error:#}")),
+        }
+        let above = port.checked_add(1).ok_or_else(|| ErrorKind::AddrInUse.into());
+        match above.and_then(|above| listener(SocketAddr::new(at.ip(), above))) {
+            Ok(second) => listening.udp.extend([first, second]),
+            Err(e) => {
+                listening.udp.push(first);
+                listening.warnings.push(format!(
+                    "the port above {at} is not free ({e}): clients learn less about their routers here"
+                ));
+            }
         }
     }
-    listening.ports = ports(&listening.udp);
     Ok(listening)
+}
+
+/// The address with a port, if it has none.
+fn with_port(mut at: SocketAddr, port: u16) -> SocketAddr {
+    if at.port() == 0 {
+        at.set_port(port);
+    }
+    at
 }
 
 fn hint(kind: ErrorKind) -> &'static str {
@@ -122,20 +160,6 @@ fn ports(udp: &[Udp]) -> Option<[u16; 2]> {
         serves(low) && serves(high)
     };
     udp.iter().all(|s| both(s.local.ip())).then_some([low, high])
-}
-
-fn pair(at: SocketAddr) -> io::Result<(Udp, io::Result<Udp>)> {
-    let tries = if at.port() == 0 { PAIR_TRIES } else { 1 };
-    let mut last = None;
-    for _ in 0..tries {
-        let first = listener(at)?;
-        let above = first.local.port().checked_add(1).ok_or(ErrorKind::AddrInUse)?;
-        match listener(SocketAddr::new(at.ip(), above)) {
-            Err(e) if tries > 1 => last = Some((first, Err(e))),
-            second => return Ok((first, second)),
-        }
-    }
-    last.ok_or_else(|| ErrorKind::AddrInUse.into())
 }
 
 fn listener(at: SocketAddr) -> io::Result<Udp> {
@@ -290,4 +314,28 @@ fn of_cards() -> Vec<IpAddr> {
 #[cfg(not(target_os = "linux"))]
 const fn of_cards() -> Vec<IpAddr> {
     Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ports that UDP has free and TCP has not: with this many, one of a hundred draws meets one nearly always.
+    const HELD: usize = 500;
+
+    #[tokio::test]
+    async fn where_any_port_will_do_it_is_free_for_tcp_and_has_a_neighbour() {
+        let _held: Vec<_> =
+            (0..HELD).map(|_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        for _ in 0..200 {
+            let options =
+                RelayOptions { listen: vec![(Ipv4Addr::LOCALHOST, 0).into()], ..RelayOptions::default() };
+            let listening = listen(&options).unwrap();
+            let [low, high] = listening.ports.unwrap();
+            assert_eq!(high, low + 1);
+            assert_eq!(listening.warnings, Vec::<String>::new());
+            let tcp: Vec<_> = listening.tcp.iter().map(|l| l.local_addr().unwrap().port()).collect();
+            assert_eq!(tcp, [low]);
+        }
+    }
 }
