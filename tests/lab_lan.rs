@@ -17,6 +17,8 @@ mod groups;
 mod leftovers;
 #[path = "lab_support/netns.rs"]
 mod netns;
+#[path = "lab_lan/offload.rs"]
+mod offload;
 #[path = "lab_lan/proxy.rs"]
 mod proxy;
 
@@ -116,6 +118,7 @@ fn checksum(bytes: &[u8]) -> u16 {
 fn inject(port: &mut LanPort, packet: &[u8], how: Delivery) {
     port.reserve(packet.len()).expect("room").copy_from_slice(packet);
     port.commit(packet.len(), how);
+    port.flush();
     port.flush();
 }
 

@@ -286,7 +286,7 @@ fn lan_side(config: &RunConfig, chosen: &[Profile]) -> LanSide {
     let device = Device(LanOptions {
         adapter: config.adapter.clone(),
         cards: config.cards.clone(),
-        data_dir: config.data_dir.clone(),
+        ..LanOptions::new(config.data_dir.clone())
     });
     let wish = match config.mode {
         ModeWish::Auto => drive::Wish::Auto,

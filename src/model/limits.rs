@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// Bytes of a bulk transfer that may wait for their turn: a connection at 2 Gbit/s for 8 ms.
+pub const AHEAD_BYTES: usize = 2 << 20;
+/// Flows whose packets are merged for the device at once.
+pub const MERGED_FLOWS: usize = 4;
 /// Peers in a party: the seats of a /24 are the limit; 64 is far above any LAN party seen and keeps fan-out bounded.
 pub const PEERS: usize = 64;
 /// Candidate addresses in one record: a PC with eight cards of two families, and some to spare.
@@ -65,8 +69,11 @@ pub const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Attempts of one HTTP request.
 pub const HTTP_ATTEMPTS: u32 = 3;
 
-/// The worst case of the data plane's memory: LAN batch, WAN batch, one send batch per peer, waiting packets.
+/// The worst case of the data plane's memory: LAN batch, transfers that wait and are merged, WAN batch, one send batch per peer,
+/// waiting packets.
 pub const DATA_PLANE_BYTES: usize = BATCH_SLOTS * SLOT_BYTES
+    + AHEAD_BYTES
+    + MERGED_FLOWS * GRO_BYTES
     + DATAGRAMS * GRO_BYTES
     + (PEERS + 1) * GRO_BYTES
     + PEERS * WAITING * SLOT_BYTES

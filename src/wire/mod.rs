@@ -1,6 +1,7 @@
 //! Bytes to types and back. No state, nothing allocated to read a packet.
 //!
 //! * `packet`: IPv4 and IPv6 with UDP and TCP: views, changes, checksums
+//! * `offload`: several packets in one read or write of a tunnel device
 //! * `frame`: what travels inside a tunnel beside plain IP packets
 //! * `kind`: what a datagram on the tunnel's socket is, by its first bytes
 //! * `knock`: how two members meet who do not know each other's keys
@@ -17,5 +18,6 @@ pub mod frame;
 pub mod invite;
 pub mod kind;
 pub mod knock;
+pub mod offload;
 pub mod packet;
 pub mod stun;

@@ -111,6 +111,7 @@ impl LanPortLike for LanPort {
         let numbers = [
             ("lan.tun_in", c.tun_in),
             ("lan.tun_out", c.tun_out),
+            ("lan.tun_writes", c.tun_writes),
             ("lan.captured", c.captured),
             ("lan.group_out", c.group_out),
             ("lan.group_to_tun", c.group_to_tun),

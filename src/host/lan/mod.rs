@@ -64,6 +64,8 @@ pub struct LanOptions {
     pub cards: Option<Vec<String>>,
     /// Where the journal of what was made is kept.
     pub data_dir: PathBuf,
+    /// Whether the device may take several packets of a flow at once, where the system can.
+    pub offload: bool,
 }
 
 /// The tunnel device's usual name.
@@ -73,7 +75,7 @@ impl LanOptions {
     /// The usual settings.
     #[must_use]
     pub fn new(data_dir: PathBuf) -> Self {
-        Self { adapter: DEFAULT_ADAPTER.to_owned(), cards: None, data_dir }
+        Self { adapter: DEFAULT_ADAPTER.to_owned(), cards: None, data_dir, offload: true }
     }
 }
 
@@ -82,8 +84,10 @@ impl LanOptions {
 pub struct LanCounters {
     /// Packets read from the tunnel device.
     pub tun_in: u64,
-    /// Packets written to the tunnel device.
+    /// Packets for the tunnel device.
     pub tun_out: u64,
+    /// Writes to it; one may carry several packets.
+    pub tun_writes: u64,
     /// Packets captured on cards.
     pub captured: u64,
     /// Packets handed to a group on a card.
@@ -94,6 +98,20 @@ pub struct LanCounters {
     pub too_long: u64,
     /// Packets that the system refused to take.
     pub refused: u64,
+}
+
+#[cfg(target_os = "linux")]
+impl LanCounters {
+    /// How a write to the device went.
+    fn note(&mut self, written: &io::Result<()>) {
+        match written {
+            Ok(()) => self.tun_writes += 1,
+            Err(error) => {
+                self.refused += 1;
+                tracing::trace!(%error, "the system did not take a packet");
+            }
+        }
+    }
 }
 
 /// Why the LAN side could not be set up.

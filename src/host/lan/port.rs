@@ -1,8 +1,8 @@
 //! The LAN side as the driver holds it: one object that is readable, reads batches, and takes packets for the games.
 //!
 //! Everything that can fail while running is counted and logged, never returned: a card that vanishes, a device that
-//! somebody deletes or a full queue must not stop the data loop. Packets are written when they are committed: the
-//! device takes one packet per call anyway, and a packet that waits for `flush` would only be later.
+//! somebody deletes or a full queue must not stop the data loop. Packets are written when they are committed, or at the
+//! next `flush` where the device takes several at once and more of the same flow may come.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -18,7 +18,7 @@ use super::marker::Process;
 use super::members::Memberships;
 use super::netlink::Netlink;
 use super::steer::Steer;
-use super::tun::Tun;
+use super::tun::{HEAD, Read, Tun};
 use super::{LanCounters, LanError, LanOptions, filter};
 use crate::buf::batch::{Batch, Source};
 use crate::buf::slot::Slot;
@@ -58,6 +58,8 @@ struct Device {
 
 /// The device, and whom to ask about it.
 struct Kernel {
+    /// Whether offloads are tried.
+    offload: bool,
     netlink: Netlink,
     device: Device,
 }
@@ -90,7 +92,7 @@ impl LanPort {
         let owner = Process::this().map_err(|e| refused("learn about this process", e))?;
         let netlink = Netlink::open().map_err(|e| refused("talk to the kernel about networks", e))?;
         let injector = Injector::open().map_err(|e| refused("open a raw socket", e))?;
-        let mut kernel = Kernel { netlink, device: Device::default() };
+        let mut kernel = Kernel { offload: options.offload, netlink, device: Device::default() };
         let journal = Journal::begin(&options.data_dir, &options.adapter, owner);
         kernel.make(&options.adapter, owner, config).inspect_err(|_| journal.end())?;
         Ok(Self {
@@ -113,7 +115,7 @@ impl LanPort {
     /// # Errors
     /// When the system refuses, for example because another device has the address.
     pub fn reconfigure(&mut self, config: &LanConfig) -> Result<(), LanError> {
-        let Kernel { netlink, device } = &mut self.kernel;
+        let Kernel { netlink, device, .. } = &mut self.kernel;
         match &mut device.tun {
             Some(tun) => {
                 let done = tun.readdress(config, netlink);
@@ -160,7 +162,7 @@ impl LanPort {
         self.warn_of_missing(cards);
         self.cards = cards.to_vec();
         self.injector.keep_only(cards);
-        if let Kernel { netlink, device: Device { tun: Some(tun), steer, .. } } = &mut self.kernel {
+        if let Kernel { netlink, device: Device { tun: Some(tun), steer, .. }, .. } = &mut self.kernel {
             steer.adapt(netlink, tun.index());
         }
         let chosen = |card: &Card| self.options.cards.as_ref().is_none_or(|names| names.contains(&card.name));
@@ -229,27 +231,52 @@ impl LanPort {
         }
     }
 
+    /// First what the device has, then what waits of it: a packet of a game passes a transfer, but never more than half of
+    /// a batch does.
     fn read_tun(&mut self, batch: &mut Batch) {
-        let Some(tun) = &self.kernel.device.tun else { return };
-        while let Some(slot) = batch.next(Source::Tun) {
+        let Self { kernel, counters, .. } = self;
+        let Some(tun) = &mut kernel.device.tun else { return };
+        let free = BATCH_SLOTS.saturating_sub(batch.len());
+        let mut passing = if tun.is_behind() { free / 2 } else { free };
+        while passing > 0 {
+            let Some(slot) = batch.next(Source::Tun) else { return };
             match tun.read(slot.room()) {
-                Ok(len) => {
+                Ok(Read::Packet(len)) => {
                     slot.set_len(len);
-                    self.counters.tun_in += 1;
+                    counters.tun_in += 1;
+                    passing -= 1;
+                }
+                Ok(Read::Later) => {
+                    batch.give_back();
+                    passing = passing.min(free / 2);
+                }
+                Ok(Read::Full) => {
+                    batch.give_back();
+                    break;
                 }
                 Err(error) => {
                     batch.give_back();
                     if !is_passing(&error) {
-                        self.lose_tun();
+                        return self.lose_tun();
                     }
-                    return;
+                    break;
                 }
             }
         }
+        while let Some(slot) = batch.next(Source::Tun) {
+            let Some(len) = tun.next(slot.room()) else { return batch.give_back() };
+            slot.set_len(len);
+            counters.tun_in += 1;
+        }
     }
 
-    /// Writes what was committed: nothing waits here, see above.
-    pub const fn flush(&mut self) {}
+    /// Writes what was committed and still waits.
+    pub fn flush(&mut self) {
+        let Self { kernel, counters, .. } = self;
+        if let Some(tun) = &mut kernel.device.tun {
+            tun.flush(|written| counters.note(&written));
+        }
+    }
 
     /// What was done so far.
     #[must_use]
@@ -275,24 +302,19 @@ impl LanPort {
                 self.counters.group_to_tun += 1;
                 self.write_tun();
             }
-            Err(error) => self.refuse(&error),
+            Err(error) => self.counters.note(&Err(error)),
         }
     }
 
     fn write_tun(&mut self) {
-        let written = match &self.kernel.device.tun {
-            Some(tun) => tun.write(self.room.packet()),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        };
-        match written {
-            Ok(()) => self.counters.tun_out += 1,
-            Err(error) => self.refuse(&error),
+        let Self { kernel, counters, room, .. } = self;
+        match (&mut kernel.device.tun, room.prepend(HEAD).is_some()) {
+            (Some(tun), true) => {
+                counters.tun_out += 1;
+                tun.write(room.packet_mut(), |written| counters.note(&written));
+            }
+            (None, _) | (_, false) => counters.note(&Err(io::ErrorKind::NotConnected.into())),
         }
-    }
-
-    fn refuse(&mut self, error: &io::Error) {
-        self.counters.refused += 1;
-        tracing::trace!(%error, "the system did not take a packet");
     }
 
     /// Somebody deleted the device: stop looking at it, or the loop would spin. `set_cards` makes it again.
@@ -319,7 +341,7 @@ impl LanPort {
 
 impl Kernel {
     fn make(&mut self, name: &str, owner: Process, config: &LanConfig) -> Result<(), LanError> {
-        let tun = Tun::make(name, owner, config, &mut self.netlink)?;
+        let tun = Tun::make(name, owner, config, &mut self.netlink, self.offload)?;
         self.device.steer.adapt_anew(&mut self.netlink, tun.index());
         self.device.tun = Some(tun);
         Ok(())

@@ -1,12 +1,13 @@
 //! The tunnel device: made with tun-rs, set up by rtnetlink, read until empty, written at once.
 //!
 //! Never persistent: the device, its addresses and its routes live as long as our file descriptor, so they vanish even
-//! when the process is killed. No offload headers yet: games send small packets, and merging is for bulk traffic.
+//! when the process is killed. Where the kernel can, one read brings and one write takes many packets of a flow
+//! (`wire::offload`): a world download costs a fraction, and a lone packet of a game waits for nothing.
 //!
 //! tun-rs's synchronous device with readiness of our own: its asynchronous one refuses to write before the reactor has
 //! looked at it once, and locks per read to notice a device that was deleted, which we see as a change of the cards.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -20,7 +21,9 @@ use super::LanError;
 use super::marker::{self, Process};
 use super::netlink::{Link, Netlink};
 use super::ready::readiness;
+use crate::buf::ahead::{Ahead, Flow};
 use crate::engine::effect::LanConfig;
+use crate::wire::offload::{Merge, Split, VNET};
 
 /// Packets that may wait for us to read them. The kernel's own default for TUN is 500; a 64-peer burst and a slow turn
 /// of the data loop fit twice into 1,000.
@@ -28,6 +31,8 @@ const QUEUE: u32 = 1000;
 /// The party's network is a /24 and a /64.
 pub(super) const PREFIX_V4: u8 = 24;
 const PREFIX_V6: u8 = 64;
+/// Free bytes in front of a packet that is written.
+pub(super) const HEAD: usize = VNET;
 
 /// The device.
 pub(super) struct Tun {
@@ -38,6 +43,25 @@ pub(super) struct Tun {
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
     mtu: u16,
+    /// `None` where the kernel refuses.
+    offload: Option<Offload>,
+}
+
+/// What a device with offloads needs.
+struct Offload {
+    ahead: Ahead,
+    merge: Merge,
+}
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Read {
+    /// One packet of this length.
+    Packet(usize),
+    /// Something that waits for `Tun::next`, or was nothing.
+    Later,
+    /// Nothing was read: too much waits.
+    Full,
 }
 
 /// A device that was just closed may be seen for a moment: a child process that is being started holds it until it begins.
@@ -51,6 +75,7 @@ impl Tun {
         owner: Process,
         config: &LanConfig,
         netlink: &mut Netlink,
+        offload: bool,
     ) -> Result<Self, LanError> {
         check_name(name)?;
         let refused = |doing| move |source| LanError::refused(doing, name, source);
@@ -66,18 +91,32 @@ impl Tun {
             }
             std::thread::sleep(LINGER);
         }
-        let device = DeviceBuilder::new()
-            .name(name)
-            .mtu(config.mtu)
-            .tx_queue_len(QUEUE)
-            .enable(false)
-            .build_sync()
-            .map_err(refused("make a tunnel device"))?;
+        let build = |offload| {
+            let device = DeviceBuilder::new().name(name).mtu(config.mtu).tx_queue_len(QUEUE).enable(false);
+            device.offload(offload).build_sync()
+        };
+        let device = match build(offload) {
+            Err(error) if offload => {
+                tracing::info!(%error, "the adapter takes packets one by one: this kernel merges none");
+                build(false)
+            }
+            built => built,
+        };
+        let device = device.map_err(refused("make a tunnel device"))?;
+        let offload = device.tcp_gso().then(|| Offload::new(device.udp_gso()));
         device.set_nonblocking(true).map_err(refused("read the tunnel device without waiting"))?;
         let ready = readiness(&device).map_err(refused("wait for the tunnel device"))?;
         let index = device.if_index().map_err(refused("find the tunnel device"))?;
-        let mut tun =
-            Self { device, ready, index, name: name.to_owned(), v4: None, v6: None, mtu: config.mtu };
+        let mut tun = Self {
+            device,
+            ready,
+            index,
+            name: name.to_owned(),
+            v4: None,
+            v6: None,
+            mtu: config.mtu,
+            offload,
+        };
         calm(name);
         netlink.set_up(index, &owner.note()).map_err(refused("set the tunnel device up"))?;
         tun.readdress(config, netlink)?;
@@ -141,20 +180,89 @@ impl Tun {
         self.ready.poll_read_ready(cx).map(drop)
     }
 
-    /// Reads one packet; `WouldBlock` when there is none.
-    pub(super) fn read(&self, room: &mut [u8]) -> io::Result<usize> {
-        self.ready.try_io(Interest::READABLE, |_| self.device.recv(room))
+    /// Reads once; `WouldBlock` when there is nothing.
+    pub(super) fn read(&mut self, room: &mut [u8]) -> io::Result<Read> {
+        let Self { device, ready, offload, .. } = self;
+        let Some(Offload { ahead, .. }) = offload else {
+            return ready.try_io(Interest::READABLE, |_| device.recv(room)).map(Read::Packet);
+        };
+        let Some(long) = ahead.room() else { return Ok(Read::Full) };
+        let mut header = [0; VNET];
+        let read = ready.try_io(Interest::READABLE, |_| {
+            // A single packet lands where it is wanted; only what is longer has its end elsewhere.
+            let rest = long.get_mut(room.len()..).unwrap_or_default();
+            let mut pieces = [&mut header[..], &mut *room, rest].map(IoSliceMut::new);
+            device.recv_vectored(&mut pieces)
+        })?;
+        Ok(sort(ahead, header, read.saturating_sub(VNET), room))
     }
 
-    /// Hands a packet to the system as if it had come in by the device.
-    pub(super) fn write(&self, packet: &[u8]) -> io::Result<()> {
-        self.device.send(packet).map(drop)
+    /// The next packet of what was read before its turn; `None` when nothing waits.
+    pub(super) fn next(&mut self, room: &mut [u8]) -> Option<usize> {
+        self.offload.as_mut()?.ahead.next(room)
+    }
+
+    /// Whether something waits for `next`.
+    pub(super) fn is_behind(&self) -> bool {
+        self.offload.as_ref().is_some_and(|o| !o.ahead.is_empty())
+    }
+
+    /// Hands a packet to the system as if it had come in by the device, now or at the next `flush`. It lies behind `HEAD`
+    /// free bytes. Tells how each write went.
+    pub(super) fn write(&mut self, framed: &mut [u8], mut done: impl FnMut(io::Result<()>)) {
+        let Self { device, offload, .. } = self;
+        match offload {
+            Some(offload) => offload.merge.push(framed, &mut |bytes| done(device.send(bytes).map(drop))),
+            None => done(device.send(framed.get(HEAD..).unwrap_or_default()).map(drop)),
+        }
+    }
+
+    /// Hands over what waits.
+    pub(super) fn flush(&mut self, mut done: impl FnMut(io::Result<()>)) {
+        let Self { device, offload: Some(offload), .. } = self else { return };
+        offload.merge.flush(&mut |bytes| done(device.send(bytes).map(drop)));
     }
 
     /// Whether the device is still there; somebody may have deleted it.
     pub(super) fn is_there(&self) -> bool {
         self.device.name().is_ok_and(|name| name == self.name)
     }
+}
+
+impl Offload {
+    fn new(udp: bool) -> Self {
+        Self { ahead: Ahead::default(), merge: Merge::new(udp) }
+    }
+}
+
+/// What a read was. Its beginning lies in `room`, the rest where `ahead` has room.
+fn sort(ahead: &mut Ahead, header: [u8; VNET], len: usize, room: &mut [u8]) -> Read {
+    if let Some(packet) = room.get_mut(..len)
+        && let Ok(None) = Split::begin(header, packet)
+    {
+        if ahead.is_empty() {
+            return Read::Packet(len);
+        }
+        let flow = Flow::of(packet);
+        if !ahead.holds(flow) {
+            return Read::Packet(len);
+        }
+        if let Some(to) = ahead.room().and_then(|long| long.get_mut(..len)) {
+            to.copy_from_slice(packet);
+            ahead.push(len, flow, None);
+        }
+        return Read::Later;
+    }
+    let Some(long) = ahead.room().and_then(|long| long.get_mut(..len)) else { return Read::Later };
+    for (to, from) in long.iter_mut().zip(&*room) {
+        *to = *from;
+    }
+    // What contradicts itself, or is one packet beyond any of ours, is dropped.
+    if let Ok(Some(split)) = Split::begin(header, long) {
+        let flow = Flow::of(long);
+        ahead.push(len, flow, Some(split));
+    }
+    Read::Later
 }
 
 fn check_name(name: &str) -> Result<(), LanError> {
