@@ -8,6 +8,7 @@
 //! The loop ends with `Effect::Stop`, with `Inside::abort`, or with trouble of the LAN side. A panic ends the thread and
 //! is reported as trouble; dropping the LAN side on the way removes the device.
 
+mod bell;
 mod choose;
 mod doors;
 mod lan;
@@ -30,15 +31,20 @@ use crate::model::id::LinkId;
 use crate::model::status::Trouble;
 use crate::wire::control::Down;
 use crate::wire::invite::Invite;
-use rig::{Input, Rig};
+use bell::{Bell, Kind};
+use rig::Rig;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Reads of one socket in one turn: 8 × 32 buffers.
-const WAN_READS: usize = 8;
+/// Datagrams of one socket in one turn, about: half a millisecond, for which a packet of the own game may wait.
+const WAN_SHARE: usize = 256;
 /// Extra sockets read in one turn, each as often as a main one.
 const EXTRAS: usize = 32;
 /// Reads of the LAN side in one turn: 4 × 64 packets.
@@ -113,8 +119,8 @@ pub async fn drive<M: LanMaker>(parts: Parts<M>) -> Result<(), Trouble> {
             // Lets the runtime look at sockets and timers; the next turn finds what is there.
             tokio::task::yield_now().await;
         } else if driver.rig.runs() {
-            let input = driver.wait().await;
-            driver.rig.wake(input);
+            driver.wait().await;
+            driver.rig.wake();
         }
     }
     let Driver { rig, .. } = driver;
@@ -134,6 +140,9 @@ struct Driver<M: LanMaker> {
     receiver: Receiver,
     batch: Batch,
     rig: Rig<M>,
+    bell: Bell,
+    /// The node's next deadline.
+    alarm: Pin<Box<Sleep>>,
 }
 
 impl<M: LanMaker> Driver<M> {
@@ -143,7 +152,10 @@ impl<M: LanMaker> Driver<M> {
             let what = format!("the runtime cannot watch the UDP socket: {e}");
             Trouble::new("no_socket", what, "raise the limit of open files (`ulimit -n`)")
         })?;
+        let bell = Bell::new(parts.doors.abort.clone(), Arc::clone(&parts.doors.look));
         Ok(Self {
+            bell,
+            alarm: Box::pin(tokio::time::sleep(LONGEST_SLEEP)),
             receiver: Receiver::new(sockets.iter()),
             batch: Batch::default(),
             rig: Rig::new(parts, sockets.clone()),
@@ -165,11 +177,14 @@ impl<M: LanMaker> Driver<M> {
     fn serve_wan(&mut self) -> bool {
         let Self { sockets, receiver, rig, .. } = self;
         let mut read = |socket: &Socket| {
-            (0..WAN_READS).all(|_| {
+            let mut left = WAN_SHARE;
+            loop {
                 let again = receiver.read(socket);
-                rig.take_datagrams(receiver.datagrams());
-                again && rig.runs()
-            })
+                left = left.saturating_sub(rig.take_datagrams(receiver.datagrams()));
+                if !again || !rig.runs() || left == 0 {
+                    return again;
+                }
+            }
         };
         let mut more = false;
         for socket in sockets.iter() {
@@ -193,32 +208,37 @@ impl<M: LanMaker> Driver<M> {
     }
 
     fn serve_doors(&mut self) -> bool {
+        let Self { bell, rig, .. } = self;
+        if !bell.rang() {
+            return false;
+        }
         // Under a load that never lets the thread sleep, this is where an abort is seen.
-        self.rig.take_all(1, |d| d.abort.is_cancelled().then_some(Input::Abort));
-        let mut more = self.rig.take_all(ANSWERS, |d| d.replies.try_recv().ok().map(Input::Reply));
-        more |= self.rig.take_all(MESSAGES, |d| d.control.try_recv().ok().map(Input::from));
-        more |= self.rig.take_all(MESSAGES, |d| d.facts.try_recv().ok().map(Input::Fact));
-        more |= self.rig.take_all(MESSAGES, |d| d.plugins.try_recv().ok().map(Input::Plugin));
-        more |= self.rig.take_all(MESSAGES, |d| d.commands.try_recv().ok().map(Input::Command));
+        bell.own_doors().into_iter().flatten().for_each(|input| rig.take(input));
+        let mut more = false;
+        for kind in Kind::ALL {
+            more |= rig.take_all(kind.share(), |doors| bell.next(kind, doors));
+        }
+        if more {
+            bell.ring_again();
+        }
         more
     }
 
-    async fn wait(&mut self) -> Input {
-        let nap = self.rig.nap(LONGEST_SLEEP);
-        let (lan, doors, streams) = self.rig.waitable();
+    async fn wait(&mut self) {
+        let Self { sockets, rig, bell, alarm, .. } = self;
+        let due = Instant::now() + rig.nap(LONGEST_SLEEP);
+        // One that comes early does no harm; setting it for each packet would.
+        if alarm.is_elapsed() || due < alarm.deadline() {
+            alarm.as_mut().reset(due);
+        }
+        let (lan, streams) = rig.waitable();
         tokio::select! {
             biased;
-            () = doors.abort.cancelled() => Input::Abort,
-            () = self.sockets.readable() => Input::Packets,
-            () = lan.readable() => Input::Packets,
-            () = streams.ready() => Input::Packets,
-            Some(reply) = doors.replies.recv() => Input::Reply(reply),
-            Some(message) = doors.control.recv() => Input::from(message),
-            Some(fact) = doors.facts.recv() => Input::Fact(fact),
-            Some(news) = doors.plugins.recv() => Input::Plugin(news),
-            Some(command) = doors.commands.recv() => Input::Command(command),
-            () = doors.look.notified() => Input::Look,
-            () = tokio::time::sleep(nap) => Input::Packets,
+            () = sockets.readable() => {}
+            () = lan.readable() => {}
+            () = streams.ready() => {}
+            () = poll_fn(|cx| bell.poll_rung(cx)) => {}
+            () = alarm => {}
         }
     }
 }
@@ -227,6 +247,6 @@ impl<M: LanMaker> Driver<M> {
 type Finished = (Result<(), Trouble>, mpsc::Receiver<(LinkId, Down)>, CancellationToken);
 
 /// The local addresses and the cards, as the node hears them first.
-fn first_facts(sockets: Vec<std::net::SocketAddr>, cards: Vec<Card>) -> [Input; 2] {
-    [Input::Fact(HostFact::Sockets(sockets)), Input::Fact(HostFact::Cards(cards))]
+fn first_facts(sockets: Vec<std::net::SocketAddr>, cards: Vec<Card>) -> [HostFact; 2] {
+    [HostFact::Sockets(sockets), HostFact::Cards(cards)]
 }

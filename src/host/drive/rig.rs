@@ -17,6 +17,7 @@ use crate::model::addr::Card;
 use crate::model::command::Command;
 use crate::model::id::{LinkId, PluginId};
 use crate::model::key::PartySecret;
+use crate::model::limits::SEGMENTS;
 use crate::model::script::{ScriptCall, ScriptFault, ScriptReply};
 use crate::model::status::{Event, Trouble};
 use crate::model::time::{Mono, Now};
@@ -48,8 +49,6 @@ pub(super) enum Input {
     Look,
     /// Stop without goodbyes.
     Abort,
-    /// Packets or a deadline; the next turn finds them.
-    Packets,
 }
 
 impl From<(LinkId, Down)> for Input {
@@ -62,6 +61,8 @@ pub(super) struct Rig<M: LanMaker> {
     node: Node,
     clock: HostClock,
     now: Now,
+    /// The node's deadline, if nothing happened since it was asked.
+    due: Option<Option<Mono>>,
     sends: Sends,
     wan: Wan,
     sleep: SleepWatch,
@@ -104,6 +105,7 @@ impl<M: LanMaker> Rig<M> {
             node: Node::new(parts.setup, parts.seed, now),
             clock: parts.clock,
             now,
+            due: None,
             sends: Sends::new(Rc::clone(&sockets)),
             wan: Wan::new(sockets),
             sleep: SleepWatch::new(),
@@ -125,7 +127,7 @@ impl<M: LanMaker> Rig<M> {
     /// The first effects, then the first facts.
     pub(super) fn start(&mut self, sockets: Vec<SocketAddr>, cards: Vec<Card>) {
         self.settle();
-        first_facts(sockets, cards).into_iter().for_each(|fact| self.take(fact));
+        first_facts(sockets, cards).into_iter().for_each(|fact| self.take(Input::Fact(fact)));
     }
 
     pub(super) const fn runs(&self) -> bool {
@@ -137,43 +139,54 @@ impl<M: LanMaker> Rig<M> {
     }
 
     /// How long the thread may sleep.
-    pub(super) fn nap(&self, longest: Duration) -> Duration {
-        let deadline = self.node.deadline().map_or(longest, |d| d.at.since(self.now.mono));
+    pub(super) fn nap(&mut self, longest: Duration) -> Duration {
+        let deadline = self.due().map_or(longest, |at| at.since(self.now.mono));
         let pace = if self.show.changed { STATUS_PACE } else { longest };
         deadline.min(longest).min(pace)
     }
 
     /// What the thread waits on.
-    pub(super) const fn waitable(&mut self) -> (&mut Slot<M::Port>, &mut Inside, &mut Streams) {
-        (&mut self.lan, &mut self.doors, &mut self.sends.streams)
+    pub(super) const fn waitable(&mut self) -> (&mut Slot<M::Port>, &mut Streams) {
+        (&mut self.lan, &mut self.sends.streams)
     }
 
     /// True when the next deadline has come already.
     pub(super) fn serve_timeout(&mut self) -> bool {
         let now = self.tick();
-        let due = |node: &Node| node.deadline().is_some_and(|d| d.at <= now.mono);
-        if !due(&self.node) {
+        if self.due().is_none_or(|at| at > now.mono) {
             return false;
         }
         self.node.handle_timeout(now, &mut self.sends, &mut self.lan);
         self.settle();
-        due(&self.node) && self.runs()
+        self.due().is_some_and(|at| at <= now.mono) && self.runs()
     }
 
-    pub(super) fn take_datagrams<'a>(&mut self, read: impl Iterator<Item = Datagrams<'a>>) {
-        let mut any = false;
+    /// Asking costs as much as there are peers, so it is asked once after each input.
+    fn due(&mut self) -> Option<Mono> {
+        let Self { node, due, .. } = self;
+        *due.get_or_insert_with(|| node.deadline().map(|d| d.at))
+    }
+
+    /// What a read brought; how many datagrams it was.
+    pub(super) fn take_datagrams<'a>(&mut self, read: impl Iterator<Item = Datagrams<'a>>) -> usize {
+        let (mut all, mut waiting) = (0, 0);
         for datagrams in read {
-            if !any {
+            if all == 0 {
                 self.tick();
-                any = true;
             }
+            let many = datagrams.bytes.len().div_ceil(datagrams.stride.max(1));
+            (all, waiting) = (all + many, waiting + many);
             self.node.handle_wan(datagrams, self.now, &mut self.sends, &mut self.lan);
-            self.lan.flush();
+            if waiting >= SEGMENTS {
+                self.lan.flush();
+                waiting = 0;
+            }
             self.drain();
         }
-        if any {
+        if all > 0 {
             self.settle();
         }
+        all
     }
 
     /// Goes on with the connections to relays and takes what they brought; true when there may be more.
@@ -219,13 +232,12 @@ impl<M: LanMaker> Rig<M> {
         true
     }
 
-    /// After the thread slept, what it woke up to: first of all, whether the whole computer slept.
-    pub(super) fn wake(&mut self, input: Input) {
+    /// After the thread slept: whether the whole computer slept.
+    pub(super) fn wake(&mut self) {
         if self.sleep.woke() {
             tracing::info!("this computer slept, or its clock jumped");
             self.take(Input::Fact(HostFact::Woke));
         }
-        self.take(input);
     }
 
     /// One input, then everything out.
@@ -258,7 +270,6 @@ impl<M: LanMaker> Rig<M> {
             Input::Command(command) => self.node.handle_command(command, self.now, &mut self.sends),
             Input::Look => self.show(true),
             Input::Abort => self.end = End::Stopped(None),
-            Input::Packets => {}
         }
     }
 
@@ -331,6 +342,7 @@ impl<M: LanMaker> Rig<M> {
 
     /// Sends, performs, and feeds back what that caused, until nothing is left.
     fn settle(&mut self) {
+        self.due = None;
         for _ in 0..FOLLOW_UPS {
             self.sends.flush();
             self.lan.flush();

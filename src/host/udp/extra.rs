@@ -5,6 +5,7 @@
 //! runtime rings when its socket has something to read, and the bell writes the socket's number on a list. Only what is
 //! on the list is read. A bell rings once; `served` hangs it up again. No allocation but when sockets are opened.
 
+use super::watch::Watched;
 use super::{Socket, options};
 use crate::model::addr::Via;
 use crate::model::limits::EXTRA_SOCKETS;
@@ -106,7 +107,7 @@ impl Extras {
 
     /// Hangs the bell of a socket up; rings it at once when there is something already.
     fn hang(&self, number: u16, extra: &Extra) {
-        if extra.socket.io.poll_recv_ready(&mut Context::from_waker(&extra.bell)).is_ready() {
+        if extra.socket.io.poll_readable(&mut Context::from_waker(&extra.bell)).is_ready() {
             self.news.lock().ready.push_back(number);
         }
     }
@@ -181,6 +182,6 @@ fn open(ip: IpAddr, number: u16) -> io::Result<Socket> {
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
     options::permit_fragments(&socket, at.is_ipv4());
     let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
-    let io = tokio::net::UdpSocket::from_std(socket.into())?;
+    let io = Watched::new(socket.into())?;
     Ok(Socket { io, state, local, via: Via::Extra(number) })
 }

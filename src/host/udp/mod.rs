@@ -14,6 +14,7 @@ mod extra;
 pub mod options;
 mod receive;
 mod send;
+mod watch;
 
 pub use bind::{Bound, bind};
 pub use receive::Receiver;
@@ -28,11 +29,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
+use watch::Watched;
 
 /// One open socket of the data thread.
 #[derive(Debug)]
 pub struct Socket {
-    io: tokio::net::UdpSocket,
+    io: Watched,
     state: UdpSocketState,
     local: SocketAddr,
     via: Via,
@@ -72,7 +74,7 @@ impl Sockets {
         let mut all = Vec::new();
         for (socket, state) in bound.sockets {
             let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
-            let io = tokio::net::UdpSocket::from_std(socket.into())?;
+            let io = Watched::new(socket.into())?;
             all.push(Socket { io, state, local, via: Via::Main });
         }
         Ok(Rc::new(Self { all, extra: RefCell::default() }))
@@ -92,7 +94,7 @@ impl Sockets {
     /// Waits until one of them has something to be read (or an error to be fetched).
     pub async fn readable(&self) {
         std::future::poll_fn(|cx| {
-            let main = self.all.iter().any(|s| s.io.poll_recv_ready(cx).is_ready());
+            let main = self.all.iter().any(|s| s.io.poll_readable(cx).is_ready());
             if main { Poll::Ready(()) } else { self.extra.borrow().poll_readable(cx) }
         })
         .await;
