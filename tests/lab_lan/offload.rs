@@ -102,6 +102,34 @@ fn packets_of_one_flow_are_one_write_and_arrive_one_by_one() {
 }
 
 #[test]
+fn merged_broadcasts_reach_every_socket_one_by_one() {
+    lab(|| async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut port = LanPort::open(options(dir.path()), &config()).unwrap();
+        for to in ["255.255.255.255:27960", "10.83.7.255:27960"] {
+            let games = [(); 2].map(|()| {
+                let game = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+                game.set_reuse_address(true).unwrap();
+                game.bind(&"0.0.0.0:27960".parse::<SocketAddr>().unwrap().into()).unwrap();
+                UdpSocket::from(game)
+            });
+            let before = port.counters().tun_writes;
+            for n in 0..MANY {
+                let packet = udp("10.83.7.2:5000", to, &body(n));
+                port.reserve(packet.len()).unwrap().copy_from_slice(&packet);
+                port.commit(packet.len(), Delivery::Tun);
+            }
+            port.flush();
+            assert_eq!(port.counters().tun_writes, before + 1);
+            for game in games {
+                let got: Vec<Vec<u8>> = heard(&game, SOON).into_iter().map(|(bytes, _)| bytes).collect();
+                assert_eq!(got, (0..MANY).map(body).collect::<Vec<_>>(), "{to}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_packet_of_a_game_passes_a_transfer_that_was_there_before() {
     lab(|| async {
         let dir = tempfile::tempdir().unwrap();
