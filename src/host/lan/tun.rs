@@ -21,9 +21,8 @@ use super::LanError;
 use super::marker::{self, Process};
 use super::netlink::{Link, Netlink};
 use super::ready::readiness;
-use crate::buf::ahead::{Ahead, Flow};
 use crate::engine::effect::LanConfig;
-use crate::wire::offload::{Merge, Split, VNET};
+use crate::wire::offload::{Ahead, Flow, Merge, Split, VNET};
 
 /// Packets that may wait for us to read them. The kernel's own default for TUN is 500; a 64-peer burst and a slow turn
 /// of the data loop fit twice into 1,000.

@@ -2,11 +2,14 @@
 //!
 //! With `IFF_VNET_HDR` each read and write starts with a `virtio_net_hdr` (virtio 1.2, section 5.1.6) in the computer's
 //! byte order, which says how to cut what follows (TSO, USO) and which checksum is still to be made. `Split` cuts what
-//! was read; `Merge` builds what is written. Both are pure: bytes in, bytes out.
+//! was read; `Ahead` keeps long reads while single packets pass; `Merge` builds what is written. All are pure: bytes in,
+//! bytes out.
 
+mod ahead;
 mod merge;
 mod split;
 
+pub use ahead::{Ahead, Flow};
 pub use merge::Merge;
 pub use split::Split;
 

@@ -6,8 +6,8 @@
 //! section 4.1) with one queue for all that is bulk. Nothing is dropped here: when the memory is full the kernel's queue
 //! fills, and drops. Pages of the memory that no transfer needed stay untouched.
 
+use super::{LARGEST, Split};
 use crate::model::limits::AHEAD_BYTES;
-use crate::wire::offload::{LARGEST, Split};
 use crate::wire::packet::PacketView;
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
