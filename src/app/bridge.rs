@@ -294,7 +294,8 @@ fn lan_side(config: &RunConfig, chosen: &[Profile]) -> LanSide {
         ModeWish::Proxy => drive::Wish::Proxy,
     };
     let processes = chosen.iter().flat_map(|profile| profile.processes.iter().cloned()).collect();
-    let proxy = Proxy(ProxyOptions { cards: config.cards.clone(), processes });
+    let proxy_protocol = config.proxy_protocol.clone();
+    let proxy = Proxy(ProxyOptions { cards: config.cards.clone(), processes, proxy_protocol });
     Chooser::new(wish, device, proxy, chosen.iter().map(playable).collect())
 }
 

@@ -29,6 +29,7 @@ fn config(data: &Path, shared: &Path) -> RunConfig {
         control: vec![ControlChoice::Folder(shared.to_path_buf())],
         listen: Vec::new(),
         cards: None,
+        proxy_protocol: Vec::new(),
         subnet: None,
         adapter: "lanrage0".into(),
         beacon: true,

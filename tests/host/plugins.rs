@@ -95,6 +95,7 @@ fn config(data: &Path) -> RunConfig {
         control: Vec::new(),
         listen: Vec::new(),
         cards: None,
+        proxy_protocol: Vec::new(),
         subnet: None,
         adapter: "lanrage0".into(),
         beacon: false,

@@ -39,6 +39,7 @@ pub const KEYS: &[Key] = &[
     key("control", "LANRAGE_CONTROL", "--control", Kind::List),
     key("listen", "LANRAGE_LISTEN", "--listen", Kind::List),
     key("cards", "LANRAGE_CARDS", "--cards", Kind::List),
+    key("proxy_protocol", "LANRAGE_PROXY_PROTOCOL", "--proxy-protocol", Kind::List),
     key("subnet", "LANRAGE_SUBNET", "--subnet", Kind::Text),
     key("adapter", "LANRAGE_ADAPTER", "--adapter", Kind::Text),
     key("relay", "LANRAGE_RELAY", "--relay", Kind::List),

@@ -71,6 +71,8 @@ pub struct RunConfig {
     pub listen: Vec<SocketAddr>,
     /// Cards to listen on; `None`: all that are up.
     pub cards: Option<Vec<String>>,
+    /// In proxy mode, TCP ports of own games that are told who connects.
+    pub proxy_protocol: Vec<u16>,
     /// The network of a new party.
     pub subnet: Option<Subnet>,
     /// Name of the device.
@@ -177,6 +179,7 @@ pub fn for_run(global: &GlobalArgs, run: &RunArgs, variables: &Variables) -> Res
         ("control", run.control.clone()),
         ("listen", run.listen.clone()),
         ("cards", run.cards.clone()),
+        ("proxy_protocol", run.proxy_protocol.clone()),
         ("subnet", one(&run.subnet)),
         ("adapter", one(&run.adapter)),
         ("relay", run.relay.clone()),
@@ -286,6 +289,7 @@ impl RunConfig {
             control: control(layers, join.as_ref(), !run.fresh && data_dir.join(PARTY).exists())?,
             listen: layers.each("listen", "write IP:PORT, such as 0.0.0.0:41641 or [::]:41641", address)?,
             cards: layers.raw("cards").map(|raw| raw.values.clone()),
+            proxy_protocol: layers.each("proxy_protocol", "write TCP ports, such as 25565", tcp_port)?,
             subnet: subnet(layers, join.is_some())?,
             adapter: adapter_name(layers)?,
             beacon: layers.maybe_switch("beacon")?.unwrap_or(true),
@@ -455,6 +459,13 @@ fn subnet(layers: &Layers, joins: bool) -> Result<Option<Subnet>, Failure> {
         }
         Some(_) if joins => Ok(None),
         Some(_) | None => Ok(subnet),
+    }
+}
+
+fn tcp_port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(format!("`{}` is no port", text.escape_debug())),
+        Ok(port) => Ok(port),
     }
 }
 

@@ -152,6 +152,9 @@ pub struct RunArgs {
     /// Network cards on which games are heard; default: all that are up
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub cards: Vec<String>,
+    /// TCP ports of a server here that wants to be told who connects (PROXY protocol v2); proxy mode only
+    #[arg(long, value_name = "PORT,…", value_delimiter = ',')]
+    pub proxy_protocol: Vec<String>,
     /// The party's network, when you make the party
     #[arg(long, value_name = "A.B.C.0/24")]
     pub subnet: Option<String>,

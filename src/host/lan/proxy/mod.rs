@@ -81,6 +81,8 @@ pub struct ProxyOptions {
     pub cards: Option<Vec<String>>,
     /// Names of the programs of the games that run, as their profiles name them.
     pub processes: Vec<String>,
+    /// TCP ports of games here that want to be told who connects (PROXY protocol, version 2).
+    pub proxy_protocol: Vec<u16>,
 }
 
 /// The LAN side.
@@ -129,6 +131,8 @@ impl ProxyPort {
             Trouble::new("no_stand_ins", what, "`--mode lan` needs no such addresses, but more rights")
         })?;
         let now = Instant::now();
+        let mut tcp = Tcp::new(config.v4, config.mtu);
+        tcp.tell(&options.proxy_protocol);
         Ok(Self {
             config: *config,
             rules: Ruleset::default(),
@@ -138,7 +142,7 @@ impl ProxyPort {
             groups: Groups::default(),
             hearing: Hearing::default(),
             found: Found::default(),
-            tcp: Tcp::new(config.v4, config.mtu),
+            tcp,
             room: Slot::default(),
             rhythm: Rhythm {
                 clock: Box::pin(tokio::time::sleep_until(now.into())),

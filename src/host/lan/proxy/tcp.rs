@@ -114,6 +114,8 @@ pub(super) struct Tcp {
     doors: Table<Door>,
     locals: Locals,
     loads: BTreeMap<Ipv4Addr, Load>,
+    /// Ports of games that want to be told who connects (PROXY protocol).
+    told: Arc<[u16]>,
     rung: Arc<Rung>,
     /// Emptied and used again.
     spare: Vec<Token>,
@@ -147,6 +149,7 @@ impl Tcp {
             doors: Table::default(),
             locals: Locals::by(Transport::Tcp),
             loads: BTreeMap::new(),
+            told: Arc::default(),
             rung: Arc::default(),
             spare: Vec::new(),
             due: BTreeSet::new(),
@@ -169,7 +172,18 @@ impl Tcp {
             }
         }
         let counts = TcpCounters { lost: self.counters().lost, ..self.counts };
-        *self = Self { counts, ..Self::new(us, mtu) };
+        let told = Arc::clone(&self.told);
+        *self = Self { counts, told, ..Self::new(us, mtu) };
+    }
+
+    /// Games at these ports are told who connects, by a header of the PROXY protocol before anything else.
+    pub(super) fn tell(&mut self, ports: &[u16]) {
+        self.told = ports.into();
+    }
+
+    /// What a game is told of a connection, if it wants that.
+    fn header(&self, key: Key) -> Option<[u8; door::HEADER]> {
+        self.told.contains(&key.port).then(|| door::header(key.peer, SocketAddrV4::new(self.us, key.port)))
     }
 
     /// Another packet size; what is open goes on with it.
@@ -328,7 +342,8 @@ impl Tcp {
         }
         // Where most games listen: at every address, or at this one.
         let at = Ipv4Addr::LOCALHOST;
-        let dialing = Box::pin(door::dial(stand_in(peer), SocketAddrV4::new(at, segment.key.port)));
+        let game = SocketAddrV4::new(at, segment.key.port);
+        let dialing = Box::pin(door::dial(stand_in(peer), game, self.header(segment.key)));
         // Data in a SYN may be left out: it is sent again.
         self.add(segment.key, Phase::Dialing { dialing, at, syn: segment.bytes.into() }, now);
     }

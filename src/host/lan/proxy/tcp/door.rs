@@ -7,6 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::task::Waker;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that wait to be taken. As many as there may be at all: where this queue overflows, Linux lets a program
@@ -54,11 +55,34 @@ fn listen_at(at: SocketAddrV4) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Connects to the local game from the address that stands for the peer.
-pub(super) async fn dial(from: Ipv4Addr, game: SocketAddrV4) -> io::Result<TcpStream> {
+/// Connects to the local game from the address that stands for the peer, and says first who it is where the game wants that.
+pub(super) async fn dial(
+    from: Ipv4Addr,
+    game: SocketAddrV4,
+    first: Option<[u8; HEADER]>,
+) -> io::Result<TcpStream> {
     let socket = tokio::net::TcpSocket::new_v4()?;
     socket.bind(SocketAddrV4::new(from, 0).into())?;
-    socket.connect(game.into()).await
+    let mut stream = socket.connect(game.into()).await?;
+    if let Some(header) = first {
+        stream.write_all(&header).await?;
+    }
+    Ok(stream)
+}
+
+/// Bytes of the header.
+pub(super) const HEADER: usize = 28;
+
+/// The PROXY protocol's header, version 2 (HAProxy's `proxy-protocol.txt`, section 2.2): a connection of TCP over IPv4 from
+/// here to there.
+pub(super) fn header(from: SocketAddrV4, to: SocketAddrV4) -> [u8; HEADER] {
+    let mut header = *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c............";
+    let addresses = [from.ip().octets(), to.ip().octets()].concat();
+    let ports = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    for (at, byte) in header.iter_mut().skip(16).zip(addresses.into_iter().chain(ports)) {
+        *at = byte;
+    }
+    header
 }
 
 /// Ends a local connection the way the peer's was ended: with a reset.

@@ -223,13 +223,14 @@ impl Tcp {
 
     /// Nobody is where games usually listen: goes on where the system says that one does, if that is another address.
     fn seek(&mut self, index: usize, now: Instant) -> bool {
+        let header = self.lines.get(index).and_then(|line| self.header(line.key));
         let Self { lines, locals, .. } = self;
         let Some(line) = lines.get_mut(index) else { return false };
         let Phase::Dialing { dialing, at, .. } = &mut line.phase else { return false };
         let home = locals.home(line.key.port, now.into_std()).filter(|home| home != at);
         let Some(home) = home.filter(|_| *at == Ipv4Addr::LOCALHOST) else { return false };
         let game = SocketAddrV4::new(home, line.key.port);
-        (*at, *dialing) = (home, Box::pin(door::dial(stand_in(*line.key.peer.ip()), game)));
+        (*at, *dialing) = (home, Box::pin(door::dial(stand_in(*line.key.peer.ip()), game, header)));
         line.bell.ring();
         true
     }

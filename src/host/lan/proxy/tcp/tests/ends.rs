@@ -30,6 +30,26 @@ async fn what_is_said_after_one_side_has_ended_still_arrives() {
 }
 
 #[tokio::test]
+async fn a_game_that_wants_it_is_told_who_connects() {
+    let mut pair = Pair::new();
+    let game = game().await;
+    let (own, guest, port) = (pair.host.us.octets(), pair.guest.us.octets(), port(&game));
+    pair.host.tell(&[port]);
+    let door = pair.door(port);
+    let mut heard = [0; 33];
+    let story = async {
+        let (mut program, (mut game, _)) = tokio::try_join!(TcpStream::connect(door), game.accept()).unwrap();
+        program.write_all(b"hello").await.unwrap();
+        game.read_exact(&mut heard).await.unwrap();
+    };
+    pair.during(story).await;
+    assert_eq!(heard[..16], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
+    assert_eq!((&heard[16..20], &heard[20..24]), (&guest[..], &own[..]));
+    assert_ne!(heard[24..26], [0, 0]);
+    assert_eq!((&heard[26..28], &heard[28..]), (&port.to_be_bytes()[..], &b"hello"[..]));
+}
+
+#[tokio::test]
 async fn a_slow_reader_gets_everything_after_the_end_was_confirmed() {
     let mut pair = Pair::new();
     let (mut program, mut game) = pair.connected().await;
