@@ -279,7 +279,8 @@ pub fn readdress(
     fix_checksums(packet)
 }
 
-fn put(packet: &mut [u8], at: usize, bytes: &[u8]) {
+/// Writes over a part of a packet, if the packet has that part.
+pub(super) fn put(packet: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(to) = packet.get_mut(at..at + bytes.len()) {
         to.copy_from_slice(bytes);
     }

@@ -16,6 +16,30 @@ fn without(dir: &Path) -> LanOptions {
     LanOptions { offload: false, ..options(dir) }
 }
 
+/// All of them in one segmented send.
+fn send_segments(socket: &UdpSocket, to: &str) {
+    let contents: Vec<u8> = (0..MANY).flat_map(body).collect();
+    let transmit = Transmit {
+        destination: to.parse().unwrap(),
+        ecn: None,
+        contents: &contents,
+        segment_size: Some(EACH),
+        src_ip: None,
+    };
+    let state = UdpSocketState::new(UdpSockRef::from(socket)).unwrap();
+    state.try_send(UdpSockRef::from(socket), &transmit).unwrap();
+}
+
+/// All of them for the device, as one input would bring them.
+fn inject_many(port: &mut LanPort, from: &str, to: &str) {
+    for n in 0..MANY {
+        let packet = udp(from, to, &body(n));
+        port.reserve(packet.len()).unwrap().copy_from_slice(&packet);
+        port.commit(packet.len(), Delivery::Tun);
+    }
+    port.flush();
+}
+
 /// What the device brings until `many` packets of UDP to this port were read.
 async fn read_datagrams(port: &mut LanPort, to: u16, many: usize) -> Vec<Vec<u8>> {
     let (mut batch, mut got) = (Batch::default(), Vec::new());
@@ -46,16 +70,7 @@ fn a_segmented_send_is_read_as_single_packets_with_right_checksums() {
         ] {
             let mut port = LanPort::open(options, &config()).unwrap();
             let game = UdpSocket::bind(local).unwrap();
-            let state = UdpSocketState::new(UdpSockRef::from(&game)).unwrap();
-            let contents: Vec<u8> = (0..MANY).flat_map(body).collect();
-            let transmit = Transmit {
-                destination: peer.parse().unwrap(),
-                ecn: None,
-                contents: &contents,
-                segment_size: Some(EACH),
-                src_ip: None,
-            };
-            state.try_send(UdpSockRef::from(&game), &transmit).unwrap();
+            send_segments(&game, peer);
             let got = read_datagrams(&mut port, 5000, MANY).await;
             assert_eq!(got.len(), MANY);
             for (n, packet) in got.iter().enumerate() {
@@ -94,12 +109,7 @@ fn packets_of_one_flow_are_one_write_and_arrive_one_by_one() {
                 wait_for(&mut port, &game, to);
                 let before = port.counters();
                 game.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-                for n in 0..MANY {
-                    let packet = udp(from, to, &body(n));
-                    port.reserve(packet.len()).unwrap().copy_from_slice(&packet);
-                    port.commit(packet.len(), Delivery::Tun);
-                }
-                port.flush();
+                inject_many(&mut port, from, to);
                 let mut room = [0; 2000];
                 for n in 0..MANY {
                     let (len, source) = game.recv_from(&mut room).unwrap();
@@ -131,12 +141,7 @@ fn merged_broadcasts_reach_every_socket_one_by_one() {
                 UdpSocket::from(game)
             });
             let before = port.counters().tun_writes;
-            for n in 0..MANY {
-                let packet = udp("10.83.7.2:5000", to, &body(n));
-                port.reserve(packet.len()).unwrap().copy_from_slice(&packet);
-                port.commit(packet.len(), Delivery::Tun);
-            }
-            port.flush();
+            inject_many(&mut port, "10.83.7.2:5000", to);
             assert_eq!(port.counters().tun_writes, before + 1);
             for game in games {
                 let got: Vec<Vec<u8>> = heard(&game, SOON).into_iter().map(|(bytes, _)| bytes).collect();
@@ -152,18 +157,9 @@ fn a_packet_of_a_game_passes_a_transfer_that_was_there_before() {
         let dir = tempfile::tempdir().unwrap();
         let mut port = LanPort::open(options(dir.path()), &config()).unwrap();
         let transfer = UdpSocket::bind("10.83.7.1:0").unwrap();
-        let state = UdpSocketState::new(UdpSockRef::from(&transfer)).unwrap();
-        let contents: Vec<u8> = (0..MANY).flat_map(body).collect();
-        let transmit = Transmit {
-            destination: "10.83.7.2:5000".parse().unwrap(),
-            ecn: None,
-            contents: &contents,
-            segment_size: Some(EACH),
-            src_ip: None,
-        };
         let sends = 10;
         for _ in 0..sends {
-            state.try_send(UdpSockRef::from(&transfer), &transmit).unwrap();
+            send_segments(&transfer, "10.83.7.2:5000");
         }
         let game = UdpSocket::bind("10.83.7.1:0").unwrap();
         game.send_to(b"I jump", "10.83.7.2:6000").unwrap();

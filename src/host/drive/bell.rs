@@ -86,7 +86,7 @@ impl Bell {
         [self.aborted.then_some(Input::Abort), looked.then_some(Input::Look)]
     }
 
-    /// What the `n`-th kind of door has, and how many of it may be taken in one turn.
+    /// What this kind of door has next; the bell is hung up again where it has nothing.
     pub(super) fn next(&self, kind: Kind, doors: &mut Inside) -> Option<Input> {
         let mut cx = Context::from_waker(&self.waker);
         let got = match kind {

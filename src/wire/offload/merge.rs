@@ -4,9 +4,9 @@
 //! one flow with equal headers, payloads of one length of which only the last may be shorter, right checksums. Order
 //! is kept within a flow and nothing else waits: whatever cannot be merged is written at once.
 
-use super::{ACK, Header, LARGEST, NEEDS_CSUM, PSH, TCP_V4, TCP_V6, UDP, VNET, put, u16_at, u32_at};
+use super::{ACK, Header, LARGEST, NEEDS_CSUM, PSH, TCP_V4, TCP_V6, UDP, VNET, u16_at, u32_at};
 use crate::model::limits::{MERGED_FLOWS, SEGMENTS};
-use crate::wire::packet::{PacketView, has_right_checksums, header_checksum, proto, pseudo_sum};
+use crate::wire::packet::{PacketView, has_right_checksums, header_checksum, proto, pseudo_sum, put};
 
 /// Flows being merged at once. Each has 64 KiB, of which pages that no flow needed stay untouched.
 const FLOWS: usize = MERGED_FLOWS;

@@ -80,11 +80,5 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
 }
 
-fn put(bytes: &mut [u8], at: usize, what: &[u8]) {
-    if let Some(to) = bytes.get_mut(at..at + what.len()) {
-        to.copy_from_slice(what);
-    }
-}
-
 #[cfg(test)]
 mod tests;

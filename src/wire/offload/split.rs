@@ -1,7 +1,7 @@
 //! What was read, cut into packets.
 
-use super::{CWR, ECN, FIN, Header, NEEDS_CSUM, ONE, PSH, TCP_V4, TCP_V6, UDP, VNET, put, u16_at, u32_at};
-use crate::wire::packet::{PacketView, checksum, fix_checksums, proto};
+use super::{CWR, ECN, FIN, Header, NEEDS_CSUM, ONE, PSH, TCP_V4, TCP_V6, UDP, VNET, u16_at, u32_at};
+use crate::wire::packet::{PacketView, checksum, fix_checksums, proto, put};
 
 /// One read of the device on its way into packets.
 #[derive(Debug, Clone, Default)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::wire::packet::{PacketView, fix_checksums, has_right_checksums, write_udp};
+use crate::wire::packet::{PacketView, fix_checksums, has_right_checksums, put, write_udp};
 use proptest::prelude::*;
 
 const SYN: u8 = 0x02;
