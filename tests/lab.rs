@@ -35,6 +35,8 @@ mod proxy_walls;
 mod real_games;
 #[path = "lab/replay.rs"]
 mod replay;
+#[path = "lab/share_lan.rs"]
+mod share_lan;
 #[path = "lab/traces.rs"]
 mod traces;
 #[path = "lab/unknown_game.rs"]

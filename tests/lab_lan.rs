@@ -21,6 +21,8 @@ mod netns;
 mod offload;
 #[path = "lab_lan/proxy.rs"]
 mod proxy;
+#[path = "lab_lan/share.rs"]
+mod share;
 
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -295,7 +295,8 @@ fn lan_side(config: &RunConfig, chosen: &[Profile]) -> LanSide {
     };
     let processes = chosen.iter().flat_map(|profile| profile.processes.iter().cloned()).collect();
     let proxy_protocol = config.proxy_protocol.clone();
-    let proxy = Proxy(ProxyOptions { cards: config.cards.clone(), processes, proxy_protocol });
+    let cards = config.cards.clone();
+    let proxy = Proxy(ProxyOptions { cards, processes, proxy_protocol, share_lan: config.share_lan });
     Chooser::new(wish, device, proxy, chosen.iter().map(playable).collect())
 }
 

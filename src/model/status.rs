@@ -127,6 +127,8 @@ pub enum Event {
         by: JoinedBy,
         /// The local stand-in, in proxy mode.
         local: Option<SocketAddr>,
+        /// Where other computers of the player's own networks join it, where games are shared with them.
+        shared: Vec<SocketAddr>,
         /// Its map or scenario; empty when it does not say.
         map: String,
         /// Its version; empty when it does not say.
@@ -441,6 +443,8 @@ pub struct GameStatus {
     pub by: JoinedBy,
     /// The local stand-in, in proxy mode.
     pub local: Option<SocketAddr>,
+    /// Where other computers of the player's own networks join it, where games are shared with them.
+    pub shared: Vec<SocketAddr>,
     /// Its map or scenario; empty when it does not say.
     pub map: String,
     /// Its version; empty when it does not say.

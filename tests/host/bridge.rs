@@ -30,6 +30,7 @@ fn config(data: &Path, shared: &Path) -> RunConfig {
         listen: Vec::new(),
         cards: None,
         proxy_protocol: Vec::new(),
+        share_lan: false,
         subnet: None,
         adapter: "lanrage0".into(),
         beacon: true,

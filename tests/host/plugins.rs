@@ -96,6 +96,7 @@ fn config(data: &Path) -> RunConfig {
         listen: Vec::new(),
         cards: None,
         proxy_protocol: Vec::new(),
+        share_lan: false,
         subnet: None,
         adapter: "lanrage0".into(),
         beacon: false,

@@ -74,7 +74,7 @@ pub(crate) type Start = fn(&Host, &[&str]) -> Node;
 /// Server on A, search and join on B, nothing between them but two routers' worth of internet and lanrage.
 pub(crate) fn plays_by(
     [on_a, on_b]: [Start; 2],
-    (game, profile): (&str, &str),
+    game: (&str, &str),
     programs: &[&str],
     environment: &[(&str, &str)],
 ) {
@@ -83,13 +83,44 @@ pub(crate) fn plays_by(
     }
     let _turn = Turn::wait();
     let (net, hosts) = Net::new(Carries::Both, &[&["a"], &["b"]]);
+    let [a, b] = meet(&net, [(on_a, &hosts[0], &[]), (on_b, &hosts[1], &[])], game.1);
+    play([&a, &b], [&hosts[0], &hosts[1]], game.0, environment);
+    b.stop();
+    a.stop();
+}
+
+/// The same for a client on a computer that has no lanrage: B, in the same house, shares what it found. No rights anywhere.
+pub(crate) fn plays_next_door(game: (&str, &str), programs: &[&str], environment: &[(&str, &str)]) {
+    if !ready(programs) {
+        return;
+    }
+    let _turn = Turn::wait();
+    let (net, hosts) = Net::new(Carries::Both, &[&["a"], &["b", "n"]]);
+    let starts =
+        [(Node::run_bare as Start, &hosts[0], &[][..]), (Node::run_bare, &hosts[1], &["--share-lan"])];
+    let [a, b] = meet(&net, starts, game.1);
+    play([&a, &b], [&hosts[0], &hosts[2]], game.0, environment);
+    assert!(b.counter("proxy.shared_out") > 0, "{}", b.status());
+    b.stop();
+    a.stop();
+}
+
+fn meet(net: &Net, [on_a, on_b]: [(Start, &Host, &[&str]); 2], profile: &str) -> [Node; 2] {
     let control = format!("file:{}", net.shared().display());
-    let a = on_a(&hosts[0], &["--game", profile, "--control", &control]);
-    let mut b = on_b(&hosts[1], &["--game", profile, "--control", &control, "--join", &a.invite()]);
+    let common = ["--game", profile, "--control", &control];
+    let start = |(start, host, more): (Start, &Host, &[&str]), invite: &[&str]| {
+        start(host, &[&common[..], more, invite].concat())
+    };
+    let a = start(on_a, &[]);
+    let mut b = start(on_b, &["--join", &a.invite()]);
     b.path_to(&a, seconds(20));
-    let mut server = real_game(&hosts[0], "host", game, environment);
+    [a, b]
+}
+
+fn play([a, b]: [&Node; 2], [server, client]: [&Host; 2], game: &str, environment: &[(&str, &str)]) {
+    let mut server = real_game(server, "host", game, environment);
     server.wait_for("READY", seconds(60));
-    let mut client = real_game(&hosts[1], "join", game, environment);
+    let mut client = real_game(client, "join", game, environment);
     let line = client.wait("result", seconds(120), |line| {
         ["OK ", "FAIL ", "MISSING ", "NOVERB "]
             .iter()
@@ -106,8 +137,6 @@ pub(crate) fn plays_by(
         assert!(a.counter("rewritten") + b.counter("rewritten") > 0, "joined, but nothing was rewritten");
     }
     say(&line);
-    b.stop();
-    a.stop();
 }
 
 /// Games with software rendering starve one another: only two play at a time.

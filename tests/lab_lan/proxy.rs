@@ -8,7 +8,7 @@ use lanrage::rules::compile::compile;
 use lanrage::rules::ruleset::Ruleset;
 
 /// Drops every capability of the calling thread, for good, by becoming nobody.
-fn become_nobody() {
+pub(crate) fn become_nobody() {
     const NOBODY: libc::c_long = 65_534;
     // SAFETY: a plain system call without pointers; as a bare call it concerns only the calling thread.
     #[expect(unsafe_code, reason = "std cannot change a thread's user")]
@@ -20,7 +20,7 @@ fn become_nobody() {
 }
 
 /// A game that searches by broadcasts to 5000, and one that announces itself to a group and names its port.
-fn rules() -> Ruleset {
+pub(crate) fn rules() -> Ruleset {
     let search = check_text(
         "search.toml",
         r#"
@@ -82,7 +82,7 @@ fn open() -> ProxyPort {
     port
 }
 
-fn hand_over(port: &mut ProxyPort, from: &str, to: &str, payload: &[u8]) {
+pub(crate) fn hand_over(port: &mut ProxyPort, from: &str, to: &str, payload: &[u8]) {
     let packet = udp(from, to, payload);
     port.reserve(packet.len()).expect("room").copy_from_slice(&packet);
     let many = packet[16] & 0xf0 == 0xe0;
@@ -91,7 +91,7 @@ fn hand_over(port: &mut ProxyPort, from: &str, to: &str, payload: &[u8]) {
 }
 
 /// The packets that come by the port until `enough` are there or a second has passed.
-async fn taken(port: &mut ProxyPort, enough: usize) -> Vec<(Source, String, String, Vec<u8>)> {
+pub(crate) async fn taken(port: &mut ProxyPort, enough: usize) -> Vec<(Source, String, String, Vec<u8>)> {
     let end = Instant::now() + Duration::from_secs(1);
     let mut all = Vec::new();
     let mut batch = Batch::default();
@@ -112,7 +112,7 @@ async fn taken(port: &mut ProxyPort, enough: usize) -> Vec<(Source, String, Stri
     all
 }
 
-fn count(port: &ProxyPort, of: impl Fn(&lanrage::host::lan::proxy::ProxyCounters) -> u64) -> u64 {
+pub(crate) fn count(port: &ProxyPort, of: impl Fn(&lanrage::host::lan::proxy::ProxyCounters) -> u64) -> u64 {
     of(&port.counters())
 }
 

@@ -40,6 +40,7 @@ pub const KEYS: &[Key] = &[
     key("listen", "LANRAGE_LISTEN", "--listen", Kind::List),
     key("cards", "LANRAGE_CARDS", "--cards", Kind::List),
     key("proxy_protocol", "LANRAGE_PROXY_PROTOCOL", "--proxy-protocol", Kind::List),
+    key("share_lan", "LANRAGE_SHARE_LAN", "--share-lan", Kind::Switch),
     key("subnet", "LANRAGE_SUBNET", "--subnet", Kind::Text),
     key("adapter", "LANRAGE_ADAPTER", "--adapter", Kind::Text),
     key("relay", "LANRAGE_RELAY", "--relay", Kind::List),

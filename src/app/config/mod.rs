@@ -73,6 +73,8 @@ pub struct RunConfig {
     pub cards: Option<Vec<String>>,
     /// In proxy mode, TCP ports of own games that are told who connects.
     pub proxy_protocol: Vec<u16>,
+    /// Other computers of the player's own networks see and join the games that were found; proxy mode only.
+    pub share_lan: bool,
     /// The network of a new party.
     pub subnet: Option<Subnet>,
     /// Name of the device.
@@ -180,6 +182,7 @@ pub fn for_run(global: &GlobalArgs, run: &RunArgs, variables: &Variables) -> Res
         ("listen", run.listen.clone()),
         ("cards", run.cards.clone()),
         ("proxy_protocol", run.proxy_protocol.clone()),
+        ("share_lan", switch(run.share_lan)),
         ("subnet", one(&run.subnet)),
         ("adapter", one(&run.adapter)),
         ("relay", run.relay.clone()),
@@ -279,13 +282,15 @@ impl RunConfig {
             return Err(Failure::usage("too_many_games", what, "name fewer games"));
         }
         let join = invite(layers)?;
+        let share_lan = layers.switch("share_lan")?;
         let dev = Dev::of(run, layers)?;
         let dirs = dev.as_ref().map(|dev| dev.plugin_dirs.as_slice());
         let (profiles, plugins) = found::gather(&data_dir, || profiles(layers, &data_dir), dirs)?;
         Ok(Self {
             games,
             name: player::name(layers)?,
-            mode: layers.one("mode", "auto, lan or proxy", mode)?.unwrap_or(ModeWish::Auto),
+            mode: mode_for(layers, share_lan)?,
+            share_lan,
             control: control(layers, join.as_ref(), !run.fresh && data_dir.join(PARTY).exists())?,
             listen: layers.each("listen", "write IP:PORT, such as 0.0.0.0:41641 or [::]:41641", address)?,
             cards: layers.raw("cards").map(|raw| raw.values.clone()),
@@ -466,6 +471,19 @@ fn tcp_port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err(format!("`{}` is no port", text.escape_debug())),
         Ok(port) => Ok(port),
+    }
+}
+
+/// How packets get in and out. Games are shared with the own network by sockets, so that chooses proxy mode.
+fn mode_for(layers: &Layers, share_lan: bool) -> Result<ModeWish, Failure> {
+    match layers.one("mode", "auto, lan or proxy", mode)?.unwrap_or(ModeWish::Auto) {
+        ModeWish::Lan if share_lan => Err(Failure::usage(
+            "share_lan_by_proxy",
+            "games are shared with your own network (share_lan) in proxy mode only, and lan mode was asked for",
+            "leave --mode lan out, or --share-lan",
+        )),
+        ModeWish::Auto if share_lan => Ok(ModeWish::Proxy),
+        wish @ (ModeWish::Auto | ModeWish::Lan | ModeWish::Proxy) => Ok(wish),
     }
 }
 

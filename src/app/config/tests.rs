@@ -59,6 +59,16 @@ fn everything_typed_arrives() {
 }
 
 #[test]
+fn sharing_with_the_own_network_chooses_proxy_mode_and_refuses_the_other() {
+    let of = |line: &str| checked(line, &[]).map(|config| (config.mode, config.share_lan));
+    assert_eq!(of("--game doom --share-lan").unwrap(), (ModeWish::Proxy, true));
+    assert_eq!(of("--game doom --share-lan --mode proxy").unwrap(), (ModeWish::Proxy, true));
+    assert_eq!(of("--game doom").unwrap(), (ModeWish::Auto, false));
+    let (exit, text) = wrong("--game doom --share-lan --mode lan");
+    assert!(exit == 2 && text.contains("proxy mode only") && text.contains("--share-lan"), "{exit} {text}");
+}
+
+#[test]
 fn relays_need_credentials_and_a_secret_needs_a_relay() {
     use relays::{RelayAccess, RelayBy};
     let line = "--game a --relay turn:h:1 --relay turns:ana:x@[2001:db8::1]:443";

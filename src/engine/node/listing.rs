@@ -199,6 +199,7 @@ impl<S: Session> Node<S> {
             address,
             by,
             local,
+            shared,
             map,
             version,
             players,
@@ -217,6 +218,7 @@ impl<S: Session> Node<S> {
             address,
             by,
             local,
+            shared,
             map,
             version,
             players,
@@ -269,8 +271,9 @@ impl<S: Session> Node<S> {
                 Transport::Tcp => JoinedBy::Tcp,
                 Transport::Udp => JoinedBy::Udp,
             },
-            // The host knows it.
+            // The host knows these.
             local: None,
+            shared: Vec::new(),
             map: info.map.clone(),
             version: info.version.clone(),
             players: info.players,

@@ -228,6 +228,10 @@ impl<L: LanPortLike, P: LanPortLike> LanPortLike for Chosen<L, P> {
         either!(self, port => port.local(at, tcp))
     }
 
+    fn shared(&self, at: SocketAddrV4, tcp: bool) -> Vec<SocketAddr> {
+        either!(self, port => port.shared(at, tcp))
+    }
+
     fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let (lan, proxy) = match self {
             Self::Lan(port) => (Some(port.counters()), None),

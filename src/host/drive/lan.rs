@@ -44,6 +44,11 @@ pub trait LanPortLike: LanSink {
         let _ = (at, tcp);
         None
     }
+    /// Where other computers of the player's own networks join it.
+    fn shared(&self, at: SocketAddrV4, tcp: bool) -> Vec<SocketAddr> {
+        let _ = (at, tcp);
+        Vec::new()
+    }
     /// Numbers of its own for `status`.
     fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         std::iter::empty()
@@ -176,6 +181,10 @@ impl LanPortLike for ProxyPort {
         self.local(at, tcp)
     }
 
+    fn shared(&self, at: SocketAddrV4, tcp: bool) -> Vec<SocketAddr> {
+        self.shared(at, tcp).into_iter().map(SocketAddr::V4).collect()
+    }
+
     fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.counters().named()
     }
@@ -225,12 +234,17 @@ impl<P: LanPortLike> Slot<P> {
         self.0.as_ref().map_or(Mode::Lan, LanPortLike::mode)
     }
 
-    /// Keeps a game of the list reachable; where, if that is another address than its own.
-    pub(super) fn keep_game(&mut self, at: SocketAddr, by: JoinedBy) -> Option<SocketAddr> {
-        let (Some(port), SocketAddr::V4(at)) = (&mut self.0, at) else { return None };
+    /// Keeps a game of the list reachable; where on this computer, if that is another address than its own, and where for
+    /// others of its networks.
+    pub(super) fn keep_game(
+        &mut self,
+        at: SocketAddr,
+        by: JoinedBy,
+    ) -> (Option<SocketAddr>, Vec<SocketAddr>) {
+        let (Some(port), SocketAddr::V4(at)) = (&mut self.0, at) else { return (None, Vec::new()) };
         let tcp = by == JoinedBy::Tcp;
         port.keep_game(at, tcp);
-        port.local(at, tcp)
+        (port.local(at, tcp), port.shared(at, tcp))
     }
 }
 

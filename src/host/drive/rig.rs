@@ -447,8 +447,8 @@ impl<M: LanMaker> Rig<M> {
             *mode = self.lan.mode();
             self.doors.ready.send_replace(true);
         }
-        if let Event::GameFound { address, by, local, .. } = &mut event {
-            *local = self.lan.keep_game(*address, *by);
+        if let Event::GameFound { address, by, local, shared, .. } = &mut event {
+            (*local, *shared) = self.lan.keep_game(*address, *by);
         }
         self.events.tell(event);
         self.show.changed = true;
@@ -496,7 +496,7 @@ impl<M: LanMaker> Rig<M> {
         status.counters.extend(numbers);
         status.mode = self.lan.mode();
         for game in &mut status.games {
-            game.local = self.lan.keep_game(game.address, game.by);
+            (game.local, game.shared) = self.lan.keep_game(game.address, game.by);
         }
         if let Some(port) = &self.lan.0 {
             status.counters.extend(port.counters());

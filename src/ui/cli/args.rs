@@ -155,6 +155,9 @@ pub struct RunArgs {
     /// TCP ports of a server here that wants to be told who connects (PROXY protocol v2); proxy mode only
     #[arg(long, value_name = "PORT,…", value_delimiter = ',')]
     pub proxy_protocol: Vec<String>,
+    /// Other computers and consoles of your own network see and join the games you found, too; takes proxy mode
+    #[arg(long)]
+    pub share_lan: bool,
     /// The party's network, when you make the party
     #[arg(long, value_name = "A.B.C.0/24")]
     pub subnet: Option<String>,

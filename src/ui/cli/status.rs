@@ -4,7 +4,9 @@
 //! out, what is unknown is passed over.
 
 use super::screen::{cell, fit, fold, width};
-use super::words::{MAP_CHARS, VERSION_CHARS, clean, dotted, game_name, lasting, round_trip, seats};
+use super::words::{
+    MAP_CHARS, VERSION_CHARS, addresses, clean, dotted, game_name, lasting, round_trip, seats,
+};
 use crate::model::id::ProfileId;
 use crate::model::limits;
 use crate::model::status::Status;
@@ -112,6 +114,8 @@ struct Game {
     address: SocketAddr,
     #[serde(default)]
     local: Option<SocketAddr>,
+    #[serde(default)]
+    shared: Vec<SocketAddr>,
     #[serde(default)]
     map: String,
     #[serde(default)]
@@ -246,6 +250,9 @@ impl View {
             let name = game_name(&self.name_of(&game.peer), &game.game, &game.title);
             let local = game.local.map_or(String::new(), |l| format!(" (here: {l})"));
             out.push(format!("  {} {}{local}", cell(&name, 48), game.address));
+            if !game.shared.is_empty() {
+                out.push(format!("    from your network: {}", addresses(&game.shared)));
+            }
             let players = seats(game.players, game.max_players);
             let trip = game.rtt_ms.map(round_trip).unwrap_or_default();
             let since =
@@ -383,7 +390,7 @@ mod tests {
                 {"peer": "cccccccccccccccc", "name": "Bob", "address": "10.83.7.3", "state": "connecting", "path": null}
             ],
             "games": [{"game": "minecraft-java", "peer": "bbbbbbbbbbbbbbbb", "title": "LANRIG",
-                       "address": "10.83.7.2:25599", "local": null, "map": "Overworld", "version": "1.21",
+                       "address": "10.83.7.2:25599", "local": null, "shared": ["192.168.1.5:25599"], "map": "Overworld", "version": "1.21",
                        "players": 3, "max_players": 8, "rtt_ms": 23.6, "since": 130.2},
                       {"game": "openarena", "peer": "cccccccccccccccc", "address": "10.83.7.3:27960"}],
             "relays": [{"address": "192.0.2.9:3478", "by": "udp", "relayed": null, "rtt_ms": null, "why": "refused"},
@@ -410,7 +417,7 @@ mod tests {
             "Bob (cccccc)     10.83.7.3       connecting",
             "Plugins\n  warcraft3            1.0.0      asleep    warcraft3\n    plugin `warcraft3`: on_answer took too long\n",
             "Bob (bbbbbb)'s world «LANRIG»",
-            "10.83.7.2:25599\n    Overworld · 1.21 · 3/8 players · 24 ms · for 2 min\n",
+            "10.83.7.2:25599\n    from your network: 192.168.1.5:25599\n    Overworld · 1.21 · 3/8 players · 24 ms · for 2 min\n",
             "Bob (cccccc)'s openarena game                    10.83.7.3:27960\n\n",
             "3  attempts of others to reach a port that no game uses",
         ] {

@@ -85,6 +85,7 @@ pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
             address,
             by: _,
             local,
+            shared,
             map,
             version,
             players,
@@ -99,7 +100,7 @@ pub(super) fn sentence(event: &Event, names: &Names) -> Option<String> {
             if *changed {
                 format!("{name} has changed{facts}")
             } else {
-                found(&(name + &facts), *address, *local)
+                found(&(name + &facts), *address, *local, shared)
             }
         }
         Event::GameLost { game, peer, title, why } => {
@@ -180,11 +181,22 @@ pub(super) fn seats(players: Option<u32>, most: Option<u32>) -> String {
 }
 
 /// Where a game can be joined.
-pub(super) fn found(name: &str, address: SocketAddr, local: Option<SocketAddr>) -> String {
-    match local {
+pub(super) fn found(
+    name: &str,
+    address: SocketAddr,
+    local: Option<SocketAddr>,
+    shared: &[SocketAddr],
+) -> String {
+    let here = match local {
         Some(local) => format!("{name} — in your game's LAN list now, or join {local}"),
         None => format!("{name} — in your game's LAN list now, {address}"),
-    }
+    };
+    if shared.is_empty() { here } else { format!("{here}; from your network: {}", addresses(shared)) }
+}
+
+/// Addresses in a row.
+pub(super) fn addresses(all: &[SocketAddr]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A round trip as people read it.
@@ -328,6 +340,7 @@ mod tests {
             address: "10.83.7.2:25599".parse().unwrap(),
             by: JoinedBy::Tcp,
             local: None,
+            shared: Vec::new(),
             map: String::new(),
             version: String::new(),
             players: None,
@@ -361,6 +374,7 @@ mod tests {
             address: "10.83.7.2:27960".parse().unwrap(),
             by: JoinedBy::Tcp,
             local: None,
+            shared: Vec::new(),
             map: "oa_\u{1b}dm1".into(),
             version: String::new(),
             players: Some(3),

@@ -31,6 +31,14 @@ pub struct ProxyCounters {
     pub malformed: u64,
     /// Broadcasts of other computers: the physical network is not bridged.
     pub not_ours: u64,
+    /// Datagrams of neighbours for peers, where games are shared with the own network.
+    pub shared_in: u64,
+    /// Datagrams of peers handed to neighbours.
+    pub shared_out: u64,
+    /// Datagrams and connections from beyond the networks that are shared with.
+    pub strangers: u64,
+    /// Sockets that stand for peers in those networks now.
+    pub shared: u64,
     /// Packets that came back from what was handed to local games, or from another peer's stand-in.
     pub foreign: u64,
     /// Stand-ins that were not made, because there are too many or because the system refused.
@@ -63,6 +71,9 @@ impl ProxyCounters {
             ("proxy.group_by_broadcast", self.group_by_broadcast),
             ("proxy.moved_ports", self.moved),
             ("proxy.made_room", self.made_room),
+            ("proxy.shared", self.shared),
+            ("proxy.shared_in", self.shared_in),
+            ("proxy.shared_out", self.shared_out),
             ("proxy.stand_ins", self.stands),
             ("proxy.hearing", self.hearing),
             ("proxy.deaf", self.deaf),
@@ -71,6 +82,7 @@ impl ProxyCounters {
             ("drop.proxy_not_carried", self.not_carried),
             ("drop.proxy_malformed", self.malformed),
             ("drop.proxy_not_ours", self.not_ours),
+            ("drop.proxy_strangers", self.strangers + self.tcp.strangers),
             ("drop.proxy_foreign", self.foreign),
             ("drop.proxy_no_stand_in", self.no_stand),
             ("drop.proxy_port_taken", self.port_taken),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::found::Door;
 use super::groups::Way;
+use super::share::hand::Handed;
 use super::stands::NoStand;
 use super::{ProxyPort, v4};
 use crate::model::addr::{Seat, stand_in};
@@ -34,11 +35,11 @@ const PLAY_PORTS: usize = 4;
 
 /// A peer's datagram, by its addresses.
 #[derive(Debug, Clone, Copy)]
-struct Mail {
+pub(super) struct Mail {
     /// The peer's virtual address and port.
-    from: SocketAddrV4,
-    seat: Seat,
-    to: SocketAddrV4,
+    pub(super) from: SocketAddrV4,
+    pub(super) seat: Seat,
+    pub(super) to: SocketAddrV4,
 }
 
 /// Where on this computer it goes.
@@ -86,13 +87,16 @@ impl ProxyPort {
         {
             self.close_game(*rule, facts, &mail, &view);
         }
+        if self.share.is_on() && self.share_out(&mail, view.bytes, matched.as_ref()) == Handed::Wholly {
+            return;
+        }
         let Some(target) = self.target(&mail) else {
             self.counters.nobody += 1;
             return;
         };
         let mut len = len;
         if let Some((rule, facts)) = matched {
-            let door = self.note(rule, &facts, &mail, &view);
+            let door = self.note(rule, &facts, &mail, &view).map(|(_, local)| local);
             match self.rewritten(rule, &facts, room, len, &mail, door) {
                 Some(new) => len = new,
                 None => {
@@ -108,6 +112,16 @@ impl ProxyPort {
         self.send(&mail, target, view.payload());
     }
 
+    /// What of it is for neighbours.
+    fn share_out(&mut self, mail: &Mail, packet: &[u8], matched: Option<&(RuleIx, RuleFacts)>) -> Handed {
+        let to_us = *mail.to.ip() == self.config.v4;
+        if let Some(guest) = self.share.guest(mail.to.port(), self.now).filter(|_| to_us) {
+            self.hand_to_guest(guest, mail, packet, matched);
+            return Handed::Wholly;
+        }
+        matched.map_or(Handed::Also, |matched| self.hand_to_neighbours(mail, packet, matched))
+    }
+
     fn addressed(&self, view: &PacketView<'_>) -> Option<Mail> {
         let (peer, to) = (v4(view.src)?, v4(view.dst)?);
         let seat = self.config.subnet.seat_of(peer).filter(|_| peer != self.config.v4)?;
@@ -115,7 +129,7 @@ impl ProxyPort {
         (view.src_port != 0).then_some(Mail { from, seat, to: SocketAddrV4::new(to, view.dst_port) })
     }
 
-    fn class_of(&self, to: Ipv4Addr) -> Class {
+    pub(super) fn class_of(&self, to: Ipv4Addr) -> Class {
         match to {
             Ipv4Addr::BROADCAST => Class::Limited,
             to if to.is_multicast() => Class::Multicast,
@@ -200,14 +214,15 @@ impl ProxyPort {
         }
     }
 
-    /// A peer's game speaks of itself, or asks: opens what leads to it. Where it is to be joined, if it says so.
-    fn note(
+    /// A peer's game speaks of itself, or asks: opens what leads to it. What it is to be joined by, and where that is on this
+    /// computer, if it says so.
+    pub(super) fn note(
         &mut self,
         rule: RuleIx,
         facts: &RuleFacts,
         mail: &Mail,
         view: &PacketView<'_>,
-    ) -> Option<SocketAddrV4> {
+    ) -> Option<(Door, SocketAddrV4)> {
         let peer = *mail.from.ip();
         let door = |(transport, port)| Door { of: SocketAddrV4::new(peer, port), transport };
         match facts.kind {
@@ -223,8 +238,9 @@ impl ProxyPort {
                 let life = facts.life + JOIN_GRACE;
                 let named = self.rules.describe(rule, view).map(|game| (game.transport, game.port));
                 let opens = self.rules.opens(rule, view).filter(|_| facts.opens);
-                let named = named.and_then(|at| self.open_door(door(at), facts, life));
-                let opens = opens.and_then(|at| self.open_door(door(at), facts, JOIN_GRACE));
+                let mut open = |at, life| Some((door(at), self.open_door(door(at), facts, life)?));
+                let named = named.and_then(|at| open(at, life));
+                let opens = opens.and_then(|at| open(at, JOIN_GRACE));
                 self.open_play_ports(facts, door, life);
                 named.or(opens)
             }
@@ -259,12 +275,14 @@ impl ProxyPort {
         let door = Door { of, transport };
         if let Some(local) = self.open_at(door) {
             self.found.renew(door, NO_PROFILE, local, self.now + LISTED);
+            self.share_door(door);
         }
     }
 
     fn open_door(&mut self, door: Door, facts: &RuleFacts, life: Duration) -> Option<SocketAddrV4> {
         let local = self.open_at(door)?;
         self.found.renew(door, facts.profile, local, self.now + life);
+        self.share_door(door);
         Some(local)
     }
 

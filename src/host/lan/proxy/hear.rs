@@ -3,7 +3,8 @@
 //!
 //! Each socket is bound to the very destination that it is for (255.255.255.255, a card's broadcast address, a group) at a
 //! port that the profiles name, so it can never swallow what is sent to the game itself, and what it reads needs no guessing
-//! whom it was for. Only what this computer sent is taken: the physical network is not bridged.
+//! whom it was for. Only what this computer sent is taken: the physical network is not bridged, but for the searches of
+//! neighbours where games are shared with them (`share`).
 //!
 //! A game that does not share its port cannot start while we hold it, at whatever address; so the ports of broadcasts are
 //! held only while somebody searches or there is something to find (`search`), all are let go when a game starts (`room`),
@@ -14,17 +15,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::bells::Bells;
+use super::local::Locals;
+use super::share::{Own, Share};
 use super::stands::{DATAGRAM, HEADERS, Reading, SHARE, Us};
 use super::{is_stand_in, v4};
 use crate::buf::batch::Source;
 use crate::model::addr::{Card, Net};
 use crate::rules::profile::To;
-use crate::rules::ruleset::Ruleset;
-use crate::wire::packet::write_udp;
+use crate::rules::ruleset::{RuleKind, Ruleset, Side};
+use crate::wire::frame::Class;
+use crate::wire::packet::{PacketView, write_udp};
 
 /// Sockets in all: sixteen games on four cards.
 const MOST: usize = 512;
@@ -32,6 +37,13 @@ const MOST: usize = 512;
 const RANGE: usize = 64;
 /// The loopback device has the same number everywhere.
 const LOOPBACK: u32 = 1;
+
+/// What is asked about whoever is heard.
+pub(super) struct Around<'a> {
+    pub(super) share: &'a mut Share,
+    pub(super) rules: &'a Ruleset,
+    pub(super) locals: &'a mut Locals,
+}
 
 /// The sockets that hear the local games.
 #[derive(Default)]
@@ -178,8 +190,8 @@ impl Hearing {
         self.bells.poll(cx)
     }
 
-    /// Reads what local games said to everybody. `heard` is told where each game sends from.
-    pub(super) fn read(&mut self, us: Us, reading: &mut Reading<'_>, mut heard: impl FnMut(SocketAddrV4)) {
+    /// Reads what local games said to everybody, and remembers where each sends from.
+    pub(super) fn read(&mut self, us: Us, reading: &mut Reading<'_>, mut around: Around<'_>) {
         let mut room = [0; DATAGRAM];
         // Each at most twice: a socket whose errors never end must not keep the loop.
         for _ in 0..2 * self.bells.rung() {
@@ -196,11 +208,11 @@ impl Hearing {
                 match ear.socket.try_recv_from(&mut room) {
                     Ok((len, SocketAddr::V4(from))) => {
                         let payload = room.get(..len).unwrap_or(&[]);
-                        if take(us, &self.cards, (from, ear.to), payload, reading) {
-                            heard(from);
-                            if let Some(below) = self.deaf_below(ear.to) {
-                                take(us, &self.cards, (from, below), payload, reading);
-                            }
+                        let mut take = |to| take(us, &self.cards, (from, to), payload, reading, &mut around);
+                        if take(ear.to)
+                            && let Some(below) = self.deaf_below(ear.to)
+                        {
+                            take(below);
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -226,16 +238,19 @@ fn take(
     (from, to): (SocketAddrV4, SocketAddrV4),
     payload: &[u8],
     reading: &mut Reading<'_>,
+    around: &mut Around<'_>,
 ) -> bool {
-    if is_stand_in(*from.ip()) {
+    if is_stand_in(*from.ip()) || around.share.is_ours(from) {
         // What was handed to the local games for a peer. It is heard every time, so it is not counted.
         return false;
     }
     let has = |card: &&Card| card.nets.iter().any(|net| net.addr == IpAddr::V4(*from.ip()));
-    let source = match cards.iter().find(has) {
-        Some(card) => Source::Card(card.id),
-        None if from.ip().is_loopback() => Source::Tun,
-        None => {
+    let neighbour = around.share.net_of(*from.ip());
+    let source = match (cards.iter().find(has), neighbour) {
+        (Some(card), _) => Source::Card(card.id),
+        (None, _) if from.ip().is_loopback() => Source::Tun,
+        (None, Some(own)) => Source::Card(own.card),
+        (None, None) => {
             reading.counters.not_ours += 1;
             return false;
         }
@@ -244,17 +259,54 @@ fn take(
         reading.counters.too_long += 1;
         return false;
     }
+    let is_neighbour = neighbour.filter(|own| own.at != *from.ip() && !from.ip().is_loopback());
+    let port = match is_neighbour {
+        None => Some(from.port()),
+        Some(own) => around.port_of(from, own, to, payload, reading.now),
+    };
+    let Some(port) = port else {
+        reading.counters.not_ours += 1;
+        return false;
+    };
     let Some(slot) = reading.batch.next(source) else { return false };
-    let own = SocketAddrV4::new(us.v4, from.port());
-    let written = write_udp(slot.room(), own.into(), to.into(), 1, payload);
-    if let Some(len) = written {
-        slot.set_len(len);
-        reading.counters.heard += 1;
-    } else {
+    let own = SocketAddrV4::new(us.v4, port);
+    let Some(len) = write_udp(slot.room(), own.into(), to.into(), 1, payload) else {
         reading.batch.give_back();
         reading.counters.too_long += 1;
+        return false;
+    };
+    slot.set_len(len);
+    if is_neighbour.is_some() {
+        reading.counters.shared_in += 1;
+    } else {
+        reading.counters.heard += 1;
+        around.locals.note(from);
     }
-    written.is_some()
+    true
+}
+
+impl Around<'_> {
+    /// The port in the party for what a neighbour said to everybody, if that was a search.
+    fn port_of(
+        &mut self,
+        from: SocketAddrV4,
+        own: Own,
+        to: SocketAddrV4,
+        payload: &[u8],
+        now: Instant,
+    ) -> Option<u16> {
+        let mut room = [0; DATAGRAM + HEADERS];
+        let len = write_udp(&mut room, from.into(), to.into(), 1, payload)?;
+        let view = PacketView::parse(room.get(..len)?).ok()?;
+        let class = match *to.ip() {
+            Ipv4Addr::BROADCAST => Class::Limited,
+            to if to.is_multicast() => Class::Multicast,
+            _ => Class::Directed,
+        };
+        let rule = self.rules.classify(&view, class, Side::FromGame)?;
+        self.rules.facts(rule).filter(|facts| facts.kind == RuleKind::Query)?;
+        self.share.welcome(from, own, self.locals, now)
+    }
 }
 
 fn listener(to: SocketAddrV4) -> io::Result<Socket> {

@@ -13,10 +13,11 @@
 //! | `hear` | what local games say to everybody |
 //! | `room` | letting go of ports for a game that starts |
 //! | `tcp` | connections |
+//! | `share` | the same for other computers of the own network, where that is asked for |
 //! | `counters` | what was done, in numbers |
 //!
-//! Nothing here is privileged, and nothing of it can be reached from the physical network: everything that others could send
-//! to is at an address of 127/8.
+//! Nothing here is privileged, and nothing of it can be reached from the physical network unless that is asked for (`share`):
+//! everything else that others could send to is at an address of 127/8.
 
 mod bells;
 mod counters;
@@ -28,6 +29,7 @@ mod hear;
 mod local;
 mod room;
 mod search;
+mod share;
 mod stands;
 mod tcp;
 
@@ -50,10 +52,11 @@ use crate::model::status::Trouble;
 use crate::rules::ruleset::{Ruleset, Transport};
 use found::Found;
 use groups::Groups;
-use hear::Hearing;
+use hear::{Around, Hearing};
 use local::Locals;
 use room::Room;
 use search::Searching;
+use share::Share;
 use stands::{Reading, Stands, Us};
 use tcp::Tcp;
 use tokio::time::Sleep;
@@ -83,6 +86,8 @@ pub struct ProxyOptions {
     pub processes: Vec<String>,
     /// TCP ports of games here that want to be told who connects (PROXY protocol, version 2).
     pub proxy_protocol: Vec<u16>,
+    /// Other computers of the own networks see and join the games that were found.
+    pub share_lan: bool,
 }
 
 /// The LAN side.
@@ -99,7 +104,10 @@ pub struct ProxyPort {
     hearing: Hearing,
     found: Found,
     tcp: Tcp,
+    share: Share,
     room: Slot,
+    /// For copies that go to neighbours.
+    spare: Slot,
     rhythm: Rhythm,
     /// As of the last read or flush: a packet between the two needs no clock of its own.
     now: Instant,
@@ -143,7 +151,9 @@ impl ProxyPort {
             hearing: Hearing::default(),
             found: Found::default(),
             tcp,
+            share: Share::new(options.share_lan),
             room: Slot::default(),
+            spare: Slot::default(),
             rhythm: Rhythm {
                 clock: Box::pin(tokio::time::sleep_until(now.into())),
                 due: now,
@@ -163,6 +173,7 @@ impl ProxyPort {
     pub fn reconfigure(&mut self, config: &LanConfig) {
         if config.subnet != self.config.subnet || config.v4 != self.config.v4 {
             self.stands.clear();
+            self.share.clear();
             self.found.clear();
             self.locals = Locals::default();
             self.tcp.reconfigure(config.v4, config.mtu);
@@ -188,6 +199,9 @@ impl ProxyPort {
         let chosen =
             |card: &&Card| self.options.cards.as_ref().is_none_or(|names| names.contains(&card.name));
         self.cards = cards.iter().filter(chosen).cloned().collect();
+        for at in self.share.set_cards(&self.cards) {
+            self.tcp.close_at(at);
+        }
         self.listen();
     }
 
@@ -225,6 +239,7 @@ impl ProxyPort {
         // Each must be polled, so that each remembers whom to wake.
         let ready = [
             self.stands.poll(cx).is_ready(),
+            self.share.poll(cx).is_ready(),
             self.hearing.poll(cx).is_ready(),
             self.tcp.poll_ready(cx).is_ready(),
             self.rhythm.clock.as_mut().poll(cx).is_ready(),
@@ -237,12 +252,13 @@ impl ProxyPort {
         self.now = Instant::now();
         self.tick();
         let before = batch.len();
-        let Self { stands, hearing, locals, counters, config, now, .. } = self;
+        let Self { stands, hearing, locals, counters, config, now, share, rules, .. } = self;
         let us = Us { v4: config.v4, mtu: config.mtu };
         let mut reading = Reading { batch, most: HEARD_SHARE, counters, now: *now };
-        hearing.read(us, &mut reading, |at| locals.note(at));
+        hearing.read(us, &mut reading, Around { share, rules, locals });
         reading.most = UDP_SHARE;
         stands.read(us, &mut reading, |at| locals.note(at));
+        share.read(us, &mut reading, locals);
         self.read_tcp(batch);
         batch.len() - before
     }
@@ -262,7 +278,8 @@ impl ProxyPort {
 
     /// Somebody here searches, or there is something to find.
     fn listens_to_broadcasts(&self) -> bool {
-        self.rhythm.searching.lasts(self.now) || !self.found.is_empty()
+        // Nobody counts the searches of neighbours for us.
+        self.rhythm.searching.lasts(self.now) || !self.found.is_empty() || self.share.is_on()
     }
 
     /// What is done now and then, as often as there is a reason to.
@@ -296,7 +313,7 @@ impl ProxyPort {
         if searches || self.rhythm.room.watches() {
             return TICK;
         }
-        let stands = self.stands.len() > 0 || !self.found.is_empty();
+        let stands = self.stands.len() > 0 || !self.found.is_empty() || self.share.is_on();
         if stands { SWEEP } else { REST }
     }
 
@@ -325,6 +342,7 @@ impl ProxyPort {
         self.close_doors(&expired);
         let found = &self.found;
         self.stands.sweep(|of| found.holds(of, Transport::Udp), now);
+        self.share.sweep(|of| found.holds(of, Transport::Udp), now);
     }
 
     /// A game starts that may want its ports for itself alone.
@@ -335,6 +353,7 @@ impl ProxyPort {
         let rules = &self.rules;
         let fixed = |port| is_fixed(rules, port);
         self.stands.release(fixed, self.now);
+        self.share.release(fixed);
         let doors = self.found.release(fixed);
         self.close_doors(&doors);
     }
@@ -359,6 +378,7 @@ impl ProxyPort {
             stands: number(self.stands.len()),
             hearing: number(hearing),
             deaf: number(deaf),
+            shared: number(self.share.len()),
             tcp: self.tcp.counters(),
             ..self.counters
         }

@@ -32,6 +32,7 @@ mod table;
 mod tests;
 
 use super::local::Locals;
+use super::share::Own;
 use crate::model::addr::stand_in;
 use crate::rules::ruleset::Transport;
 use bell::{Bell, Rung, Token};
@@ -95,6 +96,8 @@ pub struct TcpCounters {
     pub lost: u64,
     /// Times the system gave no local connection.
     pub starved: u64,
+    /// Connections from beyond the networks that games are shared with.
+    pub strangers: u64,
 }
 
 /// How many connections a peer has towards us.
@@ -197,26 +200,53 @@ impl Tcp {
     /// # Errors
     /// When the system has no port there, or there are too many listeners.
     pub(super) fn open(&mut self, to: SocketAddrV4) -> io::Result<SocketAddrV4> {
-        if let Some(door) = self.doors.iter().find(|d| d.to == to) {
-            return Ok(door.bound);
+        self.open_at(to, None)
+    }
+
+    /// The same at our address in a network of ours, for its computers.
+    ///
+    /// # Errors
+    /// As for `open`.
+    pub(super) fn open_to(&mut self, to: SocketAddrV4, own: Own) -> io::Result<SocketAddrV4> {
+        self.open_at(to, Some(own))
+    }
+
+    fn open_at(&mut self, to: SocketAddrV4, own: Option<Own>) -> io::Result<SocketAddrV4> {
+        let at = own.map_or_else(|| stand_in(*to.ip()), |own| own.at);
+        if let Some(bound) = self.bound(to, at) {
+            return Ok(bound);
         }
         if self.doors.len() >= DOORS {
             return Err(io::Error::other("there are too many listeners already"));
         }
-        let (listener, bound) = door::listen(SocketAddrV4::new(stand_in(*to.ip()), to.port()))?;
+        let (listener, bound) = door::listen(SocketAddrV4::new(at, to.port()), own.is_none())?;
         let (index, generation) = self.doors.vacancy();
         let bell = Bell::new(Token::Door(index, generation), &self.rung);
         let waker = Waker::from(Arc::clone(&bell));
         // The first look registers it with the reactor.
         bell.ring();
-        self.doors.put(index, Door { to, bound, listener, bell, waker, generation });
+        self.doors.put(index, Door { to, own, bound, listener, bell, waker, generation });
         Ok(bound)
     }
 
-    /// The listener that leads to `to` goes. Connections live on.
+    /// Where the listener at this address is that leads to `to`, if there is one.
+    pub(super) fn bound(&self, to: SocketAddrV4, at: Ipv4Addr) -> Option<SocketAddrV4> {
+        self.doors.iter().find(|door| door.to == to && *door.bound.ip() == at).map(|door| door.bound)
+    }
+
+    /// The listeners that lead to `to` go. Connections live on.
     pub(super) fn close(&mut self, to: SocketAddrV4) {
+        self.close_where(|door| door.to == to);
+    }
+
+    /// Those at this address go, because it is no longer ours.
+    pub(super) fn close_at(&mut self, at: Ipv4Addr) {
+        self.close_where(|door| *door.bound.ip() == at);
+    }
+
+    fn close_where(&mut self, closes: impl Fn(&Door) -> bool) {
         for index in self.doors.indices() {
-            if self.doors.get(index).is_some_and(|d| d.to == to) {
+            if self.doors.get(index).is_some_and(&closes) {
                 self.doors.remove(index);
             }
         }

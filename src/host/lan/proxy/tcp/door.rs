@@ -2,6 +2,7 @@
 
 use super::bell::Bell;
 use crate::host::lan::proxy::guard::only_this_computer;
+use crate::host::lan::proxy::share::Own;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -21,6 +22,8 @@ const BACKLOG: i32 = 1_024;
 pub(super) struct Door {
     /// The peer's virtual address and port.
     pub(super) to: SocketAddrV4,
+    /// The network whose computers it is for; `None` is this computer.
+    pub(super) own: Option<Own>,
     pub(super) bound: SocketAddrV4,
     pub(super) listener: TcpListener,
     pub(super) bell: Arc<Bell>,
@@ -28,12 +31,23 @@ pub(super) struct Door {
     pub(super) generation: u32,
 }
 
-/// Listens there or, when the port is not to be had, at any.
-pub(super) fn listen(at: SocketAddrV4) -> io::Result<(TcpListener, SocketAddrV4)> {
-    let listener = match listen_at(at) {
+impl Door {
+    /// Whether whoever connects from there may.
+    pub(super) fn is_for(&self, from: SocketAddr) -> bool {
+        match (self.own, from) {
+            (None, _) => true,
+            (Some(own), SocketAddr::V4(from)) => own.has(*from.ip()),
+            (Some(_), SocketAddr::V6(_)) => false,
+        }
+    }
+}
+
+/// Listens there or, when the port is not to be had, at any. `local`: nobody but this computer may reach it.
+pub(super) fn listen(at: SocketAddrV4, local: bool) -> io::Result<(TcpListener, SocketAddrV4)> {
+    let listener = match listen_at(at, local) {
         // In use, or a port that only an administrator may take.
         Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
-            listen_at(SocketAddrV4::new(*at.ip(), 0))?
+            listen_at(SocketAddrV4::new(*at.ip(), 0), local)?
         }
         other => other?,
     };
@@ -43,9 +57,11 @@ pub(super) fn listen(at: SocketAddrV4) -> io::Result<(TcpListener, SocketAddrV4)
     }
 }
 
-fn listen_at(at: SocketAddrV4) -> io::Result<TcpListener> {
+fn listen_at(at: SocketAddrV4, local: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-    only_this_computer(&socket);
+    if local {
+        only_this_computer(&socket);
+    }
     // On Unix, so that connections that are just over do not keep the port; on Windows it would let others take it.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;

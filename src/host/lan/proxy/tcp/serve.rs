@@ -54,6 +54,10 @@ impl Tcp {
             let Some(door) = self.doors.get(index) else { return };
             match door.listener.poll_accept(&mut Context::from_waker(&door.waker)) {
                 Poll::Pending => return,
+                Poll::Ready(Ok((stream, from))) if !door.is_for(from) => {
+                    self.counts.strangers += 1;
+                    door::reset(stream);
+                }
                 Poll::Ready(Ok((stream, _))) => {
                     let to = door.to;
                     self.call(stream, to, now);
