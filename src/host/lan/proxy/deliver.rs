@@ -159,9 +159,15 @@ impl ProxyPort {
                 let others = self.hearing.memberships();
                 self.groups.way(to, everywhere, others, self.now).map(Target::Group)
             }
-            Class::Limited | Class::Directed => self.locals.home(port, self.now).map(|_| Target::Everyone),
-            Class::Unicast => self.locals.home(port, self.now).map(Target::One),
+            Class::Limited | Class::Directed => self.home(port).map(|_| Target::Everyone),
+            Class::Unicast => self.home(port).map(Target::One),
         }
+    }
+
+    /// Where a game of this computer listens; what is open to neighbours is none.
+    fn home(&mut self, port: u16) -> Option<Ipv4Addr> {
+        let home = self.locals.home(port, self.now)?;
+        (!self.share.is_ours(SocketAddrV4::new(home, port))).then_some(home)
     }
 
     fn send(&mut self, mail: &Mail, target: Target, payload: &[u8]) {

@@ -228,10 +228,14 @@ impl Tcp {
     /// Nobody is where games usually listen: goes on where the system says that one does, if that is another address.
     fn seek(&mut self, index: usize, now: Instant) -> bool {
         let header = self.lines.get(index).and_then(|line| self.header(line.key));
-        let Self { lines, locals, .. } = self;
+        let Self { lines, locals, doors, .. } = self;
         let Some(line) = lines.get_mut(index) else { return false };
         let Phase::Dialing { dialing, at, .. } = &mut line.phase else { return false };
         let home = locals.home(line.key.port, now.into_std()).filter(|home| home != at);
+        // What is open to neighbours is no game of this computer.
+        let is_ours =
+            |home: &Ipv4Addr| doors.iter().any(|d| d.bound == SocketAddrV4::new(*home, line.key.port));
+        let home = home.filter(|home| !is_ours(home));
         let Some(home) = home.filter(|_| *at == Ipv4Addr::LOCALHOST) else { return false };
         let game = SocketAddrV4::new(home, line.key.port);
         (*at, *dialing) = (home, Box::pin(door::dial(stand_in(*line.key.peer.ip()), game, header)));
