@@ -204,6 +204,46 @@ async fn a_destination_without_a_way_is_reported_and_others_go_on() {
     assert_eq!(b.hear(1, |_, d| assert_eq!(d, b"found")).await, 1);
 }
 
+/// What is said to everybody: both families, one of them with somebody whom no way leads to, and nothing is allocated.
+#[tokio::test]
+async fn a_datagram_for_each_of_several_leaves_in_one_call_of_each_family() {
+    for ip in ["127.0.0.1", "::1"] {
+        let mut a = End::on(ip);
+        let mut peers: Vec<End> = (0..5).map(|_| End::on(ip)).collect();
+        let nowhere: SocketAddr = "192.0.2.1:9".parse().unwrap();
+        for round in 0..3u8 {
+            let (calls, before) = (a.sends.counts().calls, ALLOCATIONS.with(Cell::get));
+            for (n, peer) in (0u8..).zip(&peers) {
+                a.put(peer.addr, &vec![n; 60 + usize::from(n)]);
+                if n == 2 {
+                    a.put(nowhere, b"lost");
+                }
+            }
+            a.sends.flush();
+            let allocated = ALLOCATIONS.with(Cell::get) - before;
+            // The test's own five, and nothing of ours.
+            assert!(round == 0 || allocated == 5, "{allocated}");
+            let calls = a.sends.counts().calls - calls;
+            let expected = if !cfg!(target_os = "linux") {
+                5
+            } else if ip == "::1" {
+                1
+            } else {
+                2
+            };
+            assert_eq!(calls, expected, "{ip}");
+            for (n, peer) in (0u8..).zip(&mut peers) {
+                let heard = peer.hear(1, |from, d| {
+                    assert_eq!((from, d), (a.addr, &vec![n; 60 + usize::from(n)][..]));
+                });
+                assert_eq!(heard.await, 1);
+            }
+            assert_eq!(a.sends.counts().failed, u64::from(round) + 1);
+            while a.sends.pop_failed().is_some() {}
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_flood_beyond_the_buffers_is_lost_by_the_system_and_the_rest_stays_whole() {
     let (mut a, mut b) = (End::on("127.0.0.1"), End::on("127.0.0.1"));

@@ -11,12 +11,14 @@
 
 mod bind;
 mod extra;
+mod many;
 pub mod options;
 mod receive;
 mod send;
 mod watch;
 
 pub use bind::{Bound, bind};
+pub use many::Parcel;
 pub use receive::Receiver;
 pub use send::{RawSend, SendBatches, SendCounts};
 
@@ -161,5 +163,12 @@ impl RawSend for Rc<Sockets> {
 
     fn try_send_whole(&mut self, to: Endpoint, bytes: &[u8]) -> io::Result<()> {
         self.by(to, |s| s.transmit_whole(to.to, bytes)).unwrap_or_else(|| Err(no_socket(to)))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn try_send_each(&mut self, first: Endpoint, parcels: &[Parcel<'_>]) -> io::Result<usize> {
+        use std::os::fd::AsFd;
+        let sent = self.by(first, |s| many::send_each(s.io.as_fd(), parcels));
+        sent.unwrap_or_else(|| Err(no_socket(first)))
     }
 }

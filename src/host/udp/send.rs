@@ -3,9 +3,10 @@
 //!
 //! A *run* is what one send can carry: datagrams of one size, of which only the last may be shorter. A longer
 //! datagram, or any after a shorter one, sends the run and starts the next behind it, so the order per destination is
-//! kept and nothing is copied. Where the system or a card refuses segmentation (`quinn-udp` lowers `max_segments` when
+//! kept and nothing is copied. A datagram for each of several destinations leaves in one call (`many`). Where the system or a card refuses segmentation (`quinn-udp` lowers `max_segments` when
 //! it sees that), the same bytes go out one by one. A full socket queue drops what is left of the input, counted.
 
+use super::many::{MOST, Parcel};
 use crate::engine::sink::WanSink;
 use crate::model::addr::{Endpoint, Via};
 use crate::model::limits::{PEERS, SEGMENTS};
@@ -38,6 +39,16 @@ pub trait RawSend {
     /// # Errors
     /// As `try_send`; also when it is larger than the first link carries.
     fn try_send_whole(&mut self, to: Endpoint, bytes: &[u8]) -> io::Result<()>;
+
+    /// Sends one datagram to each of these, which leave the same way as `first`, the first of them. How many were sent: at
+    /// least one, in order.
+    ///
+    /// # Errors
+    /// As `try_send`, for the first of them.
+    fn try_send_each(&mut self, first: Endpoint, parcels: &[Parcel<'_>]) -> io::Result<usize> {
+        let bytes = parcels.first().map_or(&[][..], |(_, bytes)| bytes);
+        self.try_send(first, bytes, None).map(|()| 1)
+    }
 }
 
 /// What happened to datagrams.
@@ -64,6 +75,14 @@ struct Batch {
     count: usize,
     /// A shorter datagram ended the run.
     ended: bool,
+}
+
+impl Batch {
+    /// Its run is gone.
+    const fn leave(&mut self) {
+        self.run = self.run.end..self.run.end;
+        (self.count, self.ended) = (0, false);
+    }
 }
 
 /// The send side of the tunnel's sockets.
@@ -126,10 +145,44 @@ impl<S: RawSend> SendBatches<S> {
 
     fn flush_waiting(&mut self) {
         self.reserved = None;
+        self.flush_singles();
         for at in 0..self.batches.len() {
             self.flush_run(at);
         }
         self.batches.clear();
+    }
+
+    /// What is said to everybody: one datagram for each of several destinations, in one call for each way out.
+    fn flush_singles(&mut self) {
+        let mut from = 0;
+        while let Some(first) = (from..self.batches.len()).find(|at| self.is_single(*at)) {
+            let way = self.batches.get(first).map(|b| (b.to.via, b.to.to.is_ipv6()));
+            let Self { socket, memory, batches, outcome, .. } = self;
+            let Some(to) = batches.get(first).map(|b| b.to) else { return };
+            let nowhere: Parcel<'_> = (to.to, &[]);
+            let (mut parcels, mut places) = ([nowhere; MOST], [first; MOST]);
+            let same = |b: &Batch| b.count == 1 && Some((b.to.via, b.to.to.is_ipv6())) == way;
+            let all = batches.iter().enumerate().skip(first).filter(|(_, b)| same(b)).take(MOST);
+            let mut many = 0;
+            for (((at, batch), parcel), place) in all.zip(&mut parcels).zip(&mut places) {
+                let bytes = memory.get(at * ROOM + batch.run.start..at * ROOM + batch.run.end);
+                (*parcel, *place) = ((batch.to.to, bytes.unwrap_or_default()), at);
+                many += 1;
+            }
+            if many < 2 {
+                from = first + 1;
+                continue;
+            }
+            let sent = socket.try_send_each(to, parcels.get(..many).unwrap_or_default());
+            let done = outcome.note_each(sent, to, many);
+            for at in places.iter().take(done) {
+                batches.get_mut(*at).into_iter().for_each(Batch::leave);
+            }
+        }
+    }
+
+    fn is_single(&self, at: usize) -> bool {
+        self.batches.get(at).is_some_and(|batch| batch.count == 1)
     }
 
     /// The batch of a destination; makes one, and room for one when all are taken.
@@ -149,8 +202,7 @@ impl<S: RawSend> SendBatches<S> {
         let Some(batch) = self.batches.get_mut(at) else { return };
         let Batch { to, segment, .. } = *batch;
         let run = batch.run.clone();
-        batch.run = run.end..run.end;
-        (batch.count, batch.ended) = (0, false);
+        batch.leave();
         let mut rest = self.memory.get(at * ROOM + run.start..at * ROOM + run.end).unwrap_or_default();
         let mut most = SEGMENTS;
         while !rest.is_empty() {
@@ -185,6 +237,22 @@ impl<S: RawSend> SendBatches<S> {
 impl Outcome {
     fn is_full(&self, to: Endpoint) -> bool {
         self.full.contains(&(to.via, to.to.is_ipv6()))
+    }
+
+    /// What became of `many` datagrams that left together, the first of them to `to`: how many are done with.
+    fn note_each(&mut self, sent: io::Result<usize>, to: Endpoint, many: usize) -> usize {
+        match sent {
+            Ok(sent) => {
+                self.counts.calls += 1;
+                self.counts.sent += sent as u64;
+                sent.max(1)
+            }
+            Err(e) => {
+                let all = if e.kind() == io::ErrorKind::WouldBlock { many } else { 1 };
+                self.note(&e, to, all as u64);
+                all
+            }
+        }
     }
 
     fn note(&mut self, error: &io::Error, to: Endpoint, datagrams: u64) {
@@ -309,6 +377,8 @@ mod tests {
         line: Option<usize>,
         room: Option<usize>,
         unreachable: bool,
+        /// Alone cannot be reached.
+        lost: Option<SocketAddr>,
         whole: usize,
     }
 
@@ -326,7 +396,7 @@ mod tests {
         }
 
         fn try_send(&mut self, to: Endpoint, bytes: &[u8], segment: Option<usize>) -> io::Result<()> {
-            if self.unreachable {
+            if self.unreachable || self.lost == Some(to.to) {
                 return Err(io::ErrorKind::NetworkUnreachable.into());
             }
             if self.refuses_segments && segment.is_some() {
@@ -344,6 +414,74 @@ mod tests {
             self.sent.extend(bytes.chunks(size).map(|d| (to.to, d.to_vec())));
             Ok(())
         }
+    }
+
+    /// As Linux: in one call, up to the first that is refused, which is an error only when nothing went before it.
+    impl RawSend for Each {
+        fn max_segments(&self, to: Endpoint) -> usize {
+            self.0.max_segments(to)
+        }
+
+        fn try_send(&mut self, to: Endpoint, bytes: &[u8], segment: Option<usize>) -> io::Result<()> {
+            self.0.try_send(to, bytes, segment)
+        }
+
+        fn try_send_whole(&mut self, to: Endpoint, bytes: &[u8]) -> io::Result<()> {
+            self.0.try_send_whole(to, bytes)
+        }
+
+        fn try_send_each(&mut self, first: Endpoint, parcels: &[Parcel<'_>]) -> io::Result<usize> {
+            for (n, (to, bytes)) in parcels.iter().enumerate() {
+                let sent = self.0.try_send(Endpoint { to: *to, ..first }, bytes, None);
+                match sent {
+                    Ok(()) => self.0.calls -= usize::from(n > 0),
+                    Err(_) if n > 0 => return Ok(n),
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(parcels.len())
+        }
+    }
+
+    /// One that takes a datagram for each of several destinations.
+    #[derive(Debug)]
+    struct Each(Paper);
+
+    /// A datagram to each of these ports, in one input.
+    fn to_each(paper: Paper, ports: Range<u16>) -> SendBatches<Each> {
+        let mut s = SendBatches::new(Each(paper));
+        for port in ports {
+            let Some(room) = s.reserve(Endpoint::main(to(port)), 100) else { continue };
+            room[..2].copy_from_slice(&port.to_be_bytes());
+            s.commit(2);
+        }
+        s.flush();
+        s
+    }
+
+    #[test]
+    fn a_datagram_for_everybody_leaves_in_one_call() {
+        let s = to_each(Paper { segments: 64, ..Paper::default() }, 1..41);
+        assert_eq!(s.socket.0.calls, 1);
+        let expected: Vec<_> = (1..41).map(|port: u16| (to(port), port.to_be_bytes().to_vec())).collect();
+        assert_eq!(s.socket.0.sent, expected);
+        assert_eq!(s.counts(), SendCounts { calls: 1, sent: 40, ..SendCounts::default() });
+    }
+
+    #[test]
+    fn one_that_cannot_be_reached_keeps_nothing_from_the_others() {
+        let lost = Some(to(7));
+        let mut s = to_each(Paper { segments: 64, lost, ..Paper::default() }, 1..21);
+        assert_eq!(s.socket.0.sent.len(), 19);
+        assert_eq!(s.counts(), SendCounts { calls: 2, sent: 19, failed: 1, ..SendCounts::default() });
+        assert_eq!((s.pop_failed(), s.pop_failed()), (lost, None));
+    }
+
+    #[test]
+    fn a_full_queue_drops_the_rest_of_them_and_counts_each() {
+        let s = to_each(Paper { segments: 64, room: Some(5), ..Paper::default() }, 1..21);
+        assert_eq!(s.socket.0.sent.len(), 5);
+        assert_eq!(s.counts(), SendCounts { calls: 1, sent: 5, full: 15, ..SendCounts::default() });
     }
 
     fn paper(segments: usize) -> SendBatches<Paper> {
