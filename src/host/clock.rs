@@ -24,6 +24,12 @@ impl HostClock {
         Self { origin: raw() }
     }
 
+    /// The same moment by the system's clock that counts sleep (`CLOCK_BOOTTIME`).
+    #[cfg(target_os = "linux")]
+    pub(in crate::host) fn since_boot(&self, at: Mono) -> Duration {
+        self.origin + at.0
+    }
+
     /// This moment. A wall clock set before 1970 reads as 1970.
     #[must_use]
     pub fn now(&self) -> Now {

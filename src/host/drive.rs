@@ -8,6 +8,7 @@
 //! The loop ends with `Effect::Stop`, with `Inside::abort`, or with trouble of the LAN side. A panic ends the thread and
 //! is reported as trouble; dropping the LAN side on the way removes the device.
 
+mod alarm;
 mod bell;
 mod choose;
 mod doors;
@@ -31,16 +32,15 @@ use crate::model::id::LinkId;
 use crate::model::status::Trouble;
 use crate::wire::control::Down;
 use crate::wire::invite::Invite;
+use alarm::Alarm;
 use bell::{Bell, Kind};
 use rig::Rig;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Datagrams of one socket in one turn, about: half a millisecond, for which a packet of the own game may wait.
@@ -53,9 +53,9 @@ const LAN_READS: usize = 4;
 const MESSAGES: usize = 32;
 /// Answers of plugins in one turn: as many as packets may wait for one.
 const ANSWERS: usize = crate::model::limits::QUESTIONS;
-/// The longest sleep. The runtime's timer stands still while a laptop sleeps and the node's deadlines do not, so
-/// this bounds how late they are noticed after waking up; it is also the rhythm in which counters reach `status`.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// The longest sleep; also the slowest rhythm in which counters reach whoever does not ask for them. Elsewhere than on Linux
+/// the timer stands still while a laptop sleeps and the node's deadlines do not: then this bounds how late they are noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(if cfg!(target_os = "linux") { 15 } else { 1 });
 /// How long carriers may take to say goodbye to their control planes after the node has stopped.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -142,7 +142,7 @@ struct Driver<M: LanMaker> {
     rig: Rig<M>,
     bell: Bell,
     /// The node's next deadline.
-    alarm: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl<M: LanMaker> Driver<M> {
@@ -152,10 +152,14 @@ impl<M: LanMaker> Driver<M> {
             let what = format!("the runtime cannot watch the UDP socket: {e}");
             Trouble::new("no_socket", what, "raise the limit of open files (`ulimit -n`)")
         })?;
+        let alarm = Alarm::new(parts.clock).map_err(|e| {
+            let what = format!("the system gives no timer: {e}");
+            Trouble::new("no_timer", what, "raise the limit of open files (`ulimit -n`)")
+        })?;
         let bell = Bell::new(parts.doors.abort.clone(), Arc::clone(&parts.doors.look));
         Ok(Self {
             bell,
-            alarm: Box::pin(tokio::time::sleep(LONGEST_SLEEP)),
+            alarm,
             receiver: Receiver::new(sockets.iter()),
             batch: Batch::default(),
             rig: Rig::new(parts, sockets.clone()),
@@ -226,11 +230,7 @@ impl<M: LanMaker> Driver<M> {
 
     async fn wait(&mut self) {
         let Self { sockets, rig, bell, alarm, .. } = self;
-        let due = Instant::now() + rig.nap(LONGEST_SLEEP);
-        // One that comes early does no harm; setting it for each packet would.
-        if alarm.is_elapsed() || due < alarm.deadline() {
-            alarm.as_mut().reset(due);
-        }
+        alarm.set(rig.due_by(LONGEST_SLEEP));
         let (lan, streams) = rig.waitable();
         tokio::select! {
             biased;
@@ -238,7 +238,7 @@ impl<M: LanMaker> Driver<M> {
             () = lan.readable() => {}
             () = streams.ready() => {}
             () = poll_fn(|cx| bell.poll_rung(cx)) => {}
-            () = alarm => {}
+            () = poll_fn(|cx| alarm.poll_rings(cx)) => {}
         }
     }
 }

@@ -361,6 +361,9 @@ impl<S: Session> Node<S> {
                 let pong = self.own_frame(FrameKind::Pong, frame.number);
                 let seen = from.remote().and_then(|r| postcard::to_allocvec(&r).ok()).unwrap_or_default();
                 self.send_frame(at, Some(from), pong, &seen, now, wan);
+                if let Some(peer) = self.peers.list.get_mut(at) {
+                    peer.agent.answered(from, now.mono);
+                }
                 if frame.class == DEAF {
                     self.run_agent(at, now, wan);
                 }

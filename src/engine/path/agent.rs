@@ -49,6 +49,8 @@ const FRESH: Duration = Duration::from_secs(2);
 const IN_THE_AIR: Duration = Duration::from_millis(60);
 /// While there is no direct way, one way that rests is asked this often.
 const SECOND_CHANCE: Duration = Duration::from_secs(60);
+/// Keepalives in a row that the end which asks seldom leaves to the other one: it wants to know its own round trip, too.
+const SPARED: u32 = 3;
 /// The shortest keepalive that is learned from mappings found dead.
 const KEEPALIVE_LEAST: Duration = Duration::from_secs(5);
 
@@ -61,6 +63,9 @@ pub struct Agent {
     reported: Option<(Route, PathKind)>,
     why: String,
     keepalive: Duration,
+    /// This end asks, and the other one only answers while nothing is in doubt.
+    eager: bool,
+    spared: u32,
     session: bool,
     knock: Bootstrap,
     heard: Option<Mono>,
@@ -103,6 +108,8 @@ impl Agent {
             reported: None,
             why: String::new(),
             keepalive,
+            eager,
+            spared: 0,
             session: false,
             knock: Bootstrap::new(eager, now),
             heard: None,
@@ -302,6 +309,21 @@ impl Agent {
         }
     }
 
+    /// The peer asked by this way and was answered: that keeps the way open from both ends, so one of the two need not ask as
+    /// well while all is well.
+    pub fn answered(&mut self, route: Route, now: Mono) {
+        let calm = self.doubt.unsure.is_none() && !self.doubt.moved && !self.doubt.deaf;
+        if self.eager || self.primary != Some(route) || !calm || self.spared >= SPARED {
+            return;
+        }
+        let next = now + self.keepalive + self.keepalive / 4;
+        let well = |p: &&mut Pair| p.proven.is_some() && p.silent == 0 && !p.waits() && p.next > now;
+        if let Some(pair) = self.pairs.get_mut(Some(route)).filter(well) {
+            self.spared += u32::from(pair.next < next);
+            pair.next = pair.next.max(next);
+        }
+    }
+
     /// An authentic pong with this number; true when it answers a ping that waits for one.
     pub fn pong(&mut self, number: u64, now: Mono) -> bool {
         self.news = true;
@@ -315,6 +337,7 @@ impl Agent {
         };
         self.lost = false;
         if Some(route) == primary {
+            self.spared = 0;
             (self.doubt.moved, self.doubt.deaf, self.doubt.told) = (false, false, false);
             (self.doubt.unsure, self.doubt.unheard_since) = (None, None);
             if self.reported.is_none() && kind == PathKind::Lan {
@@ -534,7 +557,7 @@ impl Agent {
             return;
         }
         let (gone, waited) = (old.route, self.doubt.unsure.map_or(Duration::ZERO, |since| now.since(since)));
-        let idle = old.proven.is_some_and(|at| now.since(at) >= self.keepalive);
+        let idle = old.proven.max(old.heard).is_some_and(|at| now.since(at) >= self.keepalive);
         if self.best_other(gone, now).is_none() && waited < DEMOTE_ALONE_AFTER {
             return;
         }

@@ -230,3 +230,39 @@ fn a_way_that_was_given_up_is_asked_when_it_is_heard_again() {
     let asked = |x: &Action| matches!(x, Action::Ping { route: by, .. } if *by == route("203.0.113.1:1"));
     assert!(drain(&mut a, at(40_000)).iter().any(asked));
 }
+
+/// Pings of one end in ten minutes, when the other end asks every keepalive and all is well.
+fn pings_when_asked(eager: bool) -> usize {
+    const TO: &str = "203.0.113.1:1";
+    let mut a = ready(&[TO]);
+    a.eager = eager;
+    let pings = drain(&mut a, at(10));
+    answer(&mut a, TO, &pings, at(30));
+    let mut count = 0;
+    for second in 1..=600 {
+        let now = at(second * 1000);
+        if second % 15 == 7 {
+            a.heard(route(TO), ground(&cards()), now);
+            a.answered(route(TO), now);
+        }
+        let pings = drain(&mut a, now);
+        count += pings.iter().filter(|action| matches!(action, Action::Ping { .. })).count();
+        answer(&mut a, TO, &pings, now + Duration::from_millis(20));
+    }
+    count
+}
+
+#[test]
+fn while_one_end_asks_the_other_asks_seldom() {
+    assert!((38..=42).contains(&pings_when_asked(true)), "{}", pings_when_asked(true));
+    assert!((8..=14).contains(&pings_when_asked(false)), "{}", pings_when_asked(false));
+}
+
+#[test]
+fn ways_are_asked_on_one_beat_and_never_later_than_their_wait() {
+    let wait = Duration::from_secs(15);
+    for ms in [0, 1, 14_999, 15_000, 15_001, 44_000] {
+        let (now, next) = (at(ms), super::super::pair::on_the_beat(at(ms) + wait, wait));
+        assert!(next > now && next <= now + wait && next.0.as_secs() % 15 == 0, "{now:?} {next:?}");
+    }
+}

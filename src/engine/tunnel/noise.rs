@@ -1,7 +1,7 @@
 //! WireGuard through boringtun. The only file that names that crate.
 //!
 //! boringtun reads the clock and the system's dice itself and has no "when should I call you next", so this file
-//! keeps it on a 250 ms grid while a session or a handshake lives, and silent otherwise. Its own queue of unsent
+//! keeps it on a grid while a session (2 s) or a handshake (250 ms) lives, and silent otherwise. Its own queue of unsent
 //! packets is never used: packets wait in the engine's bounded ring. Its internal clock only moves in
 //! `update_timers`, so that is called before anything that stamps a time after a silence.
 
@@ -13,8 +13,13 @@ use boringtun::noise::{Packet, Tunn, TunnResult};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// The grid on which all sessions tick together.
+/// The grid on which all sessions tick together while a handshake is under way, and how old boringtun's clock may be.
 const GRID: Duration = Duration::from_millis(250);
+
+/// The grid for sessions that stand. Every packet moves boringtun's clock, so only what happens in silence waits for it: the
+/// keepalive ten seconds after something was received, which is to come before the other end doubts after fifteen, and new
+/// keys after two minutes. An idle computer is not to be woken more often for that.
+const CALM_GRID: Duration = Duration::from_secs(2);
 
 /// The end of a session's counters (the protocol paper, section 6.1). boringtun does not look, and counts past the end.
 const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
@@ -139,7 +144,8 @@ impl Session for Noise {
             TunnResult::Err(_) => Open::Refused,
         };
         if outcome != Open::Refused {
-            if wire.first() == Some(&2) {
+            // Whoever is answered forgets what it began itself: of two handshakes that cross, one is enough.
+            if wire.first() == Some(&2) || wire.first() == Some(&1) && matches!(outcome, Open::Reply(_)) {
                 self.in_flight = false;
             }
             if !self.established || wire.first() != Some(&4) {
@@ -166,7 +172,7 @@ impl Session for Noise {
         if !self.established && !self.in_flight {
             return None;
         }
-        let grid = GRID.as_millis();
+        let grid = if self.in_flight || !self.established { GRID } else { CALM_GRID }.as_millis();
         let next = (self.ticked.0.as_millis() / grid + 1) * grid;
         Some(Deadline::new(Mono(Duration::from_millis(u64::try_from(next).unwrap_or(u64::MAX))), "session"))
     }

@@ -35,7 +35,7 @@ pub trait LanPortLike: LanSink {
         Mode::Lan
     }
     /// This game of another player is in the party's list: it is to be reachable from this computer for some seconds from
-    /// now. Told again and again as long as that is so, at least once a second.
+    /// now. Told again and again as long as that is so, every five seconds or so.
     fn keep_game(&mut self, at: SocketAddrV4, tcp: bool) {
         let _ = (at, tcp);
     }

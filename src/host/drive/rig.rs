@@ -32,8 +32,8 @@ use std::time::Duration;
 
 /// Between two statuses when something changed: 4 a second.
 const STATUS_PACE: Duration = Duration::from_millis(250);
-/// Between two statuses when nothing but numbers changed.
-const COUNTERS_PACE: Duration = Duration::from_secs(1);
+/// Between two statuses when nothing but numbers changed. Whoever wants them at once asks.
+const COUNTERS_PACE: Duration = Duration::from_secs(5);
 /// Inputs that one input may cause on this side (unreachable addresses, full carriers) before the rest is forgotten.
 const FOLLOW_UPS: usize = 64;
 
@@ -138,11 +138,11 @@ impl<M: LanMaker> Rig<M> {
         self.overruns += 1;
     }
 
-    /// How long the thread may sleep.
-    pub(super) fn nap(&mut self, longest: Duration) -> Duration {
-        let deadline = self.due().map_or(longest, |at| at.since(self.now.mono));
+    /// Until when the thread may sleep.
+    pub(super) fn due_by(&mut self, longest: Duration) -> Mono {
         let pace = if self.show.changed { STATUS_PACE } else { longest };
-        deadline.min(longest).min(pace)
+        let latest = self.now.mono + pace.min(longest);
+        self.due().map_or(latest, |at| at.min(latest))
     }
 
     /// What the thread waits on.
@@ -211,7 +211,8 @@ impl<M: LanMaker> Rig<M> {
 
     /// One read of the LAN side; false when there was nothing.
     pub(super) fn read_lan(&mut self, batch: &mut Batch) -> bool {
-        if self.lan.0.as_mut().map_or(0, |port| port.try_read(batch)) == 0 {
+        let read = self.lan.0.as_mut().map_or(0, |port| port.try_read(batch));
+        if read == 0 {
             return false;
         }
         let now = self.tick();

@@ -25,8 +25,8 @@ const LOOPBACK_BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 /// How much longer than an announcement's life a game can be joined: who saw it last moment still gets in. The engine's
 /// firewall lets it in for as long.
 const JOIN_GRACE: Duration = Duration::from_secs(60);
-/// A game of the party's list stays open for this long after it was last named: it is named at least once a second.
-const LISTED: Duration = Duration::from_secs(5);
+/// A game of the party's list stays open for this long after it was last named: it is named every five seconds.
+const LISTED: Duration = Duration::from_secs(15);
 /// What only the list knows is closed by no packet of a game's.
 const NO_PROFILE: ProfileIx = ProfileIx(u16::MAX);
 /// Fixed play ports of one profile that are opened together with its game. Games with a port for queries or voice beside
