@@ -10,6 +10,7 @@
 
 mod alarm;
 mod bell;
+mod breath;
 mod choose;
 mod doors;
 mod lan;
@@ -119,6 +120,9 @@ pub async fn drive<M: LanMaker>(parts: Parts<M>) -> Result<(), Trouble> {
             // Lets the runtime look at sockets and timers; the next turn finds what is there.
             tokio::task::yield_now().await;
         } else if driver.rig.runs() {
+            if driver.rig.is_breathing() {
+                std::thread::sleep(breath::PAUSE);
+            }
             driver.wait().await;
             driver.rig.wake();
         }

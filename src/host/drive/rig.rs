@@ -1,5 +1,6 @@
 //! A node with everything it acts on: where its packets go, who performs its effects, what people are shown.
 
+use super::breath::Breath;
 use super::doors::{Events, Inside};
 use super::lan::{LanMaker, LanPortLike, Slot};
 use super::sends::Sends;
@@ -76,6 +77,7 @@ pub(super) struct Rig<M: LanMaker> {
     invite: Invite,
     show: Show,
     overruns: u64,
+    breath: Breath,
     follow_ups: VecDeque<Input>,
     end: End,
 }
@@ -119,6 +121,7 @@ impl<M: LanMaker> Rig<M> {
             invite: parts.invite,
             show: Show { changed: true, last: None },
             overruns: 0,
+            breath: Breath::new(now.mono),
             follow_ups: VecDeque::new(),
             end: End::Runs,
         }
@@ -143,6 +146,11 @@ impl<M: LanMaker> Rig<M> {
         let pace = if self.show.changed { STATUS_PACE } else { longest };
         let latest = self.now.mono + pace.min(longest);
         self.due().map_or(latest, |at| at.min(latest))
+    }
+
+    /// Whether so many packets come that each is not to wake the thread by itself.
+    pub(super) fn is_breathing(&mut self) -> bool {
+        self.breath.is_due(self.now.mono)
     }
 
     /// What the thread waits on.
@@ -184,6 +192,7 @@ impl<M: LanMaker> Rig<M> {
             self.drain();
         }
         if all > 0 {
+            self.breath.note(all);
             self.settle();
         }
         all
@@ -215,6 +224,7 @@ impl<M: LanMaker> Rig<M> {
         if read == 0 {
             return false;
         }
+        self.breath.note(read);
         let now = self.tick();
         self.node.handle_lan(batch, now, &mut self.sends, &mut self.lan);
         self.settle();

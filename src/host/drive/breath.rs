@@ -1,0 +1,141 @@
+//! Fewer wake-ups where many packets come, as network cards do it (adaptive interrupt moderation).
+//!
+//! Waking up is what a small packet costs most. A node that wakes for each of ten thousand packets a second takes the time from
+//! the game beside it, and nobody feels a quarter of a millisecond at that rate. So above it the thread leaves what arrives
+//! alone for a moment before it looks again. Below it, where games are, every packet is served the moment it comes.
+//!
+//! Two ends that answer each other as fast as they can are many packets too, but each waits for the one before: a pause
+//! would only slow them down. That shows: nothing gathers meanwhile, and then no pause is made for a while.
+
+use crate::model::time::Mono;
+use std::time::Duration;
+
+/// What arrives is left alone for so long. The system adds about 50 us.
+pub(super) const PAUSE: Duration = Duration::from_micros(200);
+/// Packets in a second from which on pauses are made,
+const MANY: u64 = 5_000;
+/// and below which they end.
+const FEW: u64 = 3_000;
+/// How long packets are counted: long enough to tell a rate from a burst, short beside what is felt.
+const WINDOW: Duration = Duration::from_millis(8);
+/// So many pauses are judged together.
+const TRIAL: u32 = 8;
+/// Packets that so many pauses must gather to be worth it: 1.75 each.
+const WORTH: u64 = 14;
+/// How long none are made after they gathered too little.
+const REST: Duration = Duration::from_millis(500);
+
+/// What is known of the rate, and of what pauses bring.
+#[derive(Debug)]
+pub(super) struct Breath {
+    since: Mono,
+    packets: u64,
+    many: bool,
+    /// The thread has just paused.
+    paused: bool,
+    pauses: u32,
+    gathered: u64,
+    rests_until: Mono,
+}
+
+impl Breath {
+    pub(super) const fn new(now: Mono) -> Self {
+        Self { since: now, packets: 0, many: false, paused: false, pauses: 0, gathered: 0, rests_until: now }
+    }
+
+    /// So many packets came.
+    pub(super) const fn note(&mut self, packets: usize) {
+        self.packets += packets as u64;
+        if self.paused {
+            self.gathered += packets as u64;
+        }
+    }
+
+    /// Whether the thread is to pause now that everything is served.
+    pub(super) fn is_due(&mut self, now: Mono) -> bool {
+        if std::mem::take(&mut self.paused) {
+            self.pauses += 1;
+            if self.pauses == TRIAL {
+                if self.gathered < WORTH {
+                    self.rests_until = now + REST;
+                }
+                (self.pauses, self.gathered) = (0, 0);
+            }
+        }
+        let lasted = now.since(self.since);
+        if lasted >= WINDOW {
+            let most = if self.many { FEW } else { MANY };
+            self.many = u128::from(self.packets) * 1_000_000 >= u128::from(most) * lasted.as_micros();
+            (self.since, self.packets) = (now, 0);
+        }
+        self.paused = self.many && now >= self.rests_until;
+        self.paused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that is woken for each packet of an even stream, unless it pauses; how many pauses it made.
+    fn stream(breath: &mut Breath, now: &mut Mono, per_second: u32, lasting: Duration) -> usize {
+        let (end, gap) = (*now + lasting, Duration::from_secs(1) / per_second);
+        let (mut next, mut pauses) = (*now + gap, 0);
+        while *now < end {
+            *now = (*now).max(next);
+            let mut came = 0;
+            while next <= *now {
+                came += 1;
+                next = next + gap;
+            }
+            breath.note(came);
+            if breath.is_due(*now) {
+                pauses += 1;
+                *now = *now + PAUSE;
+            }
+        }
+        pauses
+    }
+
+    #[test]
+    fn games_are_never_kept_waiting_and_floods_are() {
+        let mut now = Mono::default();
+        let mut breath = Breath::new(now);
+        let second = Duration::from_secs(1);
+        for rate in [60, 1_000, 4_900] {
+            assert_eq!(stream(&mut breath, &mut now, rate, second), 0, "{rate}");
+        }
+        for rate in [10_000, 50_000] {
+            let pauses = stream(&mut breath, &mut now, rate, second);
+            assert!((3_000..=5_000).contains(&pauses), "{rate}: {pauses}");
+        }
+        stream(&mut breath, &mut now, 1_000, Duration::from_millis(50));
+        assert_eq!(stream(&mut breath, &mut now, 1_000, second), 0);
+    }
+
+    #[test]
+    fn after_silence_a_single_packet_is_served_at_once() {
+        let mut now = Mono::default();
+        let mut breath = Breath::new(now);
+        assert!(stream(&mut breath, &mut now, 20_000, Duration::from_millis(100)) > 100);
+        breath.note(1);
+        assert!(!breath.is_due(now + Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn who_waits_for_each_answer_is_not_slowed_down() {
+        let mut now = Mono::default();
+        let mut breath = Breath::new(now);
+        let (mut pauses, mut turns) = (0, 0);
+        while now < Mono::default() + Duration::from_secs(10) {
+            now = now + Duration::from_micros(60);
+            breath.note(1);
+            turns += 1;
+            if breath.is_due(now) {
+                pauses += 1;
+                now = now + PAUSE;
+            }
+        }
+        assert!(turns > 100_000 && pauses <= 25 * TRIAL, "{pauses} of {turns}");
+    }
+}
