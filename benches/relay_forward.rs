@@ -1,131 +1,14 @@
 //! What the relay's machine itself costs a packet: ChannelData to a peer, a peer's datagram to ChannelData, and between two
 //! clients of the same relay; with one allocation and with four thousand.
 
+#[path = "../tests/support/relay.rs"]
+mod support;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lanrage::engine::relay::tally::Tallied;
-use lanrage::engine::relay::{Client, Config, HEADROOM, PortId, REALM, Relay, RelayEffect, RelaySink};
-use lanrage::model::dice::Seed;
-use lanrage::model::id::{PartyId, PeerId};
-use lanrage::model::time::{Mono, Now};
+use lanrage::engine::relay::{HEADROOM, PortId};
 use lanrage::wire::channel;
-use lanrage::wire::credential::{Bearer, RelaySecret};
-use lanrage::wire::stun::{Builder, Class, Key, Message, Method, Transaction};
-use std::hint::black_box;
-use std::net::SocketAddr;
-use std::time::Duration;
-
-const PAYLOAD: usize = 200;
-const CHANNEL: u16 = 0x4000;
-
-/// Keeps the last answer, and looks at the rest.
-#[derive(Default)]
-struct Sink(Vec<u8>, bool);
-
-impl RelaySink for Sink {
-    fn to_client(&mut self, client: &Client, bytes: &[u8]) {
-        if self.1 {
-            self.0 = bytes.to_vec();
-        }
-        black_box((client, bytes));
-    }
-
-    fn to_peer(&mut self, port: PortId, peer: SocketAddr, bytes: &[u8]) {
-        black_box((port, peer, bytes));
-    }
-}
-
-struct Stage {
-    relay: Relay,
-    now: Now,
-    relayed: Vec<SocketAddr>,
-}
-
-fn client(n: u32) -> Client {
-    let [_, b, c, d] = n.to_be_bytes();
-    Client {
-        addr: SocketAddr::from(([12, b, c, d], 5000)),
-        server: "13.0.0.1:3478".parse().expect("an address"),
-        stream: None,
-    }
-}
-
-impl Stage {
-    fn new(allocations: u32) -> Self {
-        let now = Now { mono: Mono(Duration::from_secs(9)), unix: Duration::from_secs(1_800_000_000) };
-        let mut config = Config::new(RelaySecret::new(b"north"));
-        config.own = vec!["13.0.0.1".parse().expect("an address")];
-        let unlimited = lanrage::engine::relay::Rate::UNLIMITED;
-        (config.limits.party_rate, config.limits.address_rate) = (unlimited, unlimited);
-        let secret = config.secret.clone();
-        let mut stage = Self { relay: Relay::new(config, Seed::from_u64(1), now), now, relayed: Vec::new() };
-        for n in 0..allocations {
-            let bearer = Bearer {
-                party: PartyId([(n / 250).to_be_bytes()[3]; 10]),
-                peer: PeerId([n.to_be_bytes()[3]; 10]),
-            };
-            let credentials = secret.mint(bearer, 1_800_009_000);
-            stage.ask(n, &credentials, Method::Allocate, |b| b.requested_transport_udp());
-            stage.ask(n, &credentials, Method::ChannelBind, |b| b.channel(CHANNEL).peer(peer(n)));
-        }
-        // The first two are of one party and bind each other as well.
-        for (n, other) in [(0, 1), (1, 0)] {
-            let bearer = Bearer { party: PartyId([0; 10]), peer: PeerId([n; 10]) };
-            if let Some(to) = stage.relayed.get(other).copied() {
-                let credentials = secret.mint(bearer, 1_800_009_000);
-                stage.ask(n.into(), &credentials, Method::ChannelBind, |b| b.channel(CHANNEL + 1).peer(to));
-            }
-        }
-        stage
-    }
-
-    fn ask(
-        &mut self,
-        n: u32,
-        (user, password): &(String, String),
-        method: Method,
-        fill: impl for<'b> FnOnce(Builder<'b>) -> Builder<'b>,
-    ) {
-        let mut sink = Sink(Vec::new(), true);
-        let mut room = [0; 512];
-        let first = Builder::new(&mut room, Method::Allocate, Class::Request, Transaction([1; 12]));
-        let length = first.requested_transport_udp().software(&"x".repeat(60)).finish().expect("it fits");
-        self.hear(n, room.get(..length).expect("as long as written"), &mut sink);
-        let nonce =
-            Message::parse(&sink.0).ok().and_then(|m| m.nonce().map(str::to_owned)).expect("a challenge");
-        let key = Key::long_term(user, REALM, password);
-        let builder = fill(Builder::new(&mut room, method, Class::Request, Transaction([2; 12])));
-        let length = builder.username(user).realm(REALM).nonce(&nonce).sign(&key).finish().expect("it fits");
-        self.hear(n, room.get(..length).expect("as long as written"), &mut sink);
-        let message = Message::parse(&sink.0).expect("an answer");
-        assert_eq!(message.error(), None, "{method:?}");
-    }
-
-    fn hear(&mut self, n: u32, bytes: &[u8], sink: &mut Sink) {
-        let mut buffer = vec![0; HEADROOM];
-        buffer.extend_from_slice(bytes);
-        let end = buffer.len();
-        self.relay.handle_client(&client(n), &mut buffer, HEADROOM..end, self.now, sink);
-        while let Some(effect) = self.relay.poll_effect() {
-            if let RelayEffect::OpenPort { port, .. } = effect {
-                let relayed =
-                    SocketAddr::from(([13, 0, 0, 1], 50_000 + u16::try_from(port.0).expect("few ports")));
-                self.relayed.push(relayed);
-                self.relay.handle_opened(port, Some(relayed), sink);
-            }
-        }
-    }
-}
-
-fn peer(n: u32) -> SocketAddr {
-    let [_, b, c, d] = n.to_be_bytes();
-    SocketAddr::from(([11, b, c, d], 4000))
-}
-
-fn framed(number: u16) -> Vec<u8> {
-    let mut buffer = vec![7; HEADROOM + channel::HEADER + PAYLOAD];
-    assert!(channel::write_header(buffer.get_mut(HEADROOM..).expect("long enough"), number, PAYLOAD));
-    buffer
-}
+use support::{CHANNEL, PAYLOAD, Sink, Stage, client, framed, peer};
 
 fn forward(c: &mut Criterion) {
     let mut group = c.benchmark_group("relay_forward");
