@@ -60,6 +60,8 @@ counted! {
         RecordsPassed => "records_passed",
         /// Datagrams passed on for two others.
         Forwarded => "forwarded",
+        /// Packets of measurements answered for others.
+        Measured => "measured",
         /// Questions to plugins, of every kind.
         PluginCalls => "plugin_calls",
         /// Answers of plugins that came in time.
@@ -144,6 +146,8 @@ counted! {
         ForwardRefused => "drop.forward_refused",
         /// More of them than the pace allows.
         ForwardPace => "drop.forward_pace",
+        /// A packet of a measurement that this node did not agree to, or no longer.
+        MeasureRefused => "drop.measure_refused",
         /// A knock of a stranger, or damaged.
         BadKnock => "drop.bad_knock",
         /// More knocks than one second allows.

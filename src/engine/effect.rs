@@ -4,11 +4,12 @@ use super::direct::DirectSetup;
 use crate::model::addr::{Card, Seat, Subnet};
 use crate::model::id::{LinkId, PartyId};
 use crate::model::key::{NodeSecret, PartySecret};
+use crate::model::measure::Measured;
 use crate::model::nat::PortMapping;
 use crate::model::record::{Envelope, Rotation};
 use crate::model::relay::{RelayOffer, RelayWay};
 use crate::model::script::{PluginFacts, ScriptCall};
-use crate::model::status::Event;
+use crate::model::status::{Event, Trouble};
 use crate::rules::ruleset::Ruleset;
 use crate::wire::control::Up;
 use serde::{Deserialize, Serialize};
@@ -177,10 +178,17 @@ pub enum Effect {
     SetMtu(u16),
     /// Ask a plugin; the answer comes by `Node::handle_reply`, or too late, or never.
     Ask(Box<ScriptCall>),
+    /// A measurement is over, or was not possible (`Command::Measure`).
+    Measured {
+        /// As in the command.
+        ticket: u64,
+        /// What was found.
+        outcome: Box<Result<Measured, Trouble>>,
+    },
     /// Goodbyes are sent; stop now.
     Stop {
         /// `None` after `Command::Leave`, else what stopped it (such as having been removed).
-        trouble: Option<crate::model::status::Trouble>,
+        trouble: Option<Trouble>,
     },
 }
 

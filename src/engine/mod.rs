@@ -13,6 +13,7 @@ pub mod knock;
 pub mod lan;
 pub mod link;
 pub mod lobby;
+pub mod measure;
 pub mod nat;
 pub mod node;
 pub mod parts;

@@ -2,13 +2,14 @@
 //!
 //! This file holds the state and the doors. Behind them: `wan` (datagrams in), `inward` and `outward` (packets of games),
 //! `listing` (the party's list of games), `scripts` (questions to plugins), `party` (records and seats), `planes` (control
-//! planes), `members` (messages, goodbyes, re-keying), `timers`
+//! planes), `measuring` (the way to a peer), `members` (messages, goodbyes, re-keying), `timers`
 //! (deadlines, paths, who is away) and `report` (status). Every door
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
 mod friends;
 mod inward;
 mod listing;
+mod measuring;
 mod meeting;
 mod members;
 mod mtu;
@@ -57,6 +58,7 @@ use crate::model::status::{Event, Status};
 use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
+use measuring::Measuring;
 use meeting::Meeting;
 use nat::Nat;
 use rekeying::Rekeying;
@@ -221,6 +223,7 @@ pub struct Node<S = Noise> {
     gossip: Gossip,
     forwarder: Forwarder,
     rekeying: Option<Rekeying<S>>,
+    measuring: Measuring,
     scripts: Scripts,
     todo: Todo,
     effects: VecDeque<Effect>,
@@ -293,6 +296,7 @@ impl<S: Session> Node<S> {
             meeting: Meeting::new(setup.direct, seed.dice("meeting"), now.mono),
             gossip: Gossip::new(seed.dice("gossip"), now.mono),
             rekeying: None,
+            measuring: Measuring::new(now.mono),
             scripts,
             todo: Todo {
                 publish: true,
@@ -439,6 +443,7 @@ impl<S: Session> Node<S> {
     pub fn handle_command(&mut self, command: Command, now: Now, wan: &mut impl WanSink) {
         match command {
             Command::Kick(peer) => self.kick(peer, now, wan),
+            Command::Measure { peer, quick, ticket } => self.measure((peer, quick, ticket), now, wan),
             Command::Leave => self.leave(now, wan),
         }
         self.settle(now);

@@ -92,6 +92,15 @@ pub fn unix() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Processor time of this process so far, of all its threads; where the system is asked for it.
+#[must_use]
+pub fn cpu() -> Option<Duration> {
+    #[cfg(target_os = "linux")]
+    return Some(read(libc::CLOCK_PROCESS_CPUTIME_ID));
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 #[cfg(target_os = "linux")]
 type Raw = Duration;
 
@@ -106,7 +115,7 @@ fn read(clock: libc::clockid_t) -> Duration {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a live timespec, the only thing the call writes. CLOCK_BOOTTIME exists since 2.6.39.
     let done = unsafe { libc::clock_gettime(clock, &raw mut t) };
-    assert!(done == 0, "both clocks exist on every kernel that runs this program");
+    assert!(done == 0, "these clocks exist on every kernel that runs this program");
     Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
 }
 

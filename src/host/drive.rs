@@ -19,7 +19,7 @@ mod sends;
 mod wan;
 
 pub use choose::{Chooser, Chosen, Playable, Wish, nothing_by_proxy};
-pub use doors::{DEPTH, EVENTS, Inside, Outside, ToKeep, doors};
+pub use doors::{DEPTH, EVENTS, Inside, Outcome, Outside, ToKeep, doors};
 pub use lan::{Device, LanMaker, LanPortLike, Proxy};
 
 use super::clock::HostClock;

@@ -7,6 +7,15 @@ use super::id::PeerId;
 pub enum Command {
     /// Remove a peer and re-key the party. Only the party's owner can.
     Kick(PeerId),
+    /// Measure the way to a peer; the answer is `Effect::Measured` with this ticket.
+    Measure {
+        /// To whom.
+        peer: PeerId,
+        /// In a quarter of the time.
+        quick: bool,
+        /// Names the answer.
+        ticket: u64,
+    },
     /// Say goodbye to everyone, then stop.
     Leave,
 }

@@ -10,6 +10,7 @@ pub mod dice;
 pub mod id;
 pub mod key;
 pub mod limits;
+pub mod measure;
 pub mod nat;
 pub mod pin;
 pub mod reach;

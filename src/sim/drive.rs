@@ -80,6 +80,7 @@ impl World {
             events: Vec::new(),
             stages,
             effects: Vec::new(),
+            measured: Vec::new(),
         });
         self.trace.note(self.now, Some(pc), "start", &start.to_be_bytes(), || format!("run {start}"));
         self.oracle.unsettle(pc, self.now);
@@ -238,6 +239,11 @@ impl World {
             Effect::OpenStream { stream, way } => self.open_stream(pc, stream, &way),
             Effect::CloseStream(stream) => self.close_stream(pc, stream),
             Effect::RefreshLease => self.ask_lease(pc),
+            Effect::Measured { ticket, outcome } => {
+                if let Some(run) = &mut self.pcs[pc].run {
+                    run.measured.push((ticket, *outcome));
+                }
+            }
             Effect::Ask(call) => self.ask_plugin(pc, &call),
             Effect::SetMtu(mtu) => {
                 if let Some(lan) = self.pcs[pc].run.as_mut().and_then(|r| r.lan.as_mut()) {

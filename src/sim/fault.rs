@@ -175,7 +175,8 @@ impl World {
         }
     }
 
-    fn command(&mut self, pc: usize, command: Command) {
+    /// Somebody asks a node for something.
+    pub fn command(&mut self, pc: usize, command: Command) {
         if self.pcs[pc].is_live() {
             self.drive(pc, |node, now, wan, _| node.handle_command(command, now, wan));
         }

@@ -36,6 +36,34 @@ impl Weather {
     }
 }
 
+/// How fast a home's line sends to the internet: what comes faster waits, and what would wait too long is dropped.
+#[derive(Debug, Clone, Copy)]
+pub struct Uplink {
+    kbit: u32,
+    queue: Duration,
+    free: Mono,
+}
+
+impl Uplink {
+    /// A line of so many kbit/s, before which packets wait for as long as this.
+    #[must_use]
+    pub const fn new(kbit: u32, queue: Duration) -> Self {
+        Self { kbit, queue, free: Mono::ZERO }
+    }
+
+    /// When a packet of so many bytes that comes now has left; `None`: never.
+    pub fn send(&mut self, bytes: usize, now: Mono) -> Option<Mono> {
+        let start = self.free.max(now);
+        if start.since(now) > self.queue {
+            return None;
+        }
+        let bits = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(8);
+        self.free =
+            start + Duration::from_nanos(bits.saturating_mul(1_000_000) / u64::from(self.kbit.max(1)));
+        Some(self.free)
+    }
+}
+
 /// One direction of a wire.
 #[derive(Debug)]
 pub struct Link {
@@ -101,6 +129,18 @@ mod tests {
         let arrivals = run(fine);
         assert!(arrivals.iter().all(|a| a[0].is_some() && a[1].is_none()));
         assert!(arrivals.windows(2).all(|w| w[0][0] <= w[1][0]));
+    }
+
+    #[test]
+    fn a_line_sends_at_its_rate_and_drops_what_would_wait_too_long() {
+        let mut line = Uplink::new(8_000, Duration::from_millis(10));
+        let sent: Vec<_> = (0..100).filter_map(|_| line.send(1000, Mono::ZERO)).collect();
+        assert_eq!(
+            (sent.len(), sent[0], sent[10]),
+            (11, Mono(Duration::from_millis(1)), Mono(Duration::from_millis(11)))
+        );
+        let later = Mono(Duration::from_millis(50));
+        assert_eq!(line.send(500, later), Some(later + Duration::from_micros(500)));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! may have one with the same addresses. An open router changes nothing; a `nat::NatBox` translates or filters, and `route`
 //! follows a datagram through such boxes.
 
-use super::link::{Link, Weather};
+use super::link::{Link, Uplink, Weather};
 use super::nat::NatBox;
 use crate::model::addr::{Card, Net as CardNet};
 use crate::model::dice::Seed;
@@ -104,6 +104,8 @@ pub struct Net {
     /// Networks whose way to the internet takes no larger IP packet than this; others take every one. By the number of
     /// the segment, or of the box (`route::place_of`) where there is one.
     pub mtus: BTreeMap<SegmentId, usize>,
+    /// Networks whose line to the internet is slow.
+    pub uplinks: BTreeMap<SegmentId, Uplink>,
     links: BTreeMap<(SegmentId, SegmentId), Link>,
     pub(super) owners: BTreeMap<(SegmentId, IpAddr), usize>,
     cut: BTreeSet<(usize, usize)>,
@@ -124,6 +126,7 @@ impl Net {
             boxes: Vec::new(),
             servers: BTreeMap::new(),
             mtus: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
             links: BTreeMap::new(),
             owners: BTreeMap::new(),
             cut: BTreeSet::new(),
@@ -235,6 +238,20 @@ impl Net {
         // The headers of IP and UDP.
         let packet = bytes + if to.is_ipv6() { 48 } else { 28 };
         self.mtus.is_empty() || [out, into].iter().all(|p| self.mtus.get(p).is_none_or(|mtu| packet <= *mtu))
+    }
+
+    /// When a datagram of this many bytes that is sent now arrives: never, once or twice.
+    pub fn transport(
+        &mut self,
+        out: SegmentId,
+        into: SegmentId,
+        bytes: usize,
+        now: Mono,
+    ) -> [Option<Mono>; 2] {
+        // The headers of IP and UDP, about.
+        let line = self.uplinks.get_mut(&out).filter(|_| out != into);
+        let left = line.map_or(Some(now), |line| line.send(bytes + 28, now));
+        left.map_or([None; 2], |left| self.carry(out, into, left))
     }
 
     /// When a packet sent now from one segment to another arrives: never, once or twice.

@@ -10,7 +10,8 @@ use crate::engine::node::Node;
 use crate::engine::tunnel::plain::Plain;
 use crate::model::id::{LinkId, PeerId};
 use crate::model::key::{NodeKeys, NodeSecret, PartySecret};
-use crate::model::status::Event;
+use crate::model::measure::Measured;
+use crate::model::status::{Event, Trouble};
 use crate::model::time::{Mono, Now};
 use crate::plugin::code::Code;
 use crate::rules::ruleset::Ruleset;
@@ -126,6 +127,8 @@ pub struct Run {
     pub events: Vec<(Mono, Event)>,
     /// Its plugins.
     pub stages: Stages,
+    /// What it measured, by ticket.
+    pub measured: Vec<(u64, Result<Measured, Trouble>)>,
     /// Effects not looked at yet.
     pub effects: Vec<Effect>,
 }

@@ -52,7 +52,7 @@ impl World {
             return;
         }
         self.overhear(route.pc, to, route.from, &bytes);
-        for at in self.net.carry(route.out, route.into, self.now).into_iter().flatten() {
+        for at in self.net.transport(route.out, route.into, bytes.len(), self.now).into_iter().flatten() {
             self.at(at, Event::Datagram { pc: route.pc, to, from: route.from, bytes: bytes.clone() });
         }
     }
@@ -70,7 +70,7 @@ impl World {
         if !self.net.fits(flight.out, flight.into, flight.to.ip(), bytes.len()) {
             return;
         }
-        let [first, twice] = self.net.carry(flight.out, flight.into, self.now);
+        let [first, twice] = self.net.transport(flight.out, flight.into, bytes.len(), self.now);
         if let Some(at) = twice {
             self.at(at, Event::Flight { flight: *flight, bytes: bytes.clone() });
         }

@@ -29,6 +29,8 @@ pub enum FrameKind {
     Part,
     /// A datagram for another member, to be passed on (`forward`).
     Forward,
+    /// The way is measured: a `measure::Note` follows.
+    Measure,
 }
 
 /// How a discovery packet was addressed on the sender's side, so that the receiver can say the same in its own terms.
@@ -83,6 +85,7 @@ impl Frame {
             FrameKind::Message => 4,
             FrameKind::Part => 5,
             FrameKind::Forward => 6,
+            FrameKind::Measure => 7,
         };
         header[2..4].copy_from_slice(&total.to_be_bytes());
         header[4] = self.origin;
@@ -113,6 +116,7 @@ impl Frame {
             4 => FrameKind::Message,
             5 => FrameKind::Part,
             6 => FrameKind::Forward,
+            7 => FrameKind::Measure,
             _ => return None,
         };
         let class = match header[6] {
@@ -138,8 +142,8 @@ mod tests {
 
     #[test]
     fn frames_of_every_kind_read_back() {
-        use FrameKind::{Forward, Lan, Message, Part, Ping, Pong};
-        for kind in [Lan, Ping, Pong, Message, Part, Forward] {
+        use FrameKind::{Forward, Lan, Measure, Message, Part, Ping, Pong};
+        for kind in [Lan, Ping, Pong, Message, Part, Forward, Measure] {
             for class in [Class::Unicast, Class::Limited, Class::Directed, Class::Multicast] {
                 let f = Frame { kind, origin: 7, hops: 0, class, number: u64::MAX - 3, run: 77 };
                 let mut bytes = [9u8; HEADER + 5];

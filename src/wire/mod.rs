@@ -3,6 +3,7 @@
 //! * `packet`: IPv4 and IPv6 with UDP and TCP: views, changes, checksums
 //! * `offload`: several packets in one read or write of a tunnel device
 //! * `frame`: what travels inside a tunnel beside plain IP packets
+//! * `measure`: what travels in a tunnel while the way is measured
 //! * `kind`: what a datagram on the tunnel's socket is, by its first bytes
 //! * `knock`: how two members meet who do not know each other's keys
 //! * `control`: what a node and a control plane say to each other
@@ -18,6 +19,7 @@ pub mod frame;
 pub mod invite;
 pub mod kind;
 pub mod knock;
+pub mod measure;
 pub mod offload;
 pub mod packet;
 pub mod stun;

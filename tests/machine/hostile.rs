@@ -15,6 +15,7 @@ use lanrage::model::status::Event;
 use lanrage::wire::control::Down;
 use lanrage::wire::frame::{Class, Frame, FrameKind, HEADER};
 use lanrage::wire::knock::{Knock, QUESTION, What};
+use lanrage::wire::measure::{NOTE, Note, VERSION, What as Word};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -285,4 +286,45 @@ fn a_node_that_passes_nothing_on_passes_nothing_on() {
     let before = party.seats[0].node.counters().dropped(DropReason::UnknownDatagram);
     send(&mut party, SEAT.0, 0, to, &inner);
     assert_eq!(party.seats[0].node.counters().dropped(DropReason::UnknownDatagram), before + 1);
+}
+
+#[test]
+fn a_measurement_answers_one_for_one_and_only_whom_it_agreed_to() {
+    let mut party = ready("openttd");
+    let mut hostile = Hostile::known_to(&mut party);
+    hostile.join(&mut party);
+    let mut say = |party: &mut Party<Noise>, what: Word, id: u32, len: usize| {
+        let mut plain = vec![0; HEADER + len];
+        let frame = Frame {
+            kind: FrameKind::Measure,
+            origin: SEAT.0,
+            hops: 0,
+            class: Class::Unicast,
+            number: 0,
+            run: 9,
+        };
+        assert!(frame.write(&mut plain, len));
+        Note { id, step: 1, number: 0, what }.write(&mut plain[HEADER..]);
+        let wire = hostile.sealed(party, &plain);
+        let answers = Hostile::throw(party, hostile.address, &wire);
+        assert!(answers.iter().all(|a| a.len() <= wire.len()) && answers.len() <= 1, "{what:?}");
+        answers.len()
+    };
+    for what in [Word::Echo, Word::Load, Word::Bounce, Word::Count, Word::Done, Word::Yes, Word::Back] {
+        for len in [0, 5, NOTE, 1_380] {
+            assert_eq!(
+                say(&mut party, what, 7, len),
+                0,
+                "{what:?} of {len} bytes, and nothing was agreed to"
+            );
+        }
+    }
+    assert_eq!(say(&mut party, Word::Ask(VERSION), 7, NOTE), 1);
+    assert_eq!(say(&mut party, Word::Ask(VERSION), 7, NOTE - 1), 0, "a question is as long as its answer");
+    assert_eq!(say(&mut party, Word::Echo, 8, 100), 0, "another measurement");
+    let answered: usize = (0..20_000).map(|_| say(&mut party, Word::Bounce, 7, 1_380)).sum();
+    assert!((4_600..=5_000).contains(&answered), "{answered} of a flood in no time at all");
+    let asked: usize = (0..1_000).map(|id| say(&mut party, Word::Ask(VERSION), id, NOTE)).sum();
+    assert!(asked <= 16, "{asked} questions answered");
+    assert!(party.seats[0].node.counters().dropped(DropReason::MeasureRefused) > 15_000);
 }

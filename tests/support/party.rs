@@ -211,6 +211,7 @@ impl<S: Session> Party<S> {
                 | Effect::OpenStream { .. }
                 | Effect::CloseStream(_)
                 | Effect::RefreshLease
+                | Effect::Measured { .. }
                 | Effect::SetMtu(_) => {}
             }
         }

@@ -13,6 +13,7 @@
 
 mod support;
 
+mod bench;
 mod direct;
 mod list;
 mod nat;

@@ -2,6 +2,7 @@
 
 use crate::model::time::Mono;
 use crate::rules::ruleset::Pace;
+use std::time::Duration;
 
 /// Thousandths of a token, so that slow rates lose nothing to rounding.
 const WHOLE: u64 = 1_000_000;
@@ -27,10 +28,7 @@ impl Bucket {
 
     /// Takes `n` tokens at once, or none; false when there are not so many.
     pub fn take_n(&mut self, pace: Pace, n: u32, now: Mono) -> bool {
-        let micros = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
-        self.at = self.at.max(now);
-        let gain = micros.saturating_mul(u64::from(pace.per_second));
-        self.level = self.level.saturating_add(gain).min(u64::from(pace.burst) * WHOLE);
+        self.fill(pace, now);
         let price = u64::from(n) * WHOLE;
         let enough = self.level >= price;
         if enough {
@@ -38,12 +36,25 @@ impl Bucket {
         }
         enough
     }
+
+    /// How long until there are `n` tokens; `None` when there are.
+    pub fn wait_for(&mut self, pace: Pace, n: u32, now: Mono) -> Option<Duration> {
+        self.fill(pace, now);
+        let missing = (u64::from(n) * WHOLE).checked_sub(self.level).filter(|missing| *missing > 0)?;
+        Some(Duration::from_micros(missing / u64::from(pace.per_second.max(1))))
+    }
+
+    fn fill(&mut self, pace: Pace, now: Mono) {
+        let micros = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
+        self.at = self.at.max(now);
+        let gain = micros.saturating_mul(u64::from(pace.per_second));
+        self.level = self.level.saturating_add(gain).min(u64::from(pace.burst) * WHOLE);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_burst_passes_and_then_only_the_rate() {

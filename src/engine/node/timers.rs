@@ -41,6 +41,7 @@ impl<S: Session> Node<S> {
         self.run_gossip(now, wan);
         self.run_rekeying(now, wan);
         self.run_games(now, wan, lan);
+        self.run_measuring(now, wan);
         // What the peers' path finders asked of relays goes out with it.
         self.answer_relays(now, wan);
         if self.todo.sweep <= now.mono {
@@ -248,6 +249,7 @@ impl<S: Session> Node<S> {
         first = Deadline::earlier(first, self.relays.deadline());
         first = Deadline::earlier(first, self.scripts.deadline());
         first = Deadline::earlier(first, self.nat.deadline());
+        first = Deadline::earlier(first, self.measuring.deadline());
         for peer in &self.peers.list {
             first = Deadline::earlier(first, peer_deadline(peer, &self.knobs));
         }

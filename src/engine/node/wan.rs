@@ -383,6 +383,7 @@ impl<S: Session> Node<S> {
             }
             FrameKind::Message | FrameKind::Part => self.message_frame(at, len, now),
             FrameKind::Forward => self.forward_frame(at, from, len, now, wan, lan),
+            FrameKind::Measure => self.measure_frame(at, len, now, wan),
             FrameKind::Lan => self.inward_frame(at, frame, HEADER + body.len(), now, lan),
         }
     }

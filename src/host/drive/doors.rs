@@ -6,17 +6,23 @@ use crate::host::scripts::{PluginNews, REPLIES};
 use crate::model::command::Command;
 use crate::model::id::LinkId;
 use crate::model::key::PartySecret;
+use crate::model::measure::Measured;
 use crate::model::script::ScriptReply;
 use crate::model::status::{Event, PluginStatus, Status, Trouble};
 use crate::wire::control::Down;
 use std::sync::Arc;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Messages that may wait for the data thread, per door.
 pub const DEPTH: usize = 256;
 /// Events that may wait for people: a party of 64 with a game each, joined at once, and some to spare.
 pub const EVENTS: usize = 512;
+/// Outcomes of measurements that may wait: as many as local commands are served at once.
+const OUTCOMES: usize = 16;
+
+/// The outcome of the measurement with this ticket.
+pub type Outcome = (u64, Arc<Result<Measured, Trouble>>);
 
 /// What is to be kept on disk; the newest wins.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +58,8 @@ pub struct Inside {
     pub look: Arc<Notify>,
     /// The invite as text.
     pub invite: watch::Sender<String>,
+    /// To whoever wanted something measured.
+    pub measured: broadcast::Sender<Outcome>,
     /// To the store.
     pub keep: watch::Sender<ToKeep>,
     /// Becomes true when the party can be joined.
@@ -87,6 +95,8 @@ pub struct Outside {
     pub look: Arc<Notify>,
     /// The invite as text.
     pub invite: watch::Receiver<String>,
+    /// For whoever wants something measured.
+    pub measured: broadcast::Sender<Outcome>,
     /// For the store.
     pub keep: watch::Receiver<ToKeep>,
     /// True when the party can be joined.
@@ -109,6 +119,7 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
     let (events, events_out) = mpsc::channel(EVENTS);
     let (status, status_out) = watch::channel(Arc::new(first));
     let (invite, invite_out) = watch::channel(invite);
+    let measured = broadcast::Sender::new(OUTCOMES);
     let (keep, keep_out) = watch::channel(ToKeep::default());
     let (ready, ready_out) = watch::channel(false);
     let [look, lease] = [(); 2].map(|()| Arc::new(Notify::new()));
@@ -125,6 +136,7 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
         status: status_out,
         look: Arc::clone(&look),
         invite: invite_out,
+        measured: measured.clone(),
         keep: keep_out,
         ready: ready_out,
         lease: Arc::clone(&lease),
@@ -142,6 +154,7 @@ pub fn doors(first: Status, invite: String) -> (Inside, Outside) {
         status,
         look,
         invite,
+        measured,
         keep,
         ready,
         lease,

@@ -407,6 +407,10 @@ impl<M: LanMaker> Rig<M> {
                     port.set_mtu(mtu);
                 }
             }
+            Effect::Measured { ticket, outcome } => {
+                // Whoever asked may have gone.
+                let _ = self.doors.measured.send((ticket, Arc::from(outcome)));
+            }
             Effect::Ask(call) => self.ask(*call),
             Effect::Stop { trouble } => self.stop(trouble),
         }
