@@ -13,6 +13,8 @@
 #[path = "lab/support/mod.rs"]
 mod support;
 
+#[path = "lab/bench.rs"]
+mod bench;
 #[path = "lab/evening.rs"]
 mod evening;
 #[path = "lab/figures.rs"]

@@ -222,6 +222,7 @@ impl Ground {
             status,
             look,
             invite,
+            measured,
             keep,
             lease,
             abort,
@@ -275,7 +276,11 @@ impl Ground {
             }
             let _ = tell.send(trouble);
         });
-        Ok((NodeHandle { commands, status, look, invite, crew }, events, End { abort, ended, slow: None }))
+        Ok((
+            NodeHandle { commands, status, look, invite, measured, crew },
+            events,
+            End { abort, ended, slow: None },
+        ))
     }
 }
 

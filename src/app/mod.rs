@@ -2,7 +2,7 @@
 //!
 //! * `config`: flags, variables and the config file become a `RunConfig` that cannot be wrong
 //! * `bridge`: a node with everything around it; `run`: one in the foreground; `serve`: a control server
-//! * `ipc`: `status`, `invite`, `leave` and `kick` talk to the node that runs with the same data folder
+//! * `ipc`: `status`, `invite`, `leave`, `kick` and `bench` talk to the node that runs with the same data folder
 //! * `doctor`: looks at this computer, the servers and each pair
 //! * `games`: the profiles; `plugin`: making plugins, `plugins`: having them
 //! * `output`: standard output, for `run`
@@ -26,7 +26,8 @@ mod output;
 
 use crate::model::status::Event;
 use crate::rules::shipped::Catalog;
-use crate::ui::cli::args::{self, Command, DoctorArgs, GamesCommand, GlobalArgs, LowArgs};
+use crate::ui::cli::args::{self, BenchArgs, Command, DoctorArgs, GamesCommand, GlobalArgs, LowArgs};
+use crate::ui::cli::bench as measured;
 use crate::ui::cli::doctor as examined;
 use crate::ui::cli::invite::{self, Room};
 use crate::ui::cli::plugin_args::PluginCommand;
@@ -85,6 +86,7 @@ fn dispatch(low: LowArgs, variables: &Variables, screen: Screen) -> Result<ExitC
         Command::Invite { json } => show_invite(&global, variables, json),
         Command::Leave => done(ask(&global, variables, Request::Leave)?),
         Command::Kick { peer } => done(ask(&global, variables, Request::Kick { peer })?),
+        Command::Bench(args) => bench(&global, variables, args),
         Command::Games { command } => show_games(&global, variables, command),
         Command::Plugin { command: PluginCommand::List { json } } => {
             print(plugins::list(&global, variables, json)?.as_bytes())
@@ -130,6 +132,19 @@ fn status(global: &GlobalArgs, variables: &Variables, json: bool) -> Result<(), 
         return print(format!("{status}\n").as_bytes());
     }
     print(View::read(&status).map_err(|_| strange())?.table().as_bytes())
+}
+
+fn bench(global: &GlobalArgs, variables: &Variables, args: BenchArgs) -> Result<(), Failure> {
+    if !args.json && io::stdout().is_terminal() {
+        let long = if args.quick { "three seconds" } else { "a dozen seconds" };
+        print(format!("measuring for about {long} …\n").as_bytes())?;
+    }
+    let request = Request::Bench { peer: args.peer, quick: args.quick };
+    let Answer::Bench { bench } = ask(global, variables, request)? else { return Err(strange()) };
+    if args.json {
+        return print(format!("{bench}\n").as_bytes());
+    }
+    print(measured::View::read(&bench).map_err(|_| strange())?.table().as_bytes())
 }
 
 fn show_invite(global: &GlobalArgs, variables: &Variables, json: bool) -> Result<(), Failure> {
@@ -196,9 +211,11 @@ fn ask(global: &GlobalArgs, variables: &Variables, request: Request) -> Result<A
 fn done(answer: Answer) -> Result<(), Failure> {
     match answer {
         Answer::Done { text } => print(format!("{text}\n").as_bytes()),
-        Answer::Status { .. } | Answer::Invite { .. } | Answer::Check { .. } | Answer::Trouble { .. } => {
-            Err(strange())
-        }
+        Answer::Status { .. }
+        | Answer::Invite { .. }
+        | Answer::Check { .. }
+        | Answer::Bench { .. }
+        | Answer::Trouble { .. } => Err(strange()),
     }
 }
 

@@ -68,6 +68,7 @@ fn help_names_every_command_and_nothing_that_does_not_exist() {
         "leave",
         "kick",
         "doctor",
+        "bench",
         "games",
         "plugin",
         "--data-dir",
@@ -116,6 +117,7 @@ fn wrong_usage_is_exit_code_2() {
         &["run", "--game", "minecraft", "--relay", "turn:h:3478"],
         &["run", "--game", "minecraft", "--relay-secret", "x"],
         &["kick"],
+        &["bench", "Ana", "Bob"],
         &["plugin"],
         &["plugin", "add"],
         &["plugin", "remove"],
@@ -259,7 +261,9 @@ fn an_unknown_game_suggests_the_nearest() {
 
 #[test]
 fn without_a_running_node_the_others_say_what_to_try() {
-    for args in [&["status"][..], &["status", "--json"], &["invite"], &["leave"], &["kick", "Bob"]] {
+    for args in
+        [&["status"][..], &["status", "--json"], &["invite"], &["leave"], &["kick", "Bob"], &["bench"]]
+    {
         let told = lanrage(args);
         assert_eq!((told.code, told.out.as_str()), (1, ""), "{args:?}");
         assert!(told.err.contains("no node is running with the data folder"), "{}", told.err);
@@ -394,7 +398,7 @@ fn completions_and_manual_pages_are_produced() {
     let dir = place.path("man1");
     let told = place.lanrage(&["man", "--dir", &dir.display().to_string()]);
     assert_eq!(told.code, 0, "{}", told.err);
-    for name in ["lanrage.1", "lanrage-run.1", "lanrage-kick.1", "lanrage-games-check.1"] {
+    for name in ["lanrage.1", "lanrage-run.1", "lanrage-kick.1", "lanrage-bench.1", "lanrage-games-check.1"] {
         assert!(Path::new(&dir).join(name).is_file(), "{name} in\n{}", told.out);
     }
 }

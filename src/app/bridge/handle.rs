@@ -1,13 +1,14 @@
 //! What `start` hands out: the ends that the command line, the live view and the node's local door use.
 
 use crate::app::plugins::crew::CrewDoor;
+use crate::host::drive::Outcome;
 use crate::model::command::Command;
 use crate::model::status::{Event, Status, Trouble};
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long a fresh status is waited for. A node that never sleeps shows one that often by itself.
@@ -26,6 +27,8 @@ pub struct NodeHandle {
     pub look: Arc<Notify>,
     /// The invite as text; changes when the party is re-keyed.
     pub invite: watch::Receiver<String>,
+    /// Outcomes of measurements.
+    pub measured: broadcast::Sender<Outcome>,
     /// Asks plugins what they say of this computer.
     pub crew: CrewDoor,
 }

@@ -1,7 +1,7 @@
 //! The command's side: one question, and a bounded wait for the answer.
 
 use super::door::{self, Kind, Wire};
-use super::{ANSWER_BYTES, Answer, Request, Sealed};
+use super::{ANSWER_BYTES, Answer, EFFECT, MEASUREMENT, PATIENCE, Request, Sealed};
 use crate::app::failure::Failure;
 use crate::model::status::Trouble;
 use std::io::{self, BufRead, BufReader, Read};
@@ -32,7 +32,8 @@ impl<'a> Client<'a> {
     /// When no node runs, when it does not answer in time, or when it says no.
     pub fn ask(&self, request: Request) -> Result<Answer, Failure> {
         let leaving = request == Request::Leave;
-        let (mut stream, token) = door::knock(self.kind, self.data_dir)?;
+        let wait = if matches!(request, Request::Bench { .. }) { MEASUREMENT + PATIENCE } else { EFFECT };
+        let (mut stream, token) = door::knock(self.kind, self.data_dir, wait)?;
         let answer = exchange(&mut *stream, &Sealed { token, request }).map_err(|e| silent(&e))?;
         if let Answer::Trouble { code, message, hint } = answer {
             return Err(Trouble { code, message, hint }.into());

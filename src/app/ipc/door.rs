@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The Unix socket in the data folder.
@@ -116,23 +117,29 @@ fn private(path: &Path) -> io::Result<std::fs::File> {
     options.open(path)
 }
 
-/// Knocks. The answer is the connection and the token to bring.
-pub(super) fn knock(kind: Kind, data_dir: &Path) -> Result<(Box<dyn Wire>, Option<String>), Failure> {
+/// Knocks; what is asked will be waited for so long. The answer is the connection and the token to bring.
+pub(super) fn knock(
+    kind: Kind,
+    data_dir: &Path,
+    wait: Duration,
+) -> Result<(Box<dyn Wire>, Option<String>), Failure> {
     let connected = match kind {
         #[cfg(unix)]
-        Kind::Unix => unix::connect(data_dir).map(|c| (Box::new(c) as Box<dyn Wire>, None)),
-        Kind::Tcp => connect_tcp(data_dir).map(|(c, token)| (Box::new(c) as Box<dyn Wire>, Some(token))),
+        Kind::Unix => unix::connect(data_dir, wait).map(|c| (Box::new(c) as Box<dyn Wire>, None)),
+        Kind::Tcp => {
+            connect_tcp(data_dir, wait).map(|(c, token)| (Box::new(c) as Box<dyn Wire>, Some(token)))
+        }
     };
     connected.map_err(|e| nobody(data_dir, &e))
 }
 
-fn connect_tcp(data_dir: &Path) -> io::Result<(TcpStream, String)> {
+fn connect_tcp(data_dir: &Path, wait: Duration) -> io::Result<(TcpStream, String)> {
     let mut text = Vec::new();
     std::fs::File::open(data_dir.join(PORT_FILE))?.take(super::REQUEST_BYTES).read_to_end(&mut text)?;
     let file: PortFile = serde_json::from_slice(&text).map_err(io::Error::other)?;
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, file.port));
     let stream = TcpStream::connect_timeout(&at, super::PATIENCE)?;
-    stream.set_read_timeout(Some(super::EFFECT))?;
+    stream.set_read_timeout(Some(wait))?;
     stream.set_write_timeout(Some(super::PATIENCE))?;
     Ok((stream, file.token))
 }
@@ -166,6 +173,7 @@ mod unix {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::{Path, PathBuf};
+    use std::time::Duration;
 
     /// `sun_path` has 108 bytes on Linux and 104 elsewhere, with a NUL.
     const PATH_BYTES: usize = 100;
@@ -192,10 +200,10 @@ mod unix {
         Ok(Door { listener, token: None, path })
     }
 
-    pub(super) fn connect(data_dir: &Path) -> io::Result<UnixStream> {
+    pub(super) fn connect(data_dir: &Path, wait: Duration) -> io::Result<UnixStream> {
         let (dir, _folder) = short(data_dir)?;
         let stream = UnixStream::connect(dir.join(SOCKET))?;
-        stream.set_read_timeout(Some(super::super::EFFECT))?;
+        stream.set_read_timeout(Some(wait))?;
         stream.set_write_timeout(Some(super::super::PATIENCE))?;
         Ok(stream)
     }

@@ -1,9 +1,10 @@
-//! How `status`, `invite`, `leave` and `kick` talk to the running node of the same data folder.
+//! How `status`, `invite`, `leave`, `kick` and `bench` talk to the running node of the same data folder.
 //!
 //! One JSON line there, one JSON line back, on a door that only the same user can open: a Unix socket in the data folder, or,
 //! where there are none (Windows), loopback TCP with a token of this run in a file of the data folder. Every line is capped and
 //! every wait is bounded. What comes in is a request or nothing; nothing here starts programs or reads files by name.
 
+mod bench;
 mod client;
 mod door;
 mod server;
@@ -25,6 +26,8 @@ const ANSWER_BYTES: u64 = 4 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For a goodbye or a kick to take effect.
 const EFFECT: Duration = Duration::from_secs(10);
+/// For a measurement: it is over after fourteen seconds and a little.
+const MEASUREMENT: Duration = Duration::from_secs(16);
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +45,13 @@ pub enum Request {
     Kick {
         /// Its name, its id or the beginning of its id.
         peer: String,
+    },
+    /// Measure the way to a peer.
+    Bench {
+        /// The same; without it the only other one is meant.
+        peer: Option<String>,
+        /// In a quarter of the time.
+        quick: bool,
     },
 }
 
@@ -63,6 +73,11 @@ pub enum Answer {
     Invite {
         /// Groups with dashes.
         invite: String,
+    },
+    /// How good the way is.
+    Bench {
+        /// As `bench --json` prints it.
+        bench: serde_json::Value,
     },
     /// It was done.
     Done {

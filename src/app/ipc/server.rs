@@ -1,7 +1,11 @@
 //! The node's side: a thread of its own with a small runtime, so that a stuck command never touches packets.
 
+use super::bench::bench;
 use super::door::{Door, Kind, Stream};
-use super::{ANSWER_BYTES, Answer, EFFECT, PATIENCE, REQUEST_BYTES, Request, Sealed, find_peer, owns_party};
+use super::{
+    ANSWER_BYTES, Answer, EFFECT, MEASUREMENT, PATIENCE, REQUEST_BYTES, Request, Sealed, find_peer,
+    owns_party,
+};
 use crate::app::bridge::NodeHandle;
 use crate::host::threads;
 use crate::model::command::Command;
@@ -72,7 +76,9 @@ async fn serve(door: Door, node: NodeHandle, stop: CancellationToken) {
                 let (token, node, stop) = (door.token.clone(), node.clone(), stop.clone());
                 tasks.spawn(async move {
                     let _place = place;
-                    let _ = timeout(PATIENCE * 2 + EFFECT, converse(stream, token, node, stop)).await;
+                    let _ =
+                        timeout(PATIENCE * 2 + MEASUREMENT.max(EFFECT), converse(stream, token, node, stop))
+                            .await;
                 });
             }
             // Out of file descriptors, most likely: give the others time to finish.
@@ -132,6 +138,9 @@ async fn answer(request: Request, node: &NodeHandle) -> Answer {
             Err(trouble) => trouble.into(),
         },
         Request::Kick { peer } => kick(node, &peer).await.unwrap_or_else(Answer::from),
+        Request::Bench { peer, quick } => {
+            bench(node, peer.as_deref(), quick).await.unwrap_or_else(Answer::from)
+        }
     }
 }
 
@@ -157,7 +166,7 @@ async fn gone(node: &NodeHandle, peer: PeerId) {
     let _ = status.wait_for(|s| s.peers.iter().all(|p| p.peer != peer)).await;
 }
 
-async fn command(node: &NodeHandle, command: Command) -> Result<(), Trouble> {
+pub(super) async fn command(node: &NodeHandle, command: Command) -> Result<(), Trouble> {
     let sent = timeout(PATIENCE, node.commands.send(command)).await;
     sent.ok().and_then(Result::ok).ok_or_else(|| {
         Trouble::new("node_busy", "the running node does not take requests any more", "stop it with Ctrl-C")

@@ -7,7 +7,7 @@ use crate::model::command::Command;
 use crate::model::status::{Mode, NatStatus, PeerStatus};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 fn peer(first: u8, name: &str) -> PeerStatus {
     PeerStatus {
@@ -56,7 +56,9 @@ fn node(owner: bool) -> Node {
     let (invite, invite_out) = watch::channel("4hedq-mqgxd".to_owned());
     let crew = crate::app::plugins::crew::CrewDoor::default();
     let look = Arc::default();
-    let handle = NodeHandle { commands: commands_in, status: status_out, look, invite: invite_out, crew };
+    let measured = broadcast::Sender::new(4);
+    let handle =
+        NodeHandle { commands: commands_in, status: status_out, look, invite: invite_out, measured, crew };
     Node { handle, commands, status, _invite: invite }
 }
 
@@ -121,6 +123,32 @@ fn only_the_host_can_kick() {
     let _server = Server::start(dir.path(), node.handle).unwrap();
     let failure = Client::new(dir.path()).ask(Request::Kick { peer: "Bob".into() }).unwrap_err();
     assert_eq!(failure.trouble.code, "not_owner");
+}
+
+#[test]
+fn bench_hears_its_own_outcome_and_says_whom_it_cannot_measure() {
+    let (dir, mut node) = (tempfile::tempdir().unwrap(), node(false));
+    let _server = Server::start(dir.path(), node.handle.clone()).unwrap();
+    let ask = |peer: Option<&str>| {
+        let request = Request::Bench { peer: peer.map(str::to_owned), quick: true };
+        Client::new(dir.path()).ask(request).unwrap_err().trouble.code
+    };
+    assert_eq!(ask(None), "which_peer");
+    assert_eq!(ask(Some("Zoe")), "no_such_peer");
+    let engine = std::thread::spawn(move || {
+        let Some(Command::Measure { peer, quick: true, ticket }) = node.commands.blocking_recv() else {
+            panic!("a measurement")
+        };
+        assert_eq!(peer, PeerId([0x10; 10]));
+        for (ticket, code) in [(ticket + 1, "of_another"), (ticket, "peer_busy")] {
+            node.handle.measured.send((ticket, Arc::new(Err(Trouble::new(code, "", ""))))).unwrap();
+        }
+        node
+    });
+    assert_eq!(ask(Some("bob")), "peer_busy");
+    let node = engine.join().unwrap();
+    node.status.send_modify(|s| Arc::make_mut(s).peers.clear());
+    assert_eq!(ask(None), "alone");
 }
 
 #[test]

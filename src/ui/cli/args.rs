@@ -66,6 +66,8 @@ pub enum Command {
     },
     /// Check this PC, its router and the servers and, with a party running, the way to each of the others
     Doctor(DoctorArgs),
+    /// Measure the way to another player, through the tunnel: round trips, losses, how much it carries
+    Bench(BenchArgs),
     /// Look at the profiles of games
     Games {
         /// What to do with them.
@@ -218,6 +220,29 @@ Exit codes: 0 nothing is a problem, 1 something is (or could not be looked at), 
 Examples:
   lanrage doctor
   lanrage doctor --control server:http://play.example.org:8667";
+
+/// Options of `bench`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = BENCH_HELP)]
+pub struct BenchArgs {
+    /// The player: name, id, or the beginning of an id; not needed when only one other is there
+    #[arg(value_name = "NAME|PEER")]
+    pub peer: Option<String>,
+    /// In three seconds instead of a dozen, and less exact
+    #[arg(long)]
+    pub quick: bool,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+const BENCH_HELP: &str = "\
+`lanrage run` must be running on both PCs. It takes at most fifteen seconds, in which it fills the line for
+moments at a time: not while somebody plays.
+
+Examples:
+  lanrage bench
+  lanrage bench Bob --quick";
 
 /// Options of `server`.
 #[derive(Debug, Clone, Default, Args)]

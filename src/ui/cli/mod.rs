@@ -6,11 +6,12 @@
 //! * `json`, `plain`, `live`: the three faces of `run`: for scripts, for a file or pipe, for a person at a terminal
 //! * `screen`: the terminal that `live` and the log share
 //! * `status`: the tidy table of `lanrage status`
-//! * `doctor`: what `lanrage doctor` found
+//! * `doctor`: what `lanrage doctor` found; `bench`: what `lanrage bench` measured
 //! * `invite`, `qr`: the invite as text, link and code
 //! * `words`: sentences for events, names for peers, plain words for counters
 
 pub mod args;
+pub mod bench;
 pub mod doctor;
 pub mod games_args;
 pub mod invite;
