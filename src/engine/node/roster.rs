@@ -122,7 +122,7 @@ impl<S: Session> Node<S> {
                 return left;
             }
             let message = PeerMessage::Sum(sum(&self.held()));
-            self.send_message(at, &message, now, wan);
+            self.mention(at, &message, now, wan);
             left.sum = false;
         }
         while !left.records.is_empty() {
@@ -169,6 +169,15 @@ impl<S: Session> Node<S> {
     ) -> bool {
         let frames = self.frames_of(message);
         !frames.is_empty() && frames.iter().all(|frame| self.seal_to(at, None, frame, now, wan))
+    }
+
+    /// Tells what is told again anyhow and mostly not answered: that nothing comes back says nothing about the path, and is no
+    /// reason to ask it.
+    fn mention(&mut self, at: usize, message: &PeerMessage, now: Now, wan: &mut impl WanSink) {
+        let by = self.peers.list.get(at).and_then(|peer| peer.agent.primary());
+        for frame in self.frames_of(message) {
+            self.seal_to(at, by, &frame, now, wan);
+        }
     }
 
     /// A message as one frame, or as several where it is too long; none where it is too long for all parts.

@@ -1,4 +1,4 @@
-//! Fewer wake-ups where many packets come, as network cards do it (adaptive interrupt moderation).
+//! Fewer wake-ups where this computer sends many packets, as network cards do it (adaptive interrupt moderation).
 //!
 //! Waking up is what a small packet costs most. A node that wakes for each of ten thousand packets a second takes the time from
 //! the game beside it, and nobody feels a quarter of a millisecond at that rate. So above it the thread leaves what arrives
@@ -6,6 +6,9 @@
 //!
 //! Two ends that answer each other as fast as they can are many packets too, but each waits for the one before: a pause
 //! would only slow them down. That shows: nothing gathers meanwhile, and then no pause is made for a while.
+//!
+//! Only what comes from this computer counts. What gathered here leaves in one call and reaches the other end together, so a
+//! second pause there would cost time and save nothing.
 
 use crate::model::time::Mono;
 use std::time::Duration;
@@ -43,7 +46,7 @@ impl Breath {
         Self { since: now, packets: 0, many: false, paused: false, pauses: 0, gathered: 0, rests_until: now }
     }
 
-    /// So many packets came.
+    /// So many packets came from this computer.
     pub(super) const fn note(&mut self, packets: usize) {
         self.packets += packets as u64;
         if self.paused {

@@ -192,7 +192,6 @@ impl<M: LanMaker> Rig<M> {
             self.drain();
         }
         if all > 0 {
-            self.breath.note(all);
             self.settle();
         }
         all
