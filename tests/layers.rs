@@ -41,7 +41,7 @@ const TABLE: &[Layer] = &[
         "sha2", "thiserror", "boringtun"]),
     layer("plugin", &["model", "wire", "rules"], &["mlua", "toml", "tracing", "thiserror"]),
     layer("host", &["model", "buf", "wire", "rules", "engine", "plugin"], &["anyhow", "directories", "flate2", "fs4", "futures_util", "getrandom", "libc", "mdns_sd",
-        "pnet_datalink", "pnet_packet", "quinn_udp", "redb", "rtnetlink", "rustls", "rustls_native_certs", "serde", "serde_json",
+        "pnet_datalink", "pnet_packet", "quinn_udp", "redb", "rtnetlink", "rustix", "rustls", "rustls_native_certs", "serde", "serde_json",
         "sha2", "smoltcp", "socket2", "tar", "thiserror", "tokio", "tokio_rustls", "tokio_tungstenite", "tokio_util", "toml", "tracing", "tun_rs", "zip"]),
     layer("server", &["model", "buf", "wire", "rules", "engine", "host"], &["anyhow", "axum", "dashmap",
         "futures_util", "hyper", "hyper_util", "mio", "pnet_datalink", "quinn_udp", "rcgen", "redb", "rustls", "serde",

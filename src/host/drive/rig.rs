@@ -25,6 +25,7 @@ use crate::model::time::{Mono, Now};
 use crate::rules::ruleset::Ruleset;
 use crate::wire::control::Down;
 use crate::wire::invite::Invite;
+use crate::wire::packet::proto;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -37,6 +38,15 @@ const STATUS_PACE: Duration = Duration::from_millis(250);
 const COUNTERS_PACE: Duration = Duration::from_secs(5);
 /// Inputs that one input may cause on this side (unreachable addresses, full carriers) before the rest is forgotten.
 const FOLLOW_UPS: usize = 64;
+
+/// Whether an IP packet is a datagram.
+const fn is_udp(packet: &[u8]) -> bool {
+    match packet {
+        [first, _, _, _, _, _, _, _, _, proto::UDP, ..] if *first >> 4 == 4 => true,
+        [first, _, _, _, _, _, proto::UDP, ..] => *first >> 4 == 6,
+        _ => false,
+    }
+}
 
 /// One input that is no packet.
 #[derive(Debug)]
@@ -223,7 +233,7 @@ impl<M: LanMaker> Rig<M> {
         if read == 0 {
             return false;
         }
-        self.breath.note(read);
+        self.breath.note(batch.iter_mut().filter(|(_, slot)| is_udp(slot.packet())).count());
         let now = self.tick();
         self.node.handle_lan(batch, now, &mut self.sends, &mut self.lan);
         self.settle();
