@@ -273,6 +273,8 @@ impl<M: LanMaker> Rig<M> {
     }
 
     fn give(&mut self, input: Input) {
+        // News that people may see in the status though no event tells them.
+        self.show.changed |= matches!(input, Input::Fact(_) | Input::Plugin(_) | Input::Command(_));
         match input {
             Input::Control(link, message) => self.node.handle_control(link, message, self.now),
             Input::Fact(fact) => {
