@@ -1,5 +1,6 @@
 //! One system call for a datagram to each of several peers: what a game says to everybody leaves this computer in one.
 
+#[cfg(target_os = "linux")]
 use std::io;
 use std::net::SocketAddr;
 
