@@ -413,6 +413,11 @@ const fn is_stand_in(address: std::net::Ipv4Addr) -> bool {
     address.is_loopback() && address.octets()[1] != 0
 }
 
+/// Whether a port is not to be had, though another one may be: it is in use, or only an administrator may take it.
+fn is_not_to_be_had(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::AddrInUse | std::io::ErrorKind::PermissionDenied)
+}
+
 /// An IPv4 address, if it is one.
 const fn v4(address: IpAddr) -> Option<std::net::Ipv4Addr> {
     match address {

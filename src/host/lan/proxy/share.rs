@@ -19,6 +19,7 @@ use guests::{Guest, Guests};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::bells::Bells;
+use super::is_not_to_be_had;
 use super::local::Locals;
 use super::stands::{DATAGRAM, HEADERS, Reading, SHARE, Us};
 use crate::buf::batch::Source;
@@ -331,8 +332,7 @@ fn bind(at: Ipv4Addr, port: u16) -> io::Result<(tokio::net::UdpSocket, SocketAdd
         Ok::<_, io::Error>(socket)
     };
     let socket = match bind(port) {
-        // In use, or a port of the system's.
-        Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => bind(0)?,
+        Err(e) if is_not_to_be_had(&e) => bind(0)?,
         other => other?,
     };
     let local = socket.local_addr()?.as_socket_ipv4().ok_or(io::ErrorKind::Unsupported)?;

@@ -18,8 +18,8 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use super::bells::Bells;
 use super::counters::ProxyCounters;
 use super::guard::only_this_computer;
-use super::is_stand_in;
 use super::local::is_bound;
+use super::{is_not_to_be_had, is_stand_in};
 use crate::buf::batch::{Batch, Source};
 use crate::model::addr::stand_in;
 use crate::wire::packet::write_udp;
@@ -136,8 +136,7 @@ impl Stands {
         let wanted = SocketAddrV4::new(at, of.port());
         let first = if self.elsewhere { Err(io::ErrorKind::AddrInUse.into()) } else { bind(wanted) };
         let socket = match first {
-            // In use, or a port of the system's.
-            Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
+            Err(e) if is_not_to_be_had(&e) => {
                 if exact {
                     return Err(NoStand::PortTaken);
                 }

@@ -2,6 +2,7 @@
 
 use super::bell::Bell;
 use crate::host::lan::proxy::guard::only_this_computer;
+use crate::host::lan::proxy::is_not_to_be_had;
 use crate::host::lan::proxy::share::Own;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
@@ -45,10 +46,7 @@ impl Door {
 /// Listens there or, when the port is not to be had, at any. `local`: nobody but this computer may reach it.
 pub(super) fn listen(at: SocketAddrV4, local: bool) -> io::Result<(TcpListener, SocketAddrV4)> {
     let listener = match listen_at(at, local) {
-        // In use, or a port that only an administrator may take.
-        Err(e) if matches!(e.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => {
-            listen_at(SocketAddrV4::new(*at.ip(), 0), local)?
-        }
+        Err(e) if is_not_to_be_had(&e) => listen_at(SocketAddrV4::new(*at.ip(), 0), local)?,
         other => other?,
     };
     match listener.local_addr()? {
