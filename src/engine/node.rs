@@ -6,6 +6,7 @@
 //! (deadlines, paths, who is away) and `report` (status). Every door
 //! ends in `settle`, which turns what the sub-machines want into effects, so that one input is followed by one drain.
 
+mod due;
 mod friends;
 mod inward;
 mod listing;
@@ -55,9 +56,10 @@ use crate::model::record::Envelope;
 use crate::model::record::Rotation;
 use crate::model::script::ScriptReply;
 use crate::model::status::{Event, Status};
-use crate::model::time::{Deadline, Mono, Now};
+use crate::model::time::{Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
+use due::Due;
 use measuring::Measuring;
 use meeting::Meeting;
 use nat::Nat;
@@ -226,6 +228,7 @@ pub struct Node<S = Noise> {
     measuring: Measuring,
     scripts: Scripts,
     todo: Todo,
+    due: Due,
     effects: VecDeque<Effect>,
     counters: Counters,
     /// One opened datagram; the packets of games go straight to the sink instead.
@@ -308,6 +311,7 @@ impl<S: Session> Node<S> {
                 sweep: now.mono,
                 stopped: false,
             },
+            due: Due::new(),
             effects: VecDeque::new(),
             counters: Counters::default(),
             scratch: Box::new([0; limits::SLOT_BYTES]),
@@ -378,6 +382,7 @@ impl<S: Session> Node<S> {
 
     /// The deadline has come.
     pub fn handle_timeout(&mut self, now: Now, wan: &mut impl WanSink, lan: &mut impl LanSink) {
+        self.due.forget();
         self.run_timers(now, wan, lan);
         self.run_scripts(now, wan, lan);
         self.settle(now);
@@ -391,18 +396,21 @@ impl<S: Session> Node<S> {
         wan: &mut impl WanSink,
         lan: &mut impl LanSink,
     ) {
+        self.due.forget();
         self.replied(reply, now, wan, lan);
         self.settle(now);
     }
 
     /// A control plane says something.
     pub fn handle_control(&mut self, link: LinkId, message: Down, now: Now) {
+        self.due.forget();
         self.control(link, message, now);
         self.settle(now);
     }
 
     /// The world reports something.
     pub fn handle_fact(&mut self, fact: HostFact, now: Now) {
+        self.due.forget();
         match fact {
             HostFact::Cards(cards) => self.cards_changed(cards, now),
             HostFact::Sockets(sockets) => {
@@ -441,6 +449,7 @@ impl<S: Session> Node<S> {
 
     /// Somebody asks for something. Goodbyes go out at once.
     pub fn handle_command(&mut self, command: Command, now: Now, wan: &mut impl WanSink) {
+        self.due.forget();
         match command {
             Command::Kick(peer) => self.kick(peer, now, wan),
             Command::Measure { peer, quick, ticket } => self.measure((peer, quick, ticket), now, wan),
@@ -452,12 +461,6 @@ impl<S: Session> Node<S> {
     /// The next thing the node wants; take all of them after each input.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
-    }
-
-    /// When to call `handle_timeout`, and why.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Deadline> {
-        self.next_deadline()
     }
 
     /// The counters.

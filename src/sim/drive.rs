@@ -147,7 +147,12 @@ impl World {
         let slack = u32::try_from(self.chaos.slack.as_micros()).unwrap_or(u32::MAX);
         let slack = Duration::from_micros(if slack == 0 { 0 } else { u64::from(self.dice.below(slack)) });
         let Some(run) = &mut self.pcs[pc].run else { return };
-        let Some(deadline) = run.node.deadline() else { return };
+        let (deadline, asked) = (run.node.deadline(), run.node.deadline_of_all());
+        if deadline != asked {
+            self.oracle
+                .violate(now, format!("pc{pc} remembers {deadline:?} as its deadline, which is {asked:?}"));
+        }
+        let Some(deadline) = asked else { return };
         let at = (run.started + deadline.at.since(Mono(run.age))).max(now);
         if run.wake.is_none_or(|planned| at + slack < planned) {
             run.wake = Some(at + slack);
@@ -181,7 +186,7 @@ impl World {
         if let Some(late) = overdue {
             self.oracle.violate(now, format!("pc{pc}: a packet waits {late:?} longer than its rule allows"));
         }
-        let again = self.pcs[pc].run.as_ref().and_then(|r| r.node.deadline());
+        let again = self.pcs[pc].run.as_mut().and_then(|r| r.node.deadline());
         if again.is_some_and(|d| d.why == due.why && d.at <= node_now) || times > WAKES {
             self.oracle
                 .violate(now, format!("pc{pc} is busy: woken for `{}`, it wants it again at once", due.why));

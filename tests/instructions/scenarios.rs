@@ -14,7 +14,7 @@ use lanrage::engine::sink::{Delivery, LanSink, WanSink};
 use lanrage::engine::tunnel::noise::Noise;
 use lanrage::model::addr::{Card, Endpoint, Net, Via};
 use lanrage::model::id::CardId;
-use lanrage::model::limits::{ECHOES, TWINS};
+use lanrage::model::limits::{ECHOES, PEERS, TWINS};
 use lanrage::model::time::Mono;
 use lanrage::rules::compile::compile;
 use lanrage::rules::ruleset::Side;
@@ -39,6 +39,9 @@ pub(crate) fn run() {
     unicast(World::new(1, "openarena"));
     announcements(World::new(3, "minecraft"));
     fan_out(World::star(31, "minecraft"));
+    for peers in [1, 31, PEERS] {
+        one_by_one(World::star(peers, "openarena"));
+    }
     classify();
     guards();
     passed_on();
@@ -173,6 +176,27 @@ fn unicast(mut world: World) {
         assert_eq!(world.out(Some(&format!("out, {size} bytes")), Source::Tun, &packet, 1), REPEATS);
         assert_eq!(world.arrives(&format!("in, {size} bytes")), REPEATS);
     }
+}
+
+/// Packets that come one at a time, each with the question when to wake up next: as much in a large party as in a small one.
+fn one_by_one(mut world: World) {
+    let peers = world.peers;
+    let [from, to] = [0, 1].map(|n| format!("{}:27960", world.party.address(n)));
+    let packet = udp(&from, &to, &[7; 172]);
+    world.out(None, Source::Tun, &packet, 1);
+    let World { party, batch, wan, lan, .. } = &mut world;
+    let node = &mut party.seats[0].node;
+    (wan.used, lan.used) = (0, 0);
+    node.deadline();
+    counted(&format!("out, one by one, {peers} peers"), REPEATS, &mut || {
+        for _ in 0..REPEATS {
+            batch.clear();
+            batch.next(Source::Tun).unwrap().fill(&packet);
+            node.handle_lan(batch, party.now, wan, lan);
+            black_box(node.deadline());
+        }
+    });
+    assert_eq!((wan.used, node.deadline()), (REPEATS, node.deadline_of_all()));
 }
 
 /// A game's broadcast to a few: out, in, and seen again on another card.

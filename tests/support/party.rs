@@ -102,6 +102,12 @@ pub struct Party<S> {
     pub batch: Batch,
 }
 
+/// When a node wants to be woken; what it remembers of that must be true.
+fn deadline<S: Session>(node: &mut Node<S>) -> Option<Mono> {
+    assert_eq!(node.deadline(), node.deadline_of_all());
+    Some(node.deadline()?.at)
+}
+
 pub const SUBNET: Subnet = Subnet([10, 83, 7]);
 
 pub fn secret(n: usize) -> NodeSecret {
@@ -270,8 +276,8 @@ impl<S: Session> Party<S> {
             for i in 0..self.seats.len() {
                 self.drain(i);
             }
-            let next =
-                (0..self.seats.len()).filter_map(|i| Some((self.seats[i].node.deadline()?.at, i))).min();
+            let all = self.seats.iter_mut().enumerate();
+            let next = all.filter_map(|(i, seat)| Some((deadline(&mut seat.node)?, i))).min();
             let Some((at, i)) = next.filter(|(at, _)| *at <= end.mono) else { break };
             self.now = self.now.plus(at.since(self.now.mono));
             let seat = &mut self.seats[i];

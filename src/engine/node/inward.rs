@@ -65,6 +65,7 @@ impl<S: Session> Node<S> {
             self.counters.add(Count::LanOut);
             return Some(whole);
         };
+        self.due.forget();
         let from = From { peer: self.peers.list.get(at)?.id, seat, rule };
         let held = Held::Packet { peer: from.peer, seat };
         let decision = match self.judge(rule, facts, &view, held, now) {

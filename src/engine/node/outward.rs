@@ -110,6 +110,7 @@ impl<S: Session> Node<S> {
                 && let Some(facts) = rules.facts(rule)
                 && let Some(peer) = self.peers.list.get(at).map(|p| p.id)
             {
+                self.due.forget();
                 match self.judge(rule, facts, &view, Held::Unicast { peer }, now) {
                     Judged::Held => return,
                     Judged::Now(decided) => decision = decided,
@@ -166,6 +167,7 @@ impl<S: Session> Node<S> {
     }
 
     pub(super) fn send_or_wait(&mut self, at: usize, packet: &[u8], now: Now, wan: &mut impl WanSink) {
+        self.due.touch(at);
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         if peer.session.established() && peer.agent.primary().is_some() {
             self.seal_to(at, None, packet, now, wan);
@@ -185,6 +187,7 @@ impl<S: Session> Node<S> {
         now: Now,
         wan: &mut impl WanSink,
     ) {
+        self.due.forget();
         let Ok(view) = PacketView::parse(slot.packet()) else { return self.dropped(DropReason::Malformed) };
         let rules = Arc::clone(&self.lan.rules);
         let rule = match self.admit_discovery(&view, class, card, &rules, now) {

@@ -104,6 +104,7 @@ impl<S: Session> Node<S> {
     /// Sends on its way whatever is decided.
     pub(super) fn release(&mut self, now: Now, wan: &mut impl WanSink, lan: &mut impl LanSink) {
         while let Some((parcel, decision)) = self.scripts.poll_release() {
+            self.due.forget();
             if let Err(why) = self.release_one(parcel, &decision, now, wan, lan) {
                 self.dropped(why);
             }

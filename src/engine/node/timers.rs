@@ -231,10 +231,8 @@ impl<S: Session> Node<S> {
 
     // ---- deadlines -------------------------------------------------------------------------------------------
 
-    pub(super) fn next_deadline(&self) -> Option<Deadline> {
-        if self.todo.stopped {
-            return None;
-        }
+    /// The next deadline of everything that belongs to no peer.
+    pub(super) fn other_deadlines(&self) -> Option<Deadline> {
         let mut first = self.games_deadline();
         let ready = self.todo.ready_by.map(|by| Deadline::new(by, "ready"));
         first = Deadline::earlier(first, ready);
@@ -249,11 +247,7 @@ impl<S: Session> Node<S> {
         first = Deadline::earlier(first, self.relays.deadline());
         first = Deadline::earlier(first, self.scripts.deadline());
         first = Deadline::earlier(first, self.nat.deadline());
-        first = Deadline::earlier(first, self.measuring.deadline());
-        for peer in &self.peers.list {
-            first = Deadline::earlier(first, peer_deadline(peer, &self.knobs));
-        }
-        first
+        Deadline::earlier(first, self.measuring.deadline())
     }
 }
 
@@ -262,7 +256,7 @@ fn last_sign<S>(peer: &Peer<S>) -> Mono {
     peer.agent.last_heard().map_or(peer.since, |heard| heard.max(peer.since))
 }
 
-fn peer_deadline<S: Session>(peer: &Peer<S>, knobs: &Knobs) -> Option<Deadline> {
+pub(super) fn peer_deadline<S: Session>(peer: &Peer<S>, knobs: &Knobs) -> Option<Deadline> {
     let machines = Deadline::earlier(peer.session.deadline(), peer.agent.deadline());
     let presence = match peer.presence {
         Presence::Dormant => None,

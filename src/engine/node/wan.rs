@@ -32,20 +32,26 @@ impl<S: Session> Node<S> {
         self.counters.add(Count::WanIn);
         match Kind::of(wire) {
             Kind::WireGuard => self.sealed(Route::Straight(from), wire, now, wan, lan),
-            Kind::Stun | Kind::Channel => match self.relays.handle(from, wire, now.mono) {
-                RelayIn::Data { route, body } => {
-                    // Only what a peer sealed: a relay (or who poses as one) brings nothing else in.
-                    let inner = wire.get(body).unwrap_or_default();
-                    if Kind::of(inner) == Kind::WireGuard {
-                        self.sealed(route, inner, now, wan, lan);
-                    } else {
-                        self.dropped(DropReason::UnknownDatagram);
+            Kind::Stun | Kind::Channel => {
+                self.due.forget();
+                match self.relays.handle(from, wire, now.mono) {
+                    RelayIn::Data { route, body } => {
+                        // Only what a peer sealed: a relay (or who poses as one) brings nothing else in.
+                        let inner = wire.get(body).unwrap_or_default();
+                        if Kind::of(inner) == Kind::WireGuard {
+                            self.sealed(route, inner, now, wan, lan);
+                        } else {
+                            self.dropped(DropReason::UnknownDatagram);
+                        }
                     }
+                    RelayIn::Taken => {}
+                    RelayIn::NotOurs => self.stun_answer(from, wire, now),
                 }
-                RelayIn::Taken => {}
-                RelayIn::NotOurs => self.stun_answer(from, wire, now),
-            },
-            Kind::Knock => self.knocked(from, wire, now, wan),
+            }
+            Kind::Knock => {
+                self.due.forget();
+                self.knocked(from, wire, now, wan);
+            }
             Kind::Unknown => self.dropped(DropReason::UnknownDatagram),
         }
     }
@@ -60,6 +66,7 @@ impl<S: Session> Node<S> {
         lan: &mut impl LanSink,
     ) {
         let Some(at) = self.whose(wire, now) else { return };
+        self.due.touch(at);
         if wire.len() + GROWTH > SLOT_BYTES {
             return self.dropped(DropReason::TooBig);
         }
@@ -96,6 +103,7 @@ impl<S: Session> Node<S> {
         };
         self.opened(at, now, wan);
         if frame > 0 {
+            self.due.forget();
             self.frame(at, from, frame, now, wan, lan);
         }
     }
@@ -123,6 +131,7 @@ impl<S: Session> Node<S> {
     ) -> usize {
         match outcome {
             Open::Reply(len) => {
+                self.due.forget();
                 if let (Some(1), Some(2), Some(peer)) =
                     (wire.first(), room.first(), self.peers.list.get_mut(at))
                 {
@@ -212,6 +221,7 @@ impl<S: Session> Node<S> {
         let Some(peer) = self.peers.list.get_mut(at) else { return };
         let established = peer.session.established();
         if established && !peer.outbound.up {
+            self.due.forget();
             peer.outbound.up = true;
             peer.agent.session(true, now.mono);
             self.counters.add(Count::Handshakes);
@@ -221,9 +231,11 @@ impl<S: Session> Node<S> {
         let (news, here) = (peer.agent.has_news(), peer.presence == Presence::Here);
         let greet = peer.outbound.up && !(peer.outbound.greeted && peer.outbound.replayed);
         if established && !here {
+            self.due.forget();
             self.peer_is_here(at, now);
         }
         if news || greet {
+            self.due.forget();
             self.run_agent(at, now, wan);
         }
     }
@@ -245,6 +257,7 @@ impl<S: Session> Node<S> {
         now: Now,
         wan: &mut impl WanSink,
     ) -> bool {
+        self.due.touch(at);
         let Some(peer) = self.peers.list.get_mut(at) else { return false };
         let Some(to) = by.or_else(|| peer.agent.primary()) else { return false };
         let second = if by.is_none() { peer.agent.second() } else { None };

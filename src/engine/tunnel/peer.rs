@@ -15,7 +15,7 @@ use crate::model::id::PeerId;
 use crate::model::key::{PeerKey, TunnelKey};
 use crate::model::limits::WAITING;
 use crate::model::nat::NatFacts;
-use crate::model::time::{Mono, Now};
+use crate::model::time::{Deadline, Mono, Now};
 use crate::rules::ruleset::RuleIx;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -86,6 +86,8 @@ pub struct Peer<S> {
     pub inbound: Inbound,
     /// What was sent to it in this session, and what waits.
     pub outbound: Outbound,
+    /// Its next deadline, as it was last asked.
+    pub due: Option<Deadline>,
 }
 
 /// Guards and rates of what comes from a peer.
@@ -148,6 +150,7 @@ impl<S: Session> Peer<S> {
             written_off: false,
             inbound: Inbound::default(),
             outbound: Outbound::default(),
+            due: None,
         }
     }
 
