@@ -21,6 +21,8 @@ mod evening;
 mod figures;
 #[path = "lab/ground.rs"]
 mod ground;
+#[path = "lab/idle.rs"]
+mod idle;
 #[path = "lab/minecraft.rs"]
 mod minecraft;
 #[path = "lab/no_server.rs"]

@@ -66,6 +66,8 @@ pub const GONE_AFTER: Duration = Duration::from_secs(300);
 pub const SWEEP: Duration = Duration::from_secs(60);
 /// The longest silence on a live path; routers forget UDP mappings after 30 s and more.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Routers forget UDP mappings after 30 s and more: the longest silence on any path.
+pub const KEEPALIVE_MOST: Duration = Duration::from_secs(25);
 /// Attempts of one HTTP request.
 pub const HTTP_ATTEMPTS: u32 = 3;
 

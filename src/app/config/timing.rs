@@ -3,10 +3,8 @@
 use super::layers::Layers;
 use crate::app::failure::Failure;
 use crate::engine::effect::Knobs;
+use crate::model::limits::KEEPALIVE_MOST;
 use std::time::Duration;
-
-/// Routers forget UDP mappings after 30 s and more; the contract keeps paths alive at least this often.
-const KEEPALIVE_MOST: Duration = Duration::from_secs(25);
 
 /// The defaults with what was set.
 pub(super) fn knobs(layers: &Layers) -> Result<Knobs, Failure> {

@@ -26,6 +26,7 @@ use super::route::{Ground, Route};
 use super::score::{card_of, is_better};
 use crate::model::addr::Candidate;
 use crate::model::id::CardId;
+use crate::model::limits::{KEEPALIVE, KEEPALIVE_MOST};
 use crate::model::status::PathKind;
 use crate::model::time::{Deadline, Mono};
 use std::net::SocketAddr;
@@ -316,7 +317,8 @@ impl Agent {
         if self.eager || self.primary != Some(route) || !calm || self.spared >= SPARED {
             return;
         }
-        let next = now + self.keepalive + self.keepalive / 4;
+        let keepalive = self.keepalive_of(self.kind());
+        let next = now + keepalive + keepalive / 4;
         let well = |p: &&mut Pair| p.proven.is_some() && p.silent == 0 && !p.waits() && p.next > now;
         if let Some(pair) = self.pairs.get_mut(Some(route)).filter(well) {
             self.spared += u32::from(pair.next < next);
@@ -327,7 +329,7 @@ impl Agent {
     /// An authentic pong with this number; true when it answers a ping that waits for one.
     pub fn pong(&mut self, number: u64, now: Mono) -> bool {
         self.news = true;
-        let (primary, keepalive) = (self.primary, self.keepalive);
+        let (primary, keepalive) = (self.primary, self.keepalive_of(self.kind()));
         let wait = |p: &Pair| if Some(p.route) == primary { keepalive } else { SPARE_WAIT };
         let Some((route, kind, rtt)) = self.pairs.iter_mut().find_map(|p| {
             let wait = wait(p);
@@ -363,13 +365,20 @@ impl Agent {
         true
     }
 
+    /// The longest silence on a primary of this tier. Between two computers of one network no router forgets anything; whoever
+    /// wants it shorter than usual gets that there too.
+    fn keepalive_of(&self, kind: Option<PathKind>) -> Duration {
+        let lan = kind == Some(PathKind::Lan) && self.keepalive >= KEEPALIVE;
+        if lan { KEEPALIVE_MOST } else { self.keepalive }
+    }
+
     /// Makes a way the primary.
     fn take(&mut self, route: Route, why: String, now: Mono) {
         self.primary = Some(route);
         self.since = now;
         self.doubt = Doubt { knocked: self.doubt.knocked, ..Doubt::default() };
         self.why = why;
-        let keepalive = self.keepalive;
+        let keepalive = self.keepalive_of(self.kind());
         if let Some(pair) = self.pairs.get_mut(Some(route)).filter(|p| p.proven.is_some()) {
             pair.next = now + keepalive;
         }

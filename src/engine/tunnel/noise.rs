@@ -1,7 +1,8 @@
 //! WireGuard through boringtun. The only file that names that crate.
 //!
 //! boringtun reads the clock and the system's dice itself and has no "when should I call you next", so this file
-//! keeps it on a grid while a session (2 s) or a handshake (250 ms) lives, and silent otherwise. Its own queue of unsent
+//! keeps it on a grid while a handshake is under way (250 ms), calls it when a keepalive is due and otherwise seldom while a session
+//! stands, and not at all without one. Its own queue of unsent
 //! packets is never used: packets wait in the engine's bounded ring. Its internal clock only moves in
 //! `update_timers`, so that is called before anything that stamps a time after a silence.
 
@@ -16,13 +17,22 @@ use std::time::Duration;
 /// The grid on which all sessions tick together while a handshake is under way, and how old boringtun's clock may be.
 const GRID: Duration = Duration::from_millis(250);
 
-/// The grid for sessions that stand. Every packet moves boringtun's clock, so only what happens in silence waits for it: the
-/// keepalive ten seconds after something was received, which is to come before the other end doubts after fifteen, and new
-/// keys after two minutes. An idle computer is not to be woken more often for that.
-const CALM_GRID: Duration = Duration::from_secs(2);
+/// The grid for sessions that stand. Every packet moves boringtun's clock, and the path finder sends some at least every 25
+/// seconds, which is when new keys are asked for; so nothing but the end of a session waits for this. An idle computer is not to be
+/// woken more often.
+const CALM_GRID: Duration = Duration::from_secs(10);
+
+/// How long after something was received an empty message says so, when nothing else was sent (the protocol paper, section 6.5).
+const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// The end of a session's counters (the protocol paper, section 6.1). boringtun does not look, and counts past the end.
 const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+
+/// The first beat after this moment.
+fn next_beat(after: Mono, grid: Duration) -> Mono {
+    let beat = (after.0.as_millis() / grid.as_millis() + 1) * grid.as_millis();
+    Mono(Duration::from_millis(u64::try_from(beat).unwrap_or(u64::MAX)))
+}
 
 /// The counter of a data message; a shorter message is nobody's.
 fn counter(wire: &[u8]) -> u64 {
@@ -36,6 +46,10 @@ pub struct Noise {
     in_flight: bool,
     ticked: Mono,
     late: Option<Vec<u8>>,
+    /// When something was last sealed.
+    sealed: Mono,
+    /// Data came since: without an answer of ours within `KEEPALIVE` an empty message is due.
+    owes: bool,
 }
 
 impl std::fmt::Debug for Noise {
@@ -62,6 +76,8 @@ impl Noise {
             TunnResult::WriteToNetwork(packet) => {
                 if packet.first() == Some(&1) {
                     self.in_flight = true;
+                } else {
+                    (self.sealed, self.owes) = (now.mono, false);
                 }
                 Tick::Send(packet.len())
             }
@@ -88,7 +104,15 @@ impl Session for Noise {
             setup.index,
             None,
         );
-        Self { tunn: Box::new(tunn), established: false, in_flight: false, ticked: now.mono, late: None }
+        Self {
+            tunn: Box::new(tunn),
+            established: false,
+            in_flight: false,
+            ticked: now.mono,
+            late: None,
+            sealed: now.mono,
+            owes: false,
+        }
     }
 
     fn initiator(keys: &NodeKeys, wire: &[u8]) -> Option<TunnelKey> {
@@ -118,7 +142,10 @@ impl Session for Noise {
             return None;
         }
         match self.tunn.encapsulate(plain, room) {
-            TunnResult::WriteToNetwork(packet) => Some(packet.len()),
+            TunnResult::WriteToNetwork(packet) => {
+                (self.sealed, self.owes) = (now.mono, false);
+                Some(packet.len())
+            }
             TunnResult::Done
             | TunnResult::Err(_)
             | TunnResult::WriteToTunnelV4(..)
@@ -137,6 +164,7 @@ impl Session for Noise {
         self.refresh(now);
         let outcome = match self.tunn.decapsulate(Some(from.ip()), wire, room) {
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
+                self.owes = true;
                 Open::Plain(packet.len())
             }
             TunnResult::WriteToNetwork(packet) => Open::Reply(packet.len()),
@@ -172,9 +200,12 @@ impl Session for Noise {
         if !self.established && !self.in_flight {
             return None;
         }
-        let grid = if self.in_flight || !self.established { GRID } else { CALM_GRID }.as_millis();
-        let next = (self.ticked.0.as_millis() / grid + 1) * grid;
-        Some(Deadline::new(Mono(Duration::from_millis(u64::try_from(next).unwrap_or(u64::MAX))), "session"))
+        let calm = self.established && !self.in_flight;
+        let beat = next_beat(self.ticked, if calm { CALM_GRID } else { GRID });
+        // boringtun compares with its own clock, which may be a bit behind.
+        let keepalive = (self.sealed + KEEPALIVE).max(self.ticked) + GRID;
+        let due = if calm && self.owes { beat.min(keepalive) } else { beat };
+        Some(Deadline::new(due, "session"))
     }
 
     fn established(&self) -> bool {

@@ -26,6 +26,9 @@ use tokio::sync::mpsc;
 
 /// The kind of service.
 const SERVICE: &str = "_lanrage._udp.local.";
+/// Cards that come and go are told to the library; only an address that changes on a card it looks for itself, this often, in
+/// seconds. Its own five wake an idle computer for nothing.
+const ADDRESSES_EVERY: u32 = 30;
 /// What is found is told again this often, because a knock may fail while a network is down.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Services remembered: far more players than a house has, and a bound for whoever makes them up.
@@ -76,6 +79,7 @@ impl Beacon {
     ) -> Result<Self, Trouble> {
         let daemon = ServiceDaemon::new().map_err(|e| refused(&e))?;
         daemon.disable_interface(IfKind::All).map_err(|e| refused(&e))?;
+        daemon.set_ip_check_interval(ADDRESSES_EVERY).map_err(|e| refused(&e))?;
         let shared = Arc::new(Mutex::new(Shared { keys, cards: Vec::new(), own: String::new() }));
         let mut beacon = Self { daemon: Daemon(daemon), port, shared, on: BTreeSet::new(), dice };
         beacon.follow(cards);
