@@ -54,7 +54,7 @@ mod linux {
     use std::future::pending;
     use std::io;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsFd, OwnedFd};
     use std::time::Duration;
 
     use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -65,7 +65,7 @@ mod linux {
     use super::{Card, Ways};
     use crate::host::lan::marker;
     use crate::host::lan::netlink::{Link, Netlink};
-    use crate::host::lan::ready::readiness;
+    use crate::host::watch::register;
     use crate::model::addr::Net;
     use crate::model::id::CardId;
 
@@ -152,7 +152,7 @@ mod linux {
             let groups = LINK | IPV4_ADDRESS | IPV4_ROUTE | IPV6_ADDRESS | IPV6_ROUTE;
             socket.bind(&SocketAddr::new(0, groups))?;
             socket.set_non_blocking(true)?;
-            let ready = readiness(&socket)?;
+            let ready = register(socket.as_fd().try_clone_to_owned()?)?;
             Ok(Self { socket, ready, settled: None, looks: VecDeque::new() })
         }
 

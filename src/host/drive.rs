@@ -5,6 +5,9 @@
 //! is empty or its share of the turn is used up, so that no flood starves another source. When everything is empty
 //! the thread sleeps until something happens or the node's deadline comes. There is no queue between capture and wire.
 //!
+//! It sleeps by itself where it can, and in its runtime where something needs that (`Driver::wait`): a connection to a relay, the
+//! sockets of proxy mode, a block of extra sockets.
+//!
 //! The loop ends with `Effect::Stop`, with `Inside::abort`, or with trouble of the LAN side. A panic ends the thread and
 //! is reported as trouble; dropping the LAN side on the way removes the device.
 
@@ -16,6 +19,7 @@ mod doors;
 mod lan;
 mod rig;
 mod sends;
+mod slot;
 mod wan;
 
 pub use choose::{Chooser, Chosen, Playable, Wish, nothing_by_proxy};
@@ -24,7 +28,9 @@ pub use lan::{Device, LanMaker, LanPortLike, Proxy};
 
 use super::clock::HostClock;
 use super::threads;
-use super::udp::{Bound, Receiver, Socket, Sockets};
+use super::udp::{Arrival, Bound, Receiver, Sockets};
+#[cfg(target_os = "linux")]
+use super::watch::Poller;
 use crate::buf::batch::Batch;
 use crate::engine::effect::{HostFact, Setup};
 use crate::model::addr::Card;
@@ -40,16 +46,19 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+#[cfg(target_os = "linux")]
+use std::task::Context;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::coop::unconstrained;
 use tokio_util::sync::CancellationToken;
 
-/// Datagrams of one socket in one turn, about: half a millisecond, for which a packet of the own game may wait.
+/// Datagrams in one turn, about, and
 const WAN_SHARE: usize = 256;
-/// Extra sockets read in one turn, each as often as a main one.
+/// while more than that waits: the rest does not run away, and what is waited for may come by the other side.
+const WAN_SHARE_BEHIND: usize = 64;
+/// Extra sockets read in one turn.
 const EXTRAS: usize = 32;
-/// Reads of the LAN side in one turn: 4 × 64 packets.
-const LAN_READS: usize = 4;
 /// Messages of each slow door in one turn.
 const MESSAGES: usize = 32;
 /// Answers of plugins in one turn: as many as packets may wait for one.
@@ -114,19 +123,8 @@ pub async fn drive<M: LanMaker>(parts: Parts<M>) -> Result<(), Trouble> {
     let cards = parts.cards.clone();
     let mut driver = Driver::new(parts)?;
     driver.rig.start(driver.sockets.local_addrs(), cards);
-    while driver.rig.runs() {
-        if driver.turn() {
-            driver.rig.count_overrun();
-            // Lets the runtime look at sockets and timers; the next turn finds what is there.
-            tokio::task::yield_now().await;
-        } else if driver.rig.runs() {
-            if driver.rig.is_breathing() {
-                std::thread::sleep(breath::PAUSE);
-            }
-            driver.wait().await;
-            driver.rig.wake();
-        }
-    }
+    // The runtime would take its channels to be empty after a number of messages that were read without going back to it.
+    unconstrained(driver.run()).await;
     let Driver { rig, .. } = driver;
     let (outcome, mut control, abort) = rig.finish();
     // The LAN side is gone. What is left is the carriers' goodbyes; the last of them closes the channel.
@@ -147,10 +145,18 @@ struct Driver<M: LanMaker> {
     bell: Bell,
     /// The node's next deadline.
     alarm: Alarm,
+    #[cfg(target_os = "linux")]
+    poller: Poller,
 }
 
 impl<M: LanMaker> Driver<M> {
     fn new(mut parts: Parts<M>) -> Result<Self, Trouble> {
+        // Before anything that is waited for.
+        #[cfg(target_os = "linux")]
+        let poller = Poller::new().map_err(|e| {
+            let what = format!("the system gives nothing to wait for packets with: {e}");
+            Trouble::new("no_socket", what, "raise the limit of open files (`ulimit -n`)")
+        })?;
         let bound = std::mem::take(&mut parts.bound);
         let sockets = Sockets::open(bound).map_err(|e| {
             let what = format!("the runtime cannot watch the UDP socket: {e}");
@@ -164,11 +170,28 @@ impl<M: LanMaker> Driver<M> {
         Ok(Self {
             bell,
             alarm,
+            #[cfg(target_os = "linux")]
+            poller,
             receiver: Receiver::new(sockets.iter()),
             batch: Batch::default(),
             rig: Rig::new(parts, sockets.clone()),
             sockets,
         })
+    }
+
+    async fn run(&mut self) {
+        while self.rig.runs() {
+            if self.turn() {
+                self.rig.count_overrun();
+                self.look().await;
+            } else if self.rig.runs() {
+                if self.rig.is_breathing() {
+                    std::thread::sleep(breath::PAUSE);
+                }
+                self.wait().await;
+                self.rig.wake();
+            }
+        }
     }
 
     /// Serves every source once. True when one of them had more than its share.
@@ -184,35 +207,39 @@ impl<M: LanMaker> Driver<M> {
 
     fn serve_wan(&mut self) -> bool {
         let Self { sockets, receiver, rig, .. } = self;
-        let mut read = |socket: &Socket| {
-            let mut left = WAN_SHARE;
-            loop {
-                let again = receiver.read(socket);
-                left = left.saturating_sub(rig.take_datagrams(receiver.datagrams()));
-                if !again || !rig.runs() || left == 0 {
-                    return again;
-                }
-            }
-        };
         let mut more = false;
         for socket in sockets.iter() {
-            more |= read(socket);
+            more |= receiver.read(socket);
         }
         for _ in 0..EXTRAS {
-            let Some(socket) = sockets.next_ready() else { return more };
-            let again = read(&socket);
+            let Some(socket) = sockets.next_ready() else { break };
+            let again = receiver.read(&socket);
             sockets.served(&socket, again);
             more |= again;
         }
-        more
+        let share = if receiver.is_behind() { WAN_SHARE_BEHIND } else { WAN_SHARE };
+        while let Some((place, datagrams)) = receiver.next_early() {
+            rig.take_early(place, datagrams);
+        }
+        rig.took();
+        let mut left = share;
+        while left > 0 && rig.runs() {
+            match receiver.next_arrival() {
+                Some(Arrival::Datagrams(datagrams)) => {
+                    left = left.saturating_sub(rig.take_datagrams(datagrams))
+                }
+                Some(Arrival::Early(place)) => rig.release(place),
+                None => break,
+            }
+        }
+        rig.took();
+        more || !receiver.is_empty()
     }
 
     fn serve_lan(&mut self) -> bool {
         let Self { batch, rig, .. } = self;
-        (0..LAN_READS).all(|_| {
-            batch.clear();
-            rig.read_lan(batch) && rig.runs()
-        })
+        batch.clear();
+        rig.read_lan(batch) && rig.runs() && batch.is_full()
     }
 
     fn serve_doors(&mut self) -> bool {
@@ -232,9 +259,24 @@ impl<M: LanMaker> Driver<M> {
         more
     }
 
+    /// Learns what has come meanwhile; the next turn finds it.
+    async fn look(&mut self) {
+        #[cfg(target_os = "linux")]
+        if self.is_alone() {
+            return self.poller.look();
+        }
+        // Lets the runtime look at sockets and timers.
+        tokio::task::yield_now().await;
+    }
+
+    /// Sleeps until something happens.
     async fn wait(&mut self) {
+        self.alarm.set(self.rig.due_by(LONGEST_SLEEP));
+        #[cfg(target_os = "linux")]
+        if self.is_alone() {
+            return self.wait_alone();
+        }
         let Self { sockets, rig, bell, alarm, .. } = self;
-        alarm.set(rig.due_by(LONGEST_SLEEP));
         let (lan, streams) = rig.waitable();
         tokio::select! {
             biased;
@@ -244,6 +286,25 @@ impl<M: LanMaker> Driver<M> {
             () = poll_fn(|cx| bell.poll_rung(cx)) => {}
             () = poll_fn(|cx| alarm.poll_rings(cx)) => {}
         }
+    }
+
+    /// Whether the thread can wait for everything without its runtime; the sources are told.
+    #[cfg(target_os = "linux")]
+    fn is_alone(&self) -> bool {
+        let alone = !self.rig.needs_runtime() && self.sockets.extra_len() == 0;
+        self.poller.take_over(alone);
+        alone
+    }
+
+    #[cfg(target_os = "linux")]
+    fn wait_alone(&mut self) {
+        let Self { bell, alarm, poller, .. } = self;
+        // Whoever rings after this wakes the poller.
+        if bell.poll_rung(&Context::from_waker(poller.waker())).is_ready() {
+            return poller.look();
+        }
+        poller.wait();
+        alarm.hear();
     }
 }
 

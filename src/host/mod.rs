@@ -1,6 +1,7 @@
 //! The real world: the only place for sockets, clocks, dice, threads and files.
 //!
 //! * `clock`, `entropy`, `threads`: time, one seed, named threads
+//! * `watch`: descriptors that are read when something is there, waited for with the runtime or without it
 //! * `udp`: the tunnel's sockets: batches in, segmented batches out
 //! * `lan`: the games' side: tunnel device, capture and injection on the cards; `cards` lists and watches them
 //! * `stream`: TCP and TLS connections to relays
@@ -33,3 +34,5 @@ pub mod stream;
 pub mod threads;
 pub mod tls;
 pub mod udp;
+#[cfg(unix)]
+mod watch;

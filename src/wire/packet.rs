@@ -19,6 +19,16 @@ pub mod proto {
     pub const UDP: u8 = 17;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+
+    /// The protocol that an IP packet names, without looking at anything else; behind IPv6's extension headers nobody looks.
+    #[must_use]
+    pub const fn of(packet: &[u8]) -> Option<u8> {
+        match packet {
+            [first, _, _, _, _, _, _, _, _, protocol, ..] if *first >> 4 == 4 => Some(*protocol),
+            [first, _, _, _, _, _, protocol, ..] if *first >> 4 == 6 => Some(*protocol),
+            _ => None,
+        }
+    }
 }
 
 /// Why bytes are not an IP packet we carry.

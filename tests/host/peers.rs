@@ -100,6 +100,10 @@ impl LanPortLike for FakeLan {
         }
     }
 
+    fn needs_runtime(&self) -> bool {
+        true
+    }
+
     fn try_read(&mut self, batch: &mut Batch) -> usize {
         while let Ok(packet) = self.sent.try_recv() {
             self.waiting.push_back(packet);

@@ -12,19 +12,16 @@ pub(super) use other::Alarm;
 #[cfg(target_os = "linux")]
 mod linux {
     use crate::host::clock::HostClock;
-    use crate::host::lan::ready::readiness;
+    use crate::host::watch::Watch;
     use crate::model::time::Mono;
     use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
     use std::io;
-    use std::os::fd::OwnedFd;
     use std::task::{Context, Poll, ready};
-    use tokio::io::unix::AsyncFd;
 
     /// An alarm that rings once each time it is set.
     #[derive(Debug)]
     pub(in super::super) struct Alarm {
-        timer: OwnedFd,
-        ready: AsyncFd<OwnedFd>,
+        timer: Watch,
         clock: HostClock,
         /// It has not rung since.
         set: Option<Mono>,
@@ -34,9 +31,8 @@ mod linux {
         /// To be made inside a tokio runtime.
         pub(in super::super) fn new(clock: HostClock) -> io::Result<Self> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-            let timer = rustix::time::timerfd_create(TimerfdClockId::Boottime, flags)?;
-            let ready = readiness(&timer)?;
-            Ok(Self { timer, ready, clock, set: None })
+            let timer = Watch::new(rustix::time::timerfd_create(TimerfdClockId::Boottime, flags)?)?;
+            Ok(Self { timer, clock, set: None })
         }
 
         /// It is to ring then. One that comes early does no harm; setting it for each packet would.
@@ -59,14 +55,19 @@ mod linux {
             }
         }
 
-        /// Ready when it rings.
+        /// Ready when it rings. For waiting in the runtime; the ring of an earlier setting does no harm.
         pub(in super::super) fn poll_rings(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-            // The ring of an earlier setting does no harm either.
-            if let Ok(mut ring) = ready!(self.ready.poll_read_ready(cx)) {
-                ring.clear_ready();
-            }
-            self.set = None;
+            ready!(self.timer.poll_readable(cx));
+            self.hear();
             Poll::Ready(())
+        }
+
+        /// If it rang, it is silent again.
+        pub(in super::super) fn hear(&mut self) {
+            let Self { timer, set, .. } = self;
+            while timer.try_read(|| Ok(rustix::io::read(&*timer, &mut [0; 8])?)).is_ok() {
+                *set = None;
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::model::time::Mono;
 use std::time::Duration;
 
 /// What arrives is left alone for so long. The system adds about 50 us.
-pub(super) const PAUSE: Duration = Duration::from_micros(200);
+pub(super) const PAUSE: Duration = Duration::from_micros(250);
 /// Packets in a second from which on pauses are made,
 const MANY: u64 = 5_000;
 /// and below which they end.

@@ -189,6 +189,14 @@ impl<L: LanPortLike, P: LanPortLike> LanPortLike for Chosen<L, P> {
         either!(self, port => port.readable().await);
     }
 
+    fn needs_runtime(&self) -> bool {
+        either!(self, port => port.needs_runtime())
+    }
+
+    fn expect_many(&mut self) {
+        either!(self, port => port.expect_many());
+    }
+
     fn try_read(&mut self, batch: &mut Batch) -> usize {
         either!(self, port => port.try_read(batch))
     }
@@ -271,6 +279,9 @@ mod tests {
     impl LanPortLike for Silent {
         async fn readable(&mut self) {
             std::future::pending().await
+        }
+        fn needs_runtime(&self) -> bool {
+            true
         }
         fn try_read(&mut self, _: &mut Batch) -> usize {
             0

@@ -3,11 +3,11 @@
 
 use crate::buf::batch::Batch;
 use crate::engine::effect::LanConfig;
-use crate::engine::sink::{Delivery, LanSink};
+use crate::engine::sink::LanSink;
 use crate::host::lan::proxy::{ProxyOptions, ProxyPort};
 use crate::host::lan::{LanError, LanOptions, LanPort};
 use crate::model::addr::Card;
-use crate::model::status::{Event, JoinedBy, Mode, Trouble};
+use crate::model::status::{Event, Mode, Trouble};
 use crate::rules::ruleset::Ruleset;
 use std::net::{SocketAddr, SocketAddrV4};
 
@@ -15,6 +15,10 @@ use std::net::{SocketAddr, SocketAddrV4};
 pub trait LanPortLike: LanSink {
     /// Waits until `try_read` may bring something. Losing the race against another event must lose no packet.
     fn readable(&mut self) -> impl Future<Output = ()>;
+    /// Whether `readable` must be waited for in the runtime: something in it is no [`Watch`](crate::host::watch).
+    fn needs_runtime(&self) -> bool;
+    /// Nobody looked for a while: more than one packet may have come.
+    fn expect_many(&mut self) {}
     /// Reads into the free slots of the batch without waiting; how many were filled.
     fn try_read(&mut self, batch: &mut Batch) -> usize;
     /// Sends everything committed so far.
@@ -87,6 +91,14 @@ impl LanPortLike for LanPort {
         self.readable().await;
     }
 
+    fn needs_runtime(&self) -> bool {
+        false
+    }
+
+    fn expect_many(&mut self) {
+        self.expect_many();
+    }
+
     fn try_read(&mut self, batch: &mut Batch) -> usize {
         self.try_read(batch)
     }
@@ -142,6 +154,10 @@ impl LanMaker for Proxy {
 impl LanPortLike for ProxyPort {
     async fn readable(&mut self) {
         self.readable().await;
+    }
+
+    fn needs_runtime(&self) -> bool {
+        true
     }
 
     fn try_read(&mut self, batch: &mut Batch) -> usize {
@@ -209,55 +225,6 @@ fn trouble(error: &LanError) -> Trouble {
     let (what, hint) = end.and_then(|at| Some((text.get(..at)?, text.get(at + 2..)?))).unwrap_or((&text, ""));
     // People are shown `try:` before it.
     Trouble::new(code, what, hint.strip_prefix("Try ").unwrap_or(hint))
-}
-
-/// A LAN side that may not be open yet: until then there is no room in it.
-#[derive(Debug)]
-pub(super) struct Slot<P>(pub(super) Option<P>);
-
-impl<P: LanPortLike> Slot<P> {
-    pub(super) async fn readable(&mut self) {
-        match &mut self.0 {
-            Some(port) => port.readable().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    pub(super) fn flush(&mut self) {
-        if let Some(port) = &mut self.0 {
-            port.flush();
-        }
-    }
-
-    /// Before anything is open nobody knows; then it is what `auto` would like best.
-    pub(super) fn mode(&self) -> Mode {
-        self.0.as_ref().map_or(Mode::Lan, LanPortLike::mode)
-    }
-
-    /// Keeps a game of the list reachable; where on this computer, if that is another address than its own, and where for
-    /// others of its networks.
-    pub(super) fn keep_game(
-        &mut self,
-        at: SocketAddr,
-        by: JoinedBy,
-    ) -> (Option<SocketAddr>, Vec<SocketAddr>) {
-        let (Some(port), SocketAddr::V4(at)) = (&mut self.0, at) else { return (None, Vec::new()) };
-        let tcp = by == JoinedBy::Tcp;
-        port.keep_game(at, tcp);
-        (port.local(at, tcp), port.shared(at, tcp))
-    }
-}
-
-impl<P: LanPortLike> LanSink for Slot<P> {
-    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
-        self.0.as_mut()?.reserve(len)
-    }
-
-    fn commit(&mut self, len: usize, how: Delivery) {
-        if let Some(port) = &mut self.0 {
-            port.commit(len, how);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use super::breath::Breath;
 use super::doors::{Events, Inside};
-use super::lan::{LanMaker, LanPortLike, Slot};
+use super::lan::{LanMaker, LanPortLike};
 use super::sends::Sends;
+use super::slot::Slot;
 use super::wan::Wan;
 use super::{Finished, Parts, first_facts};
 use crate::buf::batch::{Batch, Datagrams};
@@ -36,17 +37,10 @@ use std::time::Duration;
 const STATUS_PACE: Duration = Duration::from_millis(250);
 /// Between two statuses when nothing but numbers changed. Whoever wants them at once asks.
 const COUNTERS_PACE: Duration = Duration::from_secs(5);
+/// Whoever woke up after less than this was not asleep.
+const NOT_ASLEEP: Duration = Duration::from_secs(1);
 /// Inputs that one input may cause on this side (unreachable addresses, full carriers) before the rest is forgotten.
 const FOLLOW_UPS: usize = 64;
-
-/// Whether an IP packet is a datagram.
-const fn is_udp(packet: &[u8]) -> bool {
-    match packet {
-        [first, _, _, _, _, _, _, _, _, proto::UDP, ..] if *first >> 4 == 4 => true,
-        [first, _, _, _, _, _, proto::UDP, ..] => *first >> 4 == 6,
-        _ => false,
-    }
-}
 
 /// One input that is no packet.
 #[derive(Debug)]
@@ -72,6 +66,8 @@ pub(super) struct Rig<M: LanMaker> {
     node: Node,
     clock: HostClock,
     now: Now,
+    /// `now` was read a moment ago, and nothing was done since.
+    fresh: bool,
     /// The node's deadline, if nothing happened since it was asked.
     due: Option<Option<Mono>>,
     sends: Sends,
@@ -88,8 +84,16 @@ pub(super) struct Rig<M: LanMaker> {
     show: Show,
     overruns: u64,
     breath: Breath,
+    taken: Taken,
     follow_ups: VecDeque<Input>,
     end: End,
+}
+
+/// Datagrams that were handed to the node and not settled yet.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Taken {
+    all: usize,
+    unflushed: usize,
 }
 
 #[derive(Debug)]
@@ -117,11 +121,12 @@ impl<M: LanMaker> Rig<M> {
             node: Node::new(parts.setup, parts.seed, now),
             clock: parts.clock,
             now,
+            fresh: false,
             due: None,
             sends: Sends::new(Rc::clone(&sockets)),
             wan: Wan::new(sockets),
             sleep: SleepWatch::new(),
-            lan: Slot(None),
+            lan: Slot::new(),
             maker: parts.lan,
             cards: parts.cards,
             rules,
@@ -132,6 +137,7 @@ impl<M: LanMaker> Rig<M> {
             show: Show { changed: true, last: None },
             overruns: 0,
             breath: Breath::new(now.mono),
+            taken: Taken::default(),
             follow_ups: VecDeque::new(),
             end: End::Runs,
         }
@@ -160,7 +166,16 @@ impl<M: LanMaker> Rig<M> {
 
     /// Whether so many packets come that each is not to wake the thread by itself.
     pub(super) fn is_breathing(&mut self) -> bool {
-        self.breath.is_due(self.now.mono)
+        let pauses = self.breath.is_due(self.now.mono);
+        if pauses && let Some(port) = &mut self.lan.port {
+            port.expect_many();
+        }
+        pauses
+    }
+
+    /// Whether there is something to wait for that only the runtime knows.
+    pub(super) fn needs_runtime(&self) -> bool {
+        self.lan.needs_runtime() || !self.sends.streams.is_empty()
     }
 
     /// What the thread waits on.
@@ -170,7 +185,10 @@ impl<M: LanMaker> Rig<M> {
 
     /// True when the next deadline has come already.
     pub(super) fn serve_timeout(&mut self) -> bool {
-        let now = self.tick();
+        if !self.fresh {
+            self.tick();
+        }
+        let now = self.now;
         if self.due().is_none_or(|at| at > now.mono) {
             return false;
         }
@@ -185,26 +203,40 @@ impl<M: LanMaker> Rig<M> {
         *due.get_or_insert_with(|| node.deadline().map(|d| d.at))
     }
 
-    /// What a read brought; how many datagrams it was.
-    pub(super) fn take_datagrams<'a>(&mut self, read: impl Iterator<Item = Datagrams<'a>>) -> usize {
-        let (mut all, mut waiting) = (0, 0);
-        for datagrams in read {
-            if all == 0 {
-                self.tick();
-            }
-            let many = datagrams.bytes.len().div_ceil(datagrams.stride.max(1));
-            (all, waiting) = (all + many, waiting + many);
-            self.node.handle_wan(datagrams, self.now, &mut self.sends, &mut self.lan);
-            if waiting >= SEGMENTS {
-                self.lan.flush();
-                waiting = 0;
-            }
-            self.drain();
+    /// Datagrams from the network, before `took`; how many there were.
+    pub(super) fn take_datagrams(&mut self, datagrams: Datagrams<'_>) -> usize {
+        if self.taken == Taken::default() {
+            self.tick();
         }
-        if all > 0 {
+        let many = datagrams.bytes.len().div_ceil(datagrams.stride.max(1));
+        self.taken.all += many;
+        self.taken.unflushed += many;
+        self.node.handle_wan(datagrams, self.now, &mut self.sends, &mut self.lan);
+        if self.taken.unflushed >= SEGMENTS {
+            self.lan.flush();
+            self.taken.unflushed = 0;
+        }
+        self.drain();
+        many
+    }
+
+    /// Datagrams that are opened before what came before them; `release` tells that their turn has come.
+    pub(super) fn take_early(&mut self, place: u8, datagrams: Datagrams<'_>) {
+        self.lan.set_aside(Some(place));
+        self.take_datagrams(datagrams);
+        self.lan.set_aside(None);
+    }
+
+    /// What was opened early at this place may have waited for its turn.
+    pub(super) fn release(&mut self, place: u8) {
+        self.lan.release(place);
+    }
+
+    /// Enough datagrams were taken for now.
+    pub(super) fn took(&mut self) {
+        if std::mem::take(&mut self.taken).all > 0 {
             self.settle();
         }
-        all
     }
 
     /// Goes on with the connections to relays and takes what they brought; true when there may be more.
@@ -220,7 +252,10 @@ impl<M: LanMaker> Rig<M> {
         let mut more = false;
         for at in 0..self.sends.streams.len() {
             let Some(mut taken) = self.sends.streams.take(at) else { continue };
-            self.take_datagrams(taken.messages());
+            for message in taken.messages() {
+                self.take_datagrams(message);
+            }
+            self.took();
             self.sends.streams.give_back(taken);
             more = true;
         }
@@ -229,11 +264,12 @@ impl<M: LanMaker> Rig<M> {
 
     /// One read of the LAN side; false when there was nothing.
     pub(super) fn read_lan(&mut self, batch: &mut Batch) -> bool {
-        let read = self.lan.0.as_mut().map_or(0, |port| port.try_read(batch));
+        let read = self.lan.port.as_mut().map_or(0, |port| port.try_read(batch));
         if read == 0 {
             return false;
         }
-        self.breath.note(batch.iter_mut().filter(|(_, slot)| is_udp(slot.packet())).count());
+        self.breath
+            .note(batch.iter_mut().filter(|(_, slot)| proto::of(slot.packet()) == Some(proto::UDP)).count());
         let now = self.tick();
         self.node.handle_lan(batch, now, &mut self.sends, &mut self.lan);
         self.settle();
@@ -254,6 +290,12 @@ impl<M: LanMaker> Rig<M> {
 
     /// After the thread slept: whether the whole computer slept.
     pub(super) fn wake(&mut self) {
+        let before = self.now.mono;
+        (self.now, self.fresh) = (self.clock.now(), true);
+        // Where the clock counts sleep, a computer that slept shows it.
+        if cfg!(target_os = "linux") && self.now.mono.since(before) < NOT_ASLEEP {
+            return;
+        }
         if self.sleep.woke() {
             tracing::info!("this computer slept, or its clock jumped");
             self.take(Input::Fact(HostFact::Woke));
@@ -268,7 +310,9 @@ impl<M: LanMaker> Rig<M> {
     }
 
     fn tick(&mut self) -> Now {
-        self.now = self.clock.now();
+        if !std::mem::take(&mut self.fresh) {
+            self.now = self.clock.now();
+        }
         self.now
     }
 
@@ -335,7 +379,7 @@ impl<M: LanMaker> Rig<M> {
         match fact {
             HostFact::Cards(cards) => {
                 self.cards.clone_from(cards);
-                if let Some(port) = &mut self.lan.0 {
+                if let Some(port) = &mut self.lan.port {
                     port.set_cards(cards);
                 }
                 self.sends.streams.heed_cards(&self.cards);
@@ -345,7 +389,7 @@ impl<M: LanMaker> Rig<M> {
             }
             HostFact::Rules(rules) => {
                 self.rules = rules.clone();
-                if let Some(port) = &mut self.lan.0 {
+                if let Some(port) = &mut self.lan.port {
                     port.set_rules(rules);
                 }
             }
@@ -364,7 +408,7 @@ impl<M: LanMaker> Rig<M> {
 
     /// Sends, performs, and feeds back what that caused, until nothing is left.
     fn settle(&mut self) {
-        self.due = None;
+        (self.due, self.fresh) = (None, false);
         for _ in 0..FOLLOW_UPS {
             self.sends.flush();
             self.lan.flush();
@@ -414,7 +458,7 @@ impl<M: LanMaker> Rig<M> {
             Effect::CloseStream(stream) => self.sends.streams.close(stream),
             Effect::RefreshLease => self.doors.lease.notify_one(),
             Effect::SetMtu(mtu) => {
-                if let Some(port) = &mut self.lan.0 {
+                if let Some(port) = &mut self.lan.port {
                     port.set_mtu(mtu);
                 }
             }
@@ -446,12 +490,12 @@ impl<M: LanMaker> Rig<M> {
     }
 
     fn configure(&mut self, config: &LanConfig) {
-        let done = match &mut self.lan.0 {
+        let done = match &mut self.lan.port {
             Some(port) => port.reconfigure(config),
             None => self.maker.open(config).map(|mut port| {
                 port.set_rules(&self.rules);
                 port.set_cards(&self.cards);
-                self.lan.0 = Some(port);
+                self.lan.port = Some(port);
             }),
         };
         for event in self.maker.take_news() {
@@ -524,7 +568,7 @@ impl<M: LanMaker> Rig<M> {
         for game in &mut status.games {
             (game.local, game.shared) = self.lan.keep_game(game.address, game.by);
         }
-        if let Some(port) = &self.lan.0 {
+        if let Some(port) = &self.lan.port {
             status.counters.extend(port.counters());
         }
         status.plugins.clone_from(&self.doors.board.borrow());
@@ -534,7 +578,7 @@ impl<M: LanMaker> Rig<M> {
     /// Closes the LAN side and lets go of the carriers.
     pub(super) fn finish(mut self) -> Finished {
         self.show(true);
-        self.lan.0 = None;
+        self.lan.port = None;
         let trouble = match self.end {
             End::Runs => None,
             End::Failing(trouble) => Some(trouble),

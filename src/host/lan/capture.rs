@@ -6,17 +6,15 @@
 //! the filter lets only discovery through.
 
 use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::IntoRawFd;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pnet_datalink::{Channel, ChannelType, Config, DataLinkReceiver, NetworkInterface};
 use socket2::{Domain, SockFilter, Socket, Type};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
-use super::ready::readiness;
 use crate::buf::slot::Slot;
+use crate::host::watch::Watch;
 use crate::model::addr::Card;
 use crate::model::id::CardId;
 
@@ -30,7 +28,7 @@ pub(super) struct Capture {
     card: CardId,
     ethernet: bool,
     socket: Socket,
-    ready: AsyncFd<OwnedFd>,
+    watch: Watch,
     frames: Box<dyn DataLinkReceiver>,
 }
 
@@ -73,7 +71,7 @@ impl Capture {
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         socket.attach_filter(filter)?;
-        let ready = readiness(&socket)?;
+        let watch = Watch::beside(&socket)?;
         let interface = NetworkInterface {
             name: card.name.clone(),
             description: String::new(),
@@ -83,7 +81,7 @@ impl Capture {
             flags: 0,
         };
         let frames = frames_of(socket.try_clone()?, &interface, READ_BYTES)?;
-        Ok(Self { card: card.id, ethernet, socket, ready, frames })
+        Ok(Self { card: card.id, ethernet, socket, watch, frames })
     }
 
     /// On which card.
@@ -103,13 +101,13 @@ impl Capture {
 
     /// Whether there may be something to read.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.ready.poll_read_ready(cx).map(drop)
+        self.watch.poll_readable(cx)
     }
 
     /// Reads one packet into the slot. Errors (the card went down) are forgotten: news of cards come by `set_cards`.
     pub(super) fn read(&mut self, slot: &mut Slot) -> Captured {
-        let Self { ready, frames, socket, .. } = self;
-        let read = ready.try_io(Interest::READABLE, |_| match frames.next() {
+        let Self { watch, frames, socket, .. } = self;
+        let read = watch.try_read(|| match frames.next() {
             Ok(packet) => Ok(slot.fill(packet)),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(io::ErrorKind::WouldBlock.into()),
             Err(e) => Err(e),

@@ -9,7 +9,6 @@
 //! | `inject`, `members` | groups: handed to the card where the game joined them |
 //! | `steer` | routes for broadcasts where there is no default route |
 //! | `netlink` | requests to the kernel |
-//! | `ready` | readiness of sockets that tokio does not know |
 //! | `journal`, `marker` | what was made, so that it can be removed after a crash |
 //! | `proxy` | the LAN side without rights and without a device: peers have stand-ins on the loopback |
 //!
@@ -37,8 +36,6 @@ pub(in crate::host) mod netlink;
 #[cfg(target_os = "linux")]
 mod port;
 pub mod proxy;
-#[cfg(target_os = "linux")]
-pub(in crate::host) mod ready;
 #[cfg(target_os = "linux")]
 mod steer;
 #[cfg(target_os = "linux")]

@@ -206,6 +206,13 @@ impl LanPort {
         if ready { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// Nobody looked for a while: more than one packet may have come.
+    pub fn expect_many(&mut self) {
+        if let Some(tun) = &mut self.kernel.device.tun {
+            tun.expect_many();
+        }
+    }
+
     /// Reads what there is until nothing is left or the batch is full; returns how many packets it added.
     pub fn try_read(&mut self, batch: &mut Batch) -> usize {
         let before = batch.len();
@@ -238,6 +245,7 @@ impl LanPort {
         let Some(tun) = &mut kernel.device.tun else { return };
         let free = BATCH_SLOTS.saturating_sub(batch.len());
         let mut passing = if tun.is_behind() { free / 2 } else { free };
+        let before = counters.tun_in;
         while passing > 0 {
             let Some(slot) = batch.next(Source::Tun) else { return };
             match tun.read(slot.room()) {
@@ -245,6 +253,9 @@ impl LanPort {
                     slot.set_len(len);
                     counters.tun_in += 1;
                     passing -= 1;
+                    if tun.leaves_rest() {
+                        break;
+                    }
                 }
                 Ok(Read::Later) => {
                     batch.give_back();
@@ -264,10 +275,14 @@ impl LanPort {
             }
         }
         while let Some(slot) = batch.next(Source::Tun) {
-            let Some(len) = tun.next(slot.room()) else { return batch.give_back() };
+            let Some(len) = tun.next(slot.room()) else {
+                batch.give_back();
+                break;
+            };
             slot.set_len(len);
             counters.tun_in += 1;
         }
+        tun.note(usize::try_from(counters.tun_in - before).unwrap_or(usize::MAX));
     }
 
     /// Writes what was committed and still waits.

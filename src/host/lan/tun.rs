@@ -9,19 +9,16 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::task::{Context, Poll};
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
 use super::LanError;
 use super::marker::{self, Process};
 use super::netlink::{Link, Netlink};
-use super::ready::readiness;
 use crate::engine::effect::LanConfig;
+use crate::host::watch::Watch;
 use crate::wire::offload::{Ahead, Flow, Merge, Split, VNET};
 
 /// Packets that may wait for us to read them. The kernel's own default for TUN is 500; a 64-peer burst and a slow turn
@@ -36,7 +33,7 @@ pub(super) const HEAD: usize = VNET;
 /// The device.
 pub(super) struct Tun {
     device: SyncDevice,
-    ready: AsyncFd<OwnedFd>,
+    watch: Watch,
     index: u32,
     name: String,
     v4: Option<Ipv4Addr>,
@@ -44,6 +41,34 @@ pub(super) struct Tun {
     mtu: u16,
     /// `None` where the kernel refuses.
     offload: Option<Offload>,
+    lone: Lone,
+}
+
+/// Whether packets come one at a time. Then the read after a packet would only learn that there is no other, while the packet
+/// waits to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Lone {
+    /// Readings in a row that brought one packet.
+    ones: u32,
+}
+
+impl Lone {
+    /// So many in a row make it likely,
+    const LIKELY: u32 = 4;
+    /// and every eighth time it is tried whether there is another one.
+    const TRY: u32 = 8;
+
+    const fn expects_one(&self) -> bool {
+        self.ones >= Self::LIKELY && !self.ones.is_multiple_of(Self::TRY)
+    }
+
+    const fn note(&mut self, packets: usize) {
+        self.ones = match packets {
+            0 => self.ones,
+            1 => self.ones.wrapping_add(1),
+            _ => 0,
+        };
+    }
 }
 
 /// What a device with offloads needs.
@@ -104,17 +129,18 @@ impl Tun {
         let device = device.map_err(refused("make a tunnel device"))?;
         let offload = device.tcp_gso().then(|| Offload::new(device.udp_gso()));
         device.set_nonblocking(true).map_err(refused("read the tunnel device without waiting"))?;
-        let ready = readiness(&device).map_err(refused("wait for the tunnel device"))?;
+        let watch = Watch::beside(&device).map_err(refused("wait for the tunnel device"))?;
         let index = device.if_index().map_err(refused("find the tunnel device"))?;
         let mut tun = Self {
             device,
-            ready,
+            watch,
             index,
             name: name.to_owned(),
             v4: None,
             v6: None,
             mtu: config.mtu,
             offload,
+            lone: Lone::default(),
         };
         calm(name);
         netlink.set_up(index, &owner.note()).map_err(refused("set the tunnel device up"))?;
@@ -176,24 +202,39 @@ impl Tun {
 
     /// Whether there is something to read.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.ready.poll_read_ready(cx).map(drop)
+        self.watch.poll_readable(cx)
     }
 
     /// Reads once; `WouldBlock` when there is nothing.
     pub(super) fn read(&mut self, room: &mut [u8]) -> io::Result<Read> {
-        let Self { device, ready, offload, .. } = self;
+        let Self { device, watch, offload, .. } = self;
         let Some(Offload { ahead, .. }) = offload else {
-            return ready.try_io(Interest::READABLE, |_| device.recv(room)).map(Read::Packet);
+            return watch.try_read(|| device.recv(room)).map(Read::Packet);
         };
         let Some(long) = ahead.room() else { return Ok(Read::Full) };
         let mut header = [0; VNET];
-        let read = ready.try_io(Interest::READABLE, |_| {
+        let read = watch.try_read(|| {
             // A single packet lands where it is wanted; only what is longer has its end elsewhere.
             let rest = long.get_mut(room.len()..).unwrap_or_default();
             let mut pieces = [&mut header[..], &mut *room, rest].map(IoSliceMut::new);
             device.recv_vectored(&mut pieces)
         })?;
         Ok(sort(ahead, header, read.saturating_sub(VNET), room))
+    }
+
+    /// A packet was read, and it is better sent than asked for another one: the next wait says whether there is one.
+    pub(super) fn leaves_rest(&self) -> bool {
+        self.lone.expects_one() && self.watch.leave_rest()
+    }
+
+    /// More than one packet may be there.
+    pub(super) fn expect_many(&mut self) {
+        self.lone = Lone::default();
+    }
+
+    /// A reading is over; so many packets it brought.
+    pub(super) const fn note(&mut self, packets: usize) {
+        self.lone.note(packets);
     }
 
     /// The next packet of what was read before its turn; `None` when nothing waits.
@@ -332,6 +373,20 @@ fn set(file: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn single_packets_are_expected_after_some_and_doubted_now_and_then() {
+        let mut lone = Lone::default();
+        let mut trusted = 0;
+        for _ in 0..80 {
+            trusted += u32::from(lone.expects_one());
+            lone.note(1);
+            lone.note(0);
+        }
+        assert_eq!(trusted, 80 - 4 - 9, "not the first four, and not every eighth");
+        lone.note(2);
+        assert!(!lone.expects_one());
+    }
 
     #[test]
     fn names_that_no_device_can_have_are_refused() {

@@ -19,7 +19,7 @@ mod watch;
 
 pub use bind::{Bound, bind};
 pub use many::Parcel;
-pub use receive::Receiver;
+pub use receive::{Arrival, Receiver};
 pub use send::{RawSend, SendBatches, SendCounts};
 
 use crate::model::addr::{Endpoint, Via};

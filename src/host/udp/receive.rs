@@ -1,35 +1,100 @@
-//! Reading a socket: up to 32 buffers a call, each of which may hold up to 64 datagrams that the system merged (GRO).
-//! The buffers are one piece of memory, made once; pages that no traffic ever needed stay unmapped.
+//! Reading the sockets: what comes is put into 32 buffers, each of which may hold up to 64 datagrams that the system merged (GRO),
+//! and given out in the order in which it came. The buffers are one piece of memory, made once; pages that no traffic ever needed
+//! stay unmapped.
+//!
+//! A socket's queue is first in, first out, so a packet of a game would wait behind half a megabyte of a world that is being downloaded. So
+//! the queue is emptied into the buffers at each turn, as far as they go, and small datagrams that came alone are offered first
+//! ([`Receiver::next_early`]). Whoever opens one may find that it belongs to the transfer; its turn is told again
+//! ([`Arrival::Early`]) so that the order within a connection can be kept.
 
 use super::Socket;
 use crate::buf::batch::Datagrams;
 use crate::model::addr::Via;
 use crate::model::limits::{DATAGRAMS, GRO_BYTES};
 use quinn_udp::{RecvMeta, UdpSockRef};
+use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// A datagram buffer where the system does not merge: above any datagram of ours, and a larger one is no loss.
 const PLAIN_BYTES: usize = 2048;
-/// Buffers of a read when the system merges: 8 × 64 datagrams are enough for one turn, and take half a millisecond.
-const MERGED_BUFFERS: usize = 8;
+/// Buffers of a read when the system merges.
+const MERGED: usize = 8;
+/// Buffers of a read when datagrams come one at a time: the second one shows that there is no other.
+const FEW: usize = 2;
 /// Errors that say something about an earlier send, not about this read (Windows reports them here).
 const STALE_ERRORS: usize = 16;
+/// When so many datagrams wait, the socket is left alone: enough for a millisecond.
+const WAITING: usize = 448;
+/// No datagram is early by more than this: those in front of it are opened later, and must still be within the window of
+/// their session (boringtun's is 1,024 wide).
+const WINDOW: usize = 960;
+/// A datagram of a game, and not of a transfer, has at most so many bytes,
+const SMALL: usize = 512;
+/// and is early when at least so many are in front of it. What one game sends in one breath stays in its order.
+const BULK: usize = 16 * 1024;
 
-/// Buffers of one read, used again and again.
+/// A buffer with something in it.
+#[derive(Debug, Clone, Copy)]
+struct Filled {
+    via: Via,
+    from: SocketAddr,
+    len: usize,
+    stride: usize,
+    early: bool,
+}
+
+impl Filled {
+    const NOTHING: Self = Self {
+        via: Via::Main,
+        from: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        len: 0,
+        stride: 0,
+        early: false,
+    };
+
+    const fn datagrams(&self) -> usize {
+        self.len.div_ceil(if self.stride == 0 { 1 } else { self.stride })
+    }
+
+    fn show<'a>(&self, buffer: &'a mut [u8]) -> Datagrams<'a> {
+        let bytes = buffer.get_mut(..self.len).unwrap_or_default();
+        Datagrams { via: self.via, from: self.from, bytes, stride: self.stride }
+    }
+}
+
+/// What came next.
+#[derive(Debug)]
+pub enum Arrival<'a> {
+    /// Datagrams.
+    Datagrams(Datagrams<'a>),
+    /// It is the turn of the one that `next_early` gave out with this number.
+    Early(u8),
+}
+
+/// What was read and not yet given out.
 pub struct Receiver {
     memory: Box<[u8]>,
     each: usize,
     metas: [RecvMeta; DATAGRAMS],
-    got: usize,
-    via: Via,
-    /// The last read brought datagrams that the system had merged.
-    merged: bool,
+    /// By buffer.
+    filled: [Filled; DATAGRAMS],
+    /// The buffers with something in them, in the order in which it came.
+    order: VecDeque<u8>,
+    /// The buffers with nothing in them, a bit each.
+    free: u32,
+    /// What was given out last: free once the next one is wanted.
+    out: u32,
+    /// Datagrams and bytes that wait.
+    waiting: (usize, usize),
+    /// How many buffers the next read is given, by what the last one brought.
+    many: usize,
     errors: u64,
 }
 
 impl std::fmt::Debug for Receiver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Receiver({} buffers of {} bytes)", DATAGRAMS, self.each)
+        write!(f, "Receiver({} of {} buffers of {} bytes wait)", self.order.len(), DATAGRAMS, self.each)
     }
 }
 
@@ -37,63 +102,137 @@ impl Receiver {
     /// Buffers that fit every one of these sockets.
     #[must_use]
     pub fn new<'a>(sockets: impl IntoIterator<Item = &'a Socket>) -> Self {
-        let merges = sockets.into_iter().any(|s| s.state.gro_segments() > 1);
+        Self::with(sockets.into_iter().any(|s| s.state.gro_segments() > 1))
+    }
+
+    fn with(merges: bool) -> Self {
         let each = if merges { GRO_BYTES } else { PLAIN_BYTES };
-        let memory = vec![0; each * DATAGRAMS].into_boxed_slice();
         Self {
-            memory,
+            memory: vec![0; each * DATAGRAMS].into_boxed_slice(),
             each,
             metas: [RecvMeta::default(); DATAGRAMS],
-            got: 0,
-            via: Via::Main,
-            merged: false,
+            filled: [Filled::NOTHING; DATAGRAMS],
+            order: VecDeque::with_capacity(DATAGRAMS),
+            free: u32::MAX,
+            out: 0,
+            waiting: (0, 0),
+            many: DATAGRAMS,
             errors: 0,
         }
     }
 
-    /// One read. True when there may be more.
+    /// Reads until the socket is empty or enough waits. True when there may be more.
     pub fn read(&mut self, socket: &Socket) -> bool {
-        (self.got, self.via) = (0, socket.via);
-        let Self { memory, each, metas, got, merged, errors, .. } = self;
-        let many = if *merged { MERGED_BUFFERS } else { DATAGRAMS };
-        let outcome = socket.io.try_read(|| {
-            for _ in 0..STALE_ERRORS {
-                let mut rest = memory.chunks_exact_mut(*each);
-                let mut buffers: [IoSliceMut<'_>; DATAGRAMS] =
-                    std::array::from_fn(|_| IoSliceMut::new(rest.next().unwrap_or_default()));
-                match socket.state.recv(
-                    UdpSockRef::from(&socket.io),
-                    buffers.get_mut(..many).unwrap_or_default(),
-                    metas,
-                ) {
-                    Ok(n) => {
-                        *got = n;
-                        *merged = metas.iter().take(n).any(|meta| meta.stride < meta.len);
-                        return if saw_the_end(n, many) {
-                            Err(io::ErrorKind::WouldBlock.into())
-                        } else {
-                            Ok(())
-                        };
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
-                    Err(_) => *errors += 1,
-                }
+        self.free |= std::mem::take(&mut self.out);
+        loop {
+            let free = self.free.count_ones() as usize;
+            if free == 0 || self.waiting.0 >= WAITING {
+                return true;
             }
-            // Nothing but errors: wait for the next wake-up rather than spin on them.
-            Err(io::ErrorKind::WouldBlock.into())
-        });
-        outcome.is_ok()
+            let read = socket.io.try_read(|| match self.many.min(free) {
+                DATAGRAMS => self.receive::<DATAGRAMS>(socket),
+                MERGED.. => self.receive::<MERGED>(socket),
+                FEW.. => self.receive::<FEW>(socket),
+                _ => self.receive::<1>(socket),
+            });
+            if read.is_err() {
+                return false;
+            }
+        }
     }
 
-    /// What the last read brought. The datagrams lie end to end and are never split up or copied.
-    pub fn datagrams(&mut self) -> impl Iterator<Item = Datagrams<'_>> {
-        let via = self.via;
-        let read = self.metas.iter().take(self.got).zip(self.memory.chunks_exact_mut(self.each));
-        read.filter_map(move |(meta, buffer)| {
-            let bytes = buffer.get_mut(..meta.len).filter(|b| !b.is_empty())?;
+    fn receive<const MANY: usize>(&mut self, socket: &Socket) -> io::Result<()> {
+        for _ in 0..STALE_ERRORS {
+            let Self { memory, each, metas, free, .. } = self;
+            let mut rest = memory.chunks_exact_mut(*each).zip(0u8..).filter(|(_, at)| *free >> at & 1 == 1);
+            let mut places = [0u8; MANY];
+            let mut place = places.iter_mut();
+            let mut buffers: [IoSliceMut<'_>; MANY] = std::array::from_fn(|_| {
+                let (buffer, at) = rest.next().unwrap_or_default();
+                place.next().into_iter().for_each(|place| *place = at);
+                IoSliceMut::new(buffer)
+            });
+            match socket.state.recv(UdpSockRef::from(&socket.io), &mut buffers, metas) {
+                Ok(n) => {
+                    self.note(places.get(..n).unwrap_or_default(), socket.via);
+                    return if saw_the_end(n, MANY) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) };
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
+                Err(_) => self.errors += 1,
+            }
+        }
+        // Nothing but errors: wait for the next wake-up rather than spin on them.
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// These buffers were filled, as `metas` says.
+    fn note(&mut self, places: &[u8], via: Via) {
+        let mut merged = false;
+        for (at, meta) in places.iter().zip(&self.metas) {
             let stride = if meta.stride == 0 { meta.len } else { meta.stride };
-            Some(Datagrams { via, from: meta.addr, bytes, stride })
-        })
+            merged |= stride < meta.len;
+            let filled = Filled { via, from: meta.addr, len: meta.len, stride, early: false };
+            // An empty datagram says nothing.
+            if let Some(place) = self.filled.get_mut(usize::from(*at)).filter(|_| meta.len > 0) {
+                *place = filled;
+                self.free &= !(1 << at);
+                self.order.push_back(*at);
+                self.waiting.0 += filled.datagrams();
+                self.waiting.1 += filled.len;
+            }
+        }
+        self.many = match (merged, places.len()) {
+            (true, _) => MERGED,
+            (false, 0 | 1) => FEW,
+            (false, _) => DATAGRAMS,
+        };
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Whether so much waits that small datagrams are given out first.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        self.waiting.1 >= BULK
+    }
+
+    /// A small datagram that came alone, with much in front of it, and a number for its place. Each is given out once; its turn is
+    /// told by `next_arrival`.
+    pub fn next_early(&mut self) -> Option<(u8, Datagrams<'_>)> {
+        if !self.is_behind() {
+            return None;
+        }
+        let (mut many, mut bytes) = (0, 0);
+        let found = self.order.iter().copied().find(|at| {
+            let Some(filled) = self.filled.get_mut(usize::from(*at)) else { return false };
+            let small = filled.len <= filled.stride.min(SMALL);
+            let early = small && bytes >= BULK && many <= WINDOW && !filled.early;
+            (many, bytes) = (many + filled.datagrams(), bytes + filled.len);
+            filled.early |= early;
+            early
+        })?;
+        let Self { filled, memory, each, .. } = self;
+        let buffer = memory.chunks_exact_mut(*each).nth(usize::from(found))?;
+        Some((found, filled.get(usize::from(found))?.show(buffer)))
+    }
+
+    /// What came next. The datagrams lie end to end and are never split up or copied.
+    pub fn next_arrival(&mut self) -> Option<Arrival<'_>> {
+        self.free |= std::mem::take(&mut self.out);
+        let at = self.order.pop_front()?;
+        self.out = 1 << at;
+        let Self { filled, memory, each, waiting, .. } = self;
+        let filled = filled.get(usize::from(at))?;
+        *waiting = (waiting.0.saturating_sub(filled.datagrams()), waiting.1.saturating_sub(filled.len));
+        if filled.early {
+            return Some(Arrival::Early(at));
+        }
+        let buffer = memory.chunks_exact_mut(*each).nth(usize::from(at))?;
+        Some(Arrival::Datagrams(filled.show(buffer)))
     }
 
     /// Reads that ended in an error.
@@ -108,4 +247,78 @@ impl Receiver {
 /// read one buffer a call and learn nothing from that.
 const fn saw_the_end(n: usize, many: usize) -> bool {
     cfg!(target_os = "linux") && n < many
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As if a read had brought these: the length of the whole, and of each datagram.
+    fn came(receiver: &mut Receiver, sizes: &[(usize, usize)]) {
+        let free: Vec<u8> = (0..32).filter(|at| receiver.free >> at & 1 == 1).take(sizes.len()).collect();
+        assert_eq!(free.len(), sizes.len(), "no room");
+        for ((len, stride), meta) in sizes.iter().zip(&mut receiver.metas) {
+            (meta.len, meta.stride) = (*len, *stride);
+        }
+        receiver.note(&free, Via::Main);
+    }
+
+    fn lengths(receiver: &mut Receiver) -> Vec<Result<usize, u8>> {
+        std::iter::from_fn(|| {
+            Some(match receiver.next_arrival()? {
+                Arrival::Datagrams(d) => Ok(d.bytes.len()),
+                Arrival::Early(place) => Err(place),
+            })
+        })
+        .collect()
+    }
+
+    #[test]
+    fn small_ones_behind_a_transfer_come_first_and_their_turn_is_told() {
+        let mut receiver = Receiver::with(true);
+        came(
+            &mut receiver,
+            &[(100, 100), (14_000, 1_400), (90, 90), (14_000, 1_400), (80, 80), (1_400, 1_400)],
+        );
+        came(&mut receiver, &[(70, 70), (130, 65)]);
+        let early: Vec<(u8, usize)> =
+            std::iter::from_fn(|| receiver.next_early().map(|(at, d)| (at, d.bytes.len()))).collect();
+        // The one of 90 bytes has too little in front of it, and two that came together are no lone packet.
+        assert_eq!(early, [(4, 80), (6, 70)]);
+        let all = lengths(&mut receiver);
+        let expected = [Ok(100), Ok(14_000), Ok(90), Ok(14_000), Err(4), Ok(1_400), Err(6), Ok(130)];
+        assert_eq!(all, expected);
+        assert!(receiver.is_empty() && !receiver.is_behind() && receiver.waiting == (0, 0));
+    }
+
+    #[test]
+    fn none_is_so_early_that_those_in_front_of_it_would_be_too_old() {
+        let mut receiver = Receiver::with(true);
+        let mut sizes = [(64 * 1_000, 1_000); 18];
+        (sizes[15], sizes[17]) = ((99, 99), (99, 99));
+        came(&mut receiver, &sizes);
+        assert_eq!(receiver.next_early().map(|(at, _)| at), Some(15));
+        assert!(receiver.next_early().is_none());
+    }
+
+    #[test]
+    fn a_game_alone_keeps_its_order() {
+        let mut receiver = Receiver::with(true);
+        came(&mut receiver, &[(3_600, 1_200), (60, 60), (1_200, 1_200), (60, 60)]);
+        assert!(receiver.next_early().is_none());
+        assert_eq!(lengths(&mut receiver), [Ok(3_600), Ok(60), Ok(1_200), Ok(60)]);
+    }
+
+    #[test]
+    fn buffers_are_used_again_once_the_next_one_is_wanted() {
+        let mut receiver = Receiver::with(false);
+        for round in 0..10 {
+            came(&mut receiver, &[(1_000, 1_000); 20]);
+            assert_eq!(receiver.free.count_ones(), 12, "round {round}");
+            assert_eq!(lengths(&mut receiver).len(), 20);
+            assert_eq!(receiver.free, u32::MAX);
+        }
+        came(&mut receiver, &[(0, 0)]);
+        assert!(receiver.is_empty(), "nothing says nothing");
+    }
 }

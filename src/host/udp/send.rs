@@ -154,6 +154,9 @@ impl<S: RawSend> SendBatches<S> {
 
     /// What is said to everybody: one datagram for each of several destinations, in one call for each way out.
     fn flush_singles(&mut self) {
+        if self.batches.len() < 2 {
+            return;
+        }
         let mut from = 0;
         while let Some(first) = (from..self.batches.len()).find(|at| self.is_single(*at)) {
             let way = self.batches.get(first).map(|b| (b.to.via, b.to.to.is_ipv6()));

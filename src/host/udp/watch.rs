@@ -1,14 +1,13 @@
-//! A UDP socket that the runtime watches for something to read, and for nothing else.
+//! A UDP socket that is watched for something to read, and for nothing else.
 //!
 //! Tokio's own socket is watched for room to write as well. The kernel reports that each time a datagram has left, so a
 //! node that forwards single packets would be woken twice for each. Nobody waits for room here: a full queue drops.
 
 use std::io;
 use std::task::{Context, Poll};
-use tokio::io::Interest;
 
 #[cfg(unix)]
-type Inner = tokio::io::unix::AsyncFd<std::net::UdpSocket>;
+type Inner = crate::host::watch::Watch;
 #[cfg(not(unix))]
 type Inner = tokio::net::UdpSocket;
 
@@ -17,12 +16,10 @@ type Inner = tokio::net::UdpSocket;
 pub(super) struct Watched(Inner);
 
 impl Watched {
-    /// Hands a non-blocking socket to the runtime of the calling thread.
+    /// Watches a non-blocking socket. To be made inside a tokio runtime.
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         #[cfg(unix)]
-        // SAFETY: a `UdpSocket` stays open and names the same open file until it is dropped, which `AsyncFd` does itself.
-        #[expect(unsafe_code, reason = "AsyncFd cannot know that a UdpSocket keeps its promise")]
-        let inner = unsafe { Inner::register_with_interest(socket, Interest::READABLE) }?;
+        let inner = Inner::new(socket.into())?;
         #[cfg(not(unix))]
         let inner = Inner::from_std(socket)?;
         Ok(Self(inner))
@@ -31,7 +28,7 @@ impl Watched {
     /// Whether there may be something to read (or an error to be fetched); else the task of `cx` is woken when there is.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         #[cfg(unix)]
-        let ready = self.0.poll_read_ready(cx).map(drop);
+        let ready = self.0.poll_readable(cx);
         #[cfg(not(unix))]
         let ready = self.0.poll_recv_ready(cx).map(drop);
         ready
@@ -40,9 +37,9 @@ impl Watched {
     /// Reads, if there may be something. `WouldBlock` waits for the next news.
     pub(super) fn try_read<T>(&self, read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         #[cfg(unix)]
-        let outcome = self.0.try_io(Interest::READABLE, |_| read());
+        let outcome = self.0.try_read(read);
         #[cfg(not(unix))]
-        let outcome = self.0.try_io(Interest::READABLE, read);
+        let outcome = self.0.try_io(tokio::io::Interest::READABLE, read);
         outcome
     }
 }
@@ -50,7 +47,7 @@ impl Watched {
 #[cfg(unix)]
 impl std::os::fd::AsFd for Watched {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.get_ref().as_fd()
+        self.0.as_fd()
     }
 }
 
