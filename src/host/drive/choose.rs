@@ -131,7 +131,7 @@ fn told(mode: Mode, why: &str, hint: &str) -> Event {
 /// How a player gets to play a game that the proxy cannot stand for.
 fn way_out(missing: Option<Missing>) -> String {
     match missing {
-        None => "start without --mode proxy, with the right to make a network device (sudo lanrage run …)"
+        None => "start without --mode proxy and --share-lan, with the right to make a network device (sudo lanrage run …)"
             .to_owned(),
         Some(Missing { rights: "", .. }) => "play it where lan mode is available".to_owned(),
         Some(Missing { rights, .. }) => rights.to_owned(),
