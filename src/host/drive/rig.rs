@@ -174,6 +174,7 @@ impl<M: LanMaker> Rig<M> {
     }
 
     /// Whether there is something to wait for that only the runtime knows.
+    #[cfg(target_os = "linux")]
     pub(super) fn needs_runtime(&self) -> bool {
         self.lan.needs_runtime() || !self.sends.streams.is_empty()
     }

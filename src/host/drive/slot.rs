@@ -37,6 +37,7 @@ impl<P: LanPortLike> Slot<P> {
         }
     }
 
+    #[cfg(target_os = "linux")]
     pub(super) fn needs_runtime(&self) -> bool {
         self.port.as_ref().is_some_and(LanPortLike::needs_runtime)
     }
