@@ -112,6 +112,30 @@ impl End {
     }
 }
 
+#[tokio::test]
+async fn a_flood_at_one_address_does_not_keep_out_what_comes_by_another() {
+    let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 0);
+    let mut here = End::of(bind(&[at("127.0.0.1"), at("127.0.0.2")], None).unwrap());
+    let [flooded, quiet] = here.sockets.local_addrs()[..] else { panic!("two were bound") };
+    let there = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut heard = 0;
+    for turn in 0..60 {
+        // More than a turn takes, always.
+        (0..600).for_each(|_| drop(there.send_to(&[1; 40], flooded)));
+        there.send_to(&[2; 40], quiet).unwrap();
+        tokio::time::timeout(Duration::from_secs(1), here.sockets.readable()).await.unwrap();
+        here.sockets.read(&mut here.receiver);
+        let mut left = 256;
+        while left > 0
+            && let Some(Arrival::Datagrams(read)) = here.receiver.next_arrival()
+        {
+            left -= 1;
+            heard += read.iter().filter(|d| d.first() == Some(&2)).count();
+        }
+        assert!(turn < 10 || heard >= turn / 4, "{heard} of {turn} were heard");
+    }
+}
+
 /// Everything that waits, in order; how many datagrams it was.
 fn taken(receiver: &mut Receiver, mut each: impl FnMut(Via, SocketAddr, &[u8])) -> usize {
     let mut many = 0;

@@ -57,8 +57,6 @@ use tokio_util::sync::CancellationToken;
 const WAN_SHARE: usize = 256;
 /// while more than that waits: the rest does not run away, and what is waited for may come by the other side.
 const WAN_SHARE_BEHIND: usize = 64;
-/// Extra sockets read in one turn.
-const EXTRAS: usize = 32;
 /// Messages of each slow door in one turn.
 const MESSAGES: usize = 32;
 /// Answers of plugins in one turn: as many as packets may wait for one.
@@ -207,16 +205,7 @@ impl<M: LanMaker> Driver<M> {
 
     fn serve_wan(&mut self) -> bool {
         let Self { sockets, receiver, rig, .. } = self;
-        let mut more = false;
-        for socket in sockets.iter() {
-            more |= receiver.read(socket);
-        }
-        for _ in 0..EXTRAS {
-            let Some(socket) = sockets.next_ready() else { break };
-            let again = receiver.read(&socket);
-            sockets.served(&socket, again);
-            more |= again;
-        }
+        let more = sockets.read(receiver);
         let share = if receiver.is_behind() { WAN_SHARE_BEHIND } else { WAN_SHARE };
         while let Some((place, datagrams)) = receiver.next_early() {
             rig.take_early(place, datagrams);

@@ -26,7 +26,7 @@ use crate::model::addr::{Endpoint, Via};
 use extra::Extras;
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use socket2::SockRef;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -65,7 +65,12 @@ impl Socket {
 pub struct Sockets {
     all: Vec<Socket>,
     extra: RefCell<Extras>,
+    /// Which of them is read first.
+    first: Cell<usize>,
 }
+
+/// Extra sockets read in one turn.
+const EXTRAS: usize = 32;
 
 impl Sockets {
     /// Hands bound sockets to the runtime of the calling thread.
@@ -79,7 +84,7 @@ impl Sockets {
             let io = Watched::new(socket.into())?;
             all.push(Socket { io, state, local, via: Via::Main });
         }
-        Ok(Rc::new(Self { all, extra: RefCell::default() }))
+        Ok(Rc::new(Self { all, extra: RefCell::default(), first: Cell::new(0) }))
     }
 
     /// The addresses they are bound to.
@@ -119,6 +124,32 @@ impl Sockets {
     #[must_use]
     pub fn extra_len(&self) -> usize {
         self.extra.borrow().len()
+    }
+
+    /// Reads what there is into the receiver, as far as it has room; each time another one has the first choice, so that a flood at one
+    /// address does not keep out what comes by the others. True when there may be more.
+    pub fn read(&self, receiver: &mut Receiver) -> bool {
+        let ways = self.all.len() + 1;
+        let first = self.first.replace((self.first.get() + 1) % ways);
+        let mut more = false;
+        for at in (first..ways).chain(0..first) {
+            more |= match self.all.get(at) {
+                Some(socket) => receiver.read(socket),
+                None => self.read_extra(receiver),
+            };
+        }
+        more
+    }
+
+    fn read_extra(&self, receiver: &mut Receiver) -> bool {
+        let mut more = false;
+        for _ in 0..EXTRAS {
+            let Some(socket) = self.next_ready() else { break };
+            let again = receiver.read(&socket);
+            self.served(&socket, again);
+            more |= again;
+        }
+        more
     }
 
     /// An extra socket that has something to be read. Read it, then call `served`.
