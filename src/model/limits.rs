@@ -24,6 +24,8 @@ pub const SLOT_HEAD: usize = 64;
 pub const BATCH_SLOTS: usize = 64;
 /// Datagrams of one read of the WAN side.
 pub const DATAGRAMS: usize = 32;
+/// Small datagrams in one buffer that may be taken before a transfer in front of them.
+pub const EARLY: usize = 4;
 /// A received datagram buffer when the system merges datagrams (GRO).
 pub const GRO_BYTES: usize = 65_535;
 /// Segments that one send may carry (Linux's UDP_MAX_SEGMENTS is 64 on the kernels we support).
@@ -77,7 +79,7 @@ pub const DATA_PLANE_BYTES: usize = BATCH_SLOTS * SLOT_BYTES
     + AHEAD_BYTES
     + MERGED_FLOWS * GRO_BYTES
     + DATAGRAMS * GRO_BYTES
-    + (DATAGRAMS + 1) * SLOT_BYTES
+    + (DATAGRAMS * EARLY + 1) * SLOT_BYTES
     + (PEERS + 1) * GRO_BYTES
     + PEERS * WAITING * SLOT_BYTES
     + PEERS * SENT_PACKETS * (SENT_BYTES + 24)

@@ -15,7 +15,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 pub trait LanPortLike: LanSink {
     /// Waits until `try_read` may bring something. Losing the race against another event must lose no packet.
     fn readable(&mut self) -> impl Future<Output = ()>;
-    /// Whether `readable` must be waited for in the runtime: something in it is no [`Watch`](crate::host::watch).
+    /// Whether `readable` must be waited for in the runtime: something in it is no descriptor that `host::watch` watches.
     fn needs_runtime(&self) -> bool;
     /// Nobody looked for a while: more than one packet may have come.
     fn expect_many(&mut self) {}

@@ -3,7 +3,7 @@
 use super::lan::LanPortLike;
 use crate::buf;
 use crate::engine::sink::{Delivery, LanSink};
-use crate::model::limits::DATAGRAMS;
+use crate::model::limits::{DATAGRAMS, EARLY};
 use crate::model::status::{JoinedBy, Mode};
 use crate::wire::packet::proto;
 use std::net::SocketAddr;
@@ -73,12 +73,13 @@ impl<P: LanPortLike> Slot<P> {
 
     /// The turn of this place has come.
     pub(super) fn release(&mut self, place: u8) {
-        let Some(at) = self.aside.held.iter().position(|(held, _)| *held == place) else { return };
-        let (_, slot) = self.aside.held.remove(at);
-        if let Some(port) = &mut self.port {
-            deliver(port, slot.packet(), Delivery::Tun);
+        while let Some(at) = self.aside.held.iter().position(|(held, _)| *held == place) {
+            let (_, slot) = self.aside.held.remove(at);
+            if let Some(port) = &mut self.port {
+                deliver(port, slot.packet(), Delivery::Tun);
+            }
+            self.aside.spare.push(slot);
         }
-        self.aside.spare.push(slot);
     }
 }
 
@@ -103,7 +104,7 @@ impl<P: LanPortLike> LanSink for Slot<P> {
         let Some(place) = aside.place else { return port.commit(len, how) };
         aside.room.set_len(len);
         let ordered = proto::of(aside.room.packet()) == Some(proto::TCP);
-        if ordered && how == Delivery::Tun && aside.held.len() < DATAGRAMS {
+        if ordered && how == Delivery::Tun && aside.held.len() < DATAGRAMS * EARLY {
             let room = aside.spare.pop().unwrap_or_default();
             aside.held.push((place, std::mem::replace(&mut aside.room, room)));
         } else {

@@ -10,7 +10,7 @@
 use super::Socket;
 use crate::buf::batch::Datagrams;
 use crate::model::addr::Via;
-use crate::model::limits::{DATAGRAMS, GRO_BYTES};
+use crate::model::limits::{DATAGRAMS, EARLY, GRO_BYTES};
 use quinn_udp::{RecvMeta, UdpSockRef};
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
@@ -31,7 +31,7 @@ const WAITING: usize = 448;
 const WINDOW: usize = 960;
 /// A datagram of a game, and not of a transfer, has at most so many bytes,
 const SMALL: usize = 512;
-/// and is early when at least so many are in front of it. What one game sends in one breath stays in its order.
+/// and is early while at least so many wait. What one game sends in one breath stays in its order.
 const BULK: usize = 16 * 1024;
 
 /// A buffer with something in it.
@@ -200,18 +200,19 @@ impl Receiver {
         self.waiting.1 >= BULK
     }
 
-    /// A small datagram that came alone, with much in front of it, and a number for its place. Each is given out once; its turn is
+    /// Small datagrams that came alone or nearly so, while much waits, and a number for their place. Each is given out once; its turn is
     /// told by `next_arrival`.
     pub fn next_early(&mut self) -> Option<(u8, Datagrams<'_>)> {
         if !self.is_behind() {
             return None;
         }
-        let (mut many, mut bytes) = (0, 0);
+        let mut many = 0;
         let found = self.order.iter().copied().find(|at| {
             let Some(filled) = self.filled.get_mut(usize::from(*at)) else { return false };
-            let small = filled.len <= filled.stride.min(SMALL);
-            let early = small && bytes >= BULK && many <= WINDOW && !filled.early;
-            (many, bytes) = (many + filled.datagrams(), bytes + filled.len);
+            // Those with little in front of them too, or the ones behind would pass them.
+            let small = filled.stride <= SMALL && filled.datagrams() <= EARLY;
+            let early = small && many <= WINDOW && !filled.early;
+            many += filled.datagrams();
             filled.early |= early;
             early
         })?;
@@ -283,10 +284,10 @@ mod tests {
         came(&mut receiver, &[(70, 70), (130, 65)]);
         let early: Vec<(u8, usize)> =
             std::iter::from_fn(|| receiver.next_early().map(|(at, d)| (at, d.bytes.len()))).collect();
-        // The one of 90 bytes has too little in front of it, and two that came together are no lone packet.
-        assert_eq!(early, [(4, 80), (6, 70)]);
+        // All small ones, in their order.
+        assert_eq!(early, [(0, 100), (2, 90), (4, 80), (6, 70), (7, 130)]);
         let all = lengths(&mut receiver);
-        let expected = [Ok(100), Ok(14_000), Ok(90), Ok(14_000), Err(4), Ok(1_400), Err(6), Ok(130)];
+        let expected = [Err(0), Ok(14_000), Err(2), Ok(14_000), Err(4), Ok(1_400), Err(6), Err(7)];
         assert_eq!(all, expected);
         assert!(receiver.is_empty() && !receiver.is_behind() && receiver.waiting == (0, 0));
     }
