@@ -101,6 +101,8 @@ pub(crate) fn plays_next_door(game: (&str, &str), programs: &[&str], environment
     let [a, b] = meet(&net, starts, game.1);
     play([&a, &b], [&hosts[0], &hosts[2]], game.0, environment);
     assert!(b.counter("proxy.shared_out") > 0, "{}", b.status());
+    // The game runs next door: no port of B is in its way, and none is closed to those who join.
+    assert_eq!(b.counter("proxy.made_room"), 0, "{}", b.status());
     b.stop();
     a.stop();
 }

@@ -161,9 +161,31 @@ fn last_process() -> Option<u32> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().last()?.parse().ok()
 }
 
+/// Whether a process lives in another network, as those in most containers do: no port of ours is in its way. The link that
+/// names its namespace is for its owner alone, but the lists of sockets are for everybody, and each network has its own.
+fn is_in_another_network(process: u32) -> bool {
+    let list =
+        |whose: &str| std::fs::metadata(format!("/proc/{whose}/net/udp")).ok().map(|list| inode(&list));
+    matches!((list("thread-self"), list(&process.to_string())), (Some(ours), Some(its)) if ours != its)
+}
+
+#[cfg(target_os = "linux")]
+fn inode(of: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(of)
+}
+
+/// There are no such lists elsewhere.
+#[cfg(not(target_os = "linux"))]
+const fn inode(_: &std::fs::Metadata) -> u64 {
+    0
+}
+
 /// What a process is called: by itself (Wine gives a Windows program its own name), and by its file. Not by the command
 /// line that it was started with: reading that one waits for a process that is busy with its memory, and packets wait too.
 fn name_of(process: u32) -> Vec<String> {
+    if is_in_another_network(process) {
+        return Vec::new();
+    }
     let name = std::fs::read(format!("/proc/{process}/comm")).unwrap_or_default();
     let file = std::fs::read_link(format!("/proc/{process}/exe")).unwrap_or_default();
     let file = file.file_name().map(|name| name.to_string_lossy().into_owned());
