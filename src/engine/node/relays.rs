@@ -608,6 +608,7 @@ impl<S: Session> Node<S> {
     /// After datagrams: what relays said may want an answer at once.
     pub(super) fn answer_relays(&mut self, now: Now, wan: &mut impl WanSink) {
         if self.relays.talks || self.relays.changed {
+            self.due.forget();
             self.relays_settle(now);
             self.relays.transmit(wan);
         }
