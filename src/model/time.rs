@@ -16,6 +16,20 @@ impl Mono {
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// The last beat up to this moment of those that all come `every` so long. What can wait keeps to beats, so that an idle
+    /// node wakes up once for all of it.
+    #[must_use]
+    pub fn on_beat(self, every: Duration) -> Self {
+        let beat = every.as_nanos().max(1);
+        Self(Duration::from_nanos(u64::try_from(self.0.as_nanos() / beat * beat).unwrap_or(u64::MAX)))
+    }
+
+    /// The first beat after this moment.
+    #[must_use]
+    pub fn next_beat(self, every: Duration) -> Self {
+        self.on_beat(every) + every
+    }
 }
 
 impl Add<Duration> for Mono {

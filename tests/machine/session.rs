@@ -364,3 +364,32 @@ fn unanswered_packets_lead_to_a_new_handshake_after_fifteen_seconds() {
     let sent = live(&mut a, &mut b, 1000, 17_000, true);
     assert_eq!(sent.first(), Some(&(15_000, 148)), "{sent:?}");
 }
+
+/// How often a session that nobody uses is called in a minute from then on.
+fn calls_in_a_minute(end: &mut End<Noise>, from: u64) -> usize {
+    let mut calls = 0;
+    while let Some(due) = end.session.deadline().filter(|d| d.at < at(from + 60_000).mono) {
+        end.tick(Now { mono: due.at, unix: at(0).unix + due.at.0 });
+        calls += 1;
+    }
+    calls
+}
+
+#[test]
+fn an_answer_within_the_moment_leaves_nothing_to_be_said() {
+    let (mut a, mut b) = pair::<Noise>(at(0));
+    handshake(&mut a, &mut b, at(0));
+    carries(&mut a, &mut b, "there?", at(1000));
+    carries(&mut b, &mut a, "here", at(1001));
+    let calls = [&mut a, &mut b].map(|end| calls_in_a_minute(end, 1001));
+    assert!(calls.iter().all(|calls| *calls <= 7), "{calls:?}");
+}
+
+#[test]
+fn what_came_and_was_not_answered_is_said_to_have_come_after_ten_seconds() {
+    let (mut a, mut b) = pair::<Noise>(at(0));
+    handshake(&mut a, &mut b, at(0));
+    carries(&mut a, &mut b, "there?", at(1000));
+    let due = b.session.deadline().expect("it owes an answer").at;
+    assert!((at(10_000).mono..=at(11_500).mono).contains(&due), "{due:?}");
+}

@@ -229,7 +229,7 @@ impl<S: Session> Node<S> {
     /// Knocks wherever it is time to, and looks for what else could be knocked at.
     pub(super) fn run_meeting(&mut self, now: Now, wan: &mut impl WanSink) {
         if self.meeting.setup.on && self.meeting.look <= now.mono {
-            self.meeting.look = now.mono + LOOK;
+            self.meeting.look = now.mono.next_beat(LOOK);
             self.look_for_silent(now.mono);
         }
         while let Some(to) = self.meeting.knocker.poll(now.mono) {

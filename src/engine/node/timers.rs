@@ -45,7 +45,7 @@ impl<S: Session> Node<S> {
         // What the peers' path finders asked of relays goes out with it.
         self.answer_relays(now, wan);
         if self.todo.sweep <= now.mono {
-            self.todo.sweep = now.mono + SWEEP;
+            self.todo.sweep = now.mono.next_beat(SWEEP);
             self.lan.firewall.sweep(now.mono);
         }
         if self.todo.ready_by.is_some_and(|by| by <= now.mono) {

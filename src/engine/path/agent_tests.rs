@@ -262,7 +262,7 @@ fn while_one_end_asks_the_other_asks_seldom() {
 fn ways_are_asked_on_one_beat_and_never_later_than_their_wait() {
     let wait = Duration::from_secs(15);
     for ms in [0, 1, 14_999, 15_000, 15_001, 44_000] {
-        let (now, next) = (at(ms), super::super::pair::on_the_beat(at(ms) + wait, wait));
+        let (now, next) = (at(ms), (at(ms) + wait).on_beat(wait));
         assert!(next > now && next <= now + wait && next.0.as_secs() % 15 == 0, "{now:?} {next:?}");
     }
 }

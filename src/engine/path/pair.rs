@@ -99,7 +99,7 @@ impl Pair {
         self.heard = Some(now);
         self.silent = 0;
         self.loss = self.loss * 7 / 8;
-        self.next = on_the_beat(now + wait, wait);
+        self.next = (now + wait).on_beat(wait);
         true
     }
 
@@ -155,14 +155,6 @@ impl Pair {
         let usual = if self.proven.is_some() { self.rtt } else { Duration::from_millis(200) };
         (usual * 3 / 2 + Duration::from_millis(40)).clamp(Duration::from_millis(100), Duration::from_secs(1))
     }
-}
-
-/// The last beat before this moment. All ways that are asked every `wait` are asked in the same breath, so that an idle node
-/// wakes up once for all of its peers.
-pub(super) fn on_the_beat(at: Mono, wait: Duration) -> Mono {
-    let beat = wait.as_nanos().max(1);
-    let beats = at.0.as_nanos() / beat;
-    Mono(Duration::from_nanos(u64::try_from(beats * beat).unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

@@ -28,12 +28,6 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// The end of a session's counters (the protocol paper, section 6.1). boringtun does not look, and counts past the end.
 const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
-/// The first beat after this moment.
-fn next_beat(after: Mono, grid: Duration) -> Mono {
-    let beat = (after.0.as_millis() / grid.as_millis() + 1) * grid.as_millis();
-    Mono(Duration::from_millis(u64::try_from(beat).unwrap_or(u64::MAX)))
-}
-
 /// The counter of a data message; a shorter message is nobody's.
 fn counter(wire: &[u8]) -> u64 {
     wire.get(8..).and_then(|rest| rest.first_chunk()).map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes))
@@ -46,9 +40,10 @@ pub struct Noise {
     in_flight: bool,
     ticked: Mono,
     late: Option<Vec<u8>>,
-    /// When something was last sealed.
+    /// When something was last sealed, by boringtun's clock.
     sealed: Mono,
-    /// Data came since: without an answer of ours within `KEEPALIVE` an empty message is due.
+    /// Data came since: without an answer of ours within `KEEPALIVE` an empty message is due. To boringtun what comes in the same
+    /// moment of its clock does not come after: it would be called again and again for a message that it never sends.
     owes: bool,
 }
 
@@ -77,7 +72,7 @@ impl Noise {
                 if packet.first() == Some(&1) {
                     self.in_flight = true;
                 } else {
-                    (self.sealed, self.owes) = (now.mono, false);
+                    (self.sealed, self.owes) = (self.ticked, false);
                 }
                 Tick::Send(packet.len())
             }
@@ -143,7 +138,7 @@ impl Session for Noise {
         }
         match self.tunn.encapsulate(plain, room) {
             TunnResult::WriteToNetwork(packet) => {
-                (self.sealed, self.owes) = (now.mono, false);
+                (self.sealed, self.owes) = (self.ticked, false);
                 Some(packet.len())
             }
             TunnResult::Done
@@ -164,7 +159,7 @@ impl Session for Noise {
         self.refresh(now);
         let outcome = match self.tunn.decapsulate(Some(from.ip()), wire, room) {
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
-                self.owes = true;
+                self.owes = self.ticked > self.sealed;
                 Open::Plain(packet.len())
             }
             TunnResult::WriteToNetwork(packet) => Open::Reply(packet.len()),
@@ -201,7 +196,7 @@ impl Session for Noise {
             return None;
         }
         let calm = self.established && !self.in_flight;
-        let beat = next_beat(self.ticked, if calm { CALM_GRID } else { GRID });
+        let beat = self.ticked.next_beat(if calm { CALM_GRID } else { GRID });
         // boringtun compares with its own clock, which may be a bit behind.
         let keepalive = (self.sealed + KEEPALIVE).max(self.ticked) + GRID;
         let due = if calm && self.owes { beat.min(keepalive) } else { beat };
