@@ -24,11 +24,15 @@ const FEW: u64 = 3_000;
 const WINDOW: Duration = Duration::from_millis(8);
 /// So many pauses are judged together.
 const TRIAL: u32 = 8;
-/// Packets that so many pauses gather when they are worth it: at least 1.75 each, and not so many that they gather by
-/// themselves.
-const WORTH: std::ops::RangeInclusive<u64> = 14..=64;
+/// Packets that so many pauses gather at least when they are worth it: 1.75 each.
+const WORTH: u64 = 14;
 /// How long none are made after they gathered too little.
 const REST: Duration = Duration::from_millis(500);
+/// More than these in one pause come so fast that they gather by themselves.
+const FLOOD: u64 = 10;
+/// How long none are made in a flood. Short, because what follows a flood may be worth pauses, and long enough that the one
+/// pause which finds out costs a flood nothing.
+const FLOOD_REST: Duration = Duration::from_millis(50);
 
 /// What is known of the rate, and of what pauses bring.
 #[derive(Debug)]
@@ -39,33 +43,38 @@ pub(super) struct Breath {
     /// The thread has just paused.
     paused: bool,
     pauses: u32,
+    /// In this pause, and in those before it that are judged with it.
+    came: u64,
     gathered: u64,
     rests_until: Mono,
 }
 
 impl Breath {
     pub(super) const fn new(now: Mono) -> Self {
-        Self { since: now, packets: 0, many: false, paused: false, pauses: 0, gathered: 0, rests_until: now }
+        Self {
+            since: now,
+            packets: 0,
+            many: false,
+            paused: false,
+            pauses: 0,
+            came: 0,
+            gathered: 0,
+            rests_until: now,
+        }
     }
 
     /// So many datagrams came from this computer.
     pub(super) const fn note(&mut self, packets: usize) {
         self.packets += packets as u64;
         if self.paused {
-            self.gathered += packets as u64;
+            self.came += packets as u64;
         }
     }
 
     /// Whether the thread is to pause now that everything is served.
     pub(super) fn is_due(&mut self, now: Mono) -> bool {
         if std::mem::take(&mut self.paused) {
-            self.pauses += 1;
-            if self.pauses == TRIAL {
-                if !WORTH.contains(&self.gathered) {
-                    self.rests_until = now + REST;
-                }
-                (self.pauses, self.gathered) = (0, 0);
-            }
+            self.judge(now);
         }
         let lasted = now.since(self.since);
         if lasted >= WINDOW {
@@ -75,6 +84,20 @@ impl Breath {
         }
         self.paused = self.many && now >= self.rests_until;
         self.paused
+    }
+
+    /// What the pause brought that is over.
+    fn judge(&mut self, now: Mono) {
+        let came = std::mem::take(&mut self.came);
+        (self.pauses, self.gathered) = (self.pauses + 1, self.gathered + came);
+        let rest = match self.pauses {
+            _ if came > FLOOD => Some(FLOOD_REST),
+            TRIAL if self.gathered < WORTH => Some(REST),
+            TRIAL => None,
+            _ => return,
+        };
+        self.rests_until = rest.map_or(self.rests_until, |rest| now + rest);
+        (self.pauses, self.gathered) = (0, 0);
     }
 }
 
@@ -116,7 +139,10 @@ mod tests {
         }
         // They come together by themselves.
         let pauses = stream(&mut breath, &mut now, 100_000, second);
-        assert!(pauses < 30, "{pauses}");
+        assert!(pauses <= 20, "{pauses}");
+        // What comes after a flood is not kept from what it would save.
+        let pauses = stream(&mut breath, &mut now, 10_000, second / 10);
+        assert!(pauses >= 150, "{pauses}");
         stream(&mut breath, &mut now, 1_000, Duration::from_millis(50));
         assert_eq!(stream(&mut breath, &mut now, 1_000, second), 0);
     }
