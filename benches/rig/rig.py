@@ -74,8 +74,8 @@ class Node:
         self.procs = []
 
 class Lab:
-    def __init__(self, n, wire=False):
-        self.sw, self.wire = f"{TAG}sw", wire
+    def __init__(self, n, wire=False, cast=False):
+        self.sw, self.wire, self.cast = f"{TAG}sw", wire, cast
         sh(f"ip netns add {self.sw}")
         sh(f"ip -n {self.sw} link set lo up")
         sh(f"ip -n {self.sw} link add br0 type bridge")
@@ -192,6 +192,16 @@ def vpncloud(typ, *opts):
 
 LANRAGE = os.environ.get("LANRAGE", "lanrage")
 
+CAST, CAST_PORTS = 4500, 60
+def broadcasts(n):
+    """A game with as many rules as a flood of broadcasts takes: a rule passes at most 1,000 a second of each player."""
+    rule = "[[rule]]\nkind = \"announcement\"\nport = {}\nto = \"{}\"\nmatch = {{ hex = \"72 6e 61 6c\" }}\nlists = false\npace = {{ per_second = 1000, burst = 1000 }}\n"
+    rules = [(CAST + i, "broadcast") for i in range(CAST_PORTS)] + [(4445, "group:224.0.2.60")]
+    os.makedirs(os.path.join(n.dir, "data", "games"), exist_ok=True)
+    with open(os.path.join(n.dir, "data", "games", "cast.toml"), "w") as f:
+        f.write("id = \"cast\"\nname = \"Broadcasts\"\nevidence = \"unverified\"\n" + "".join(rule.format(*r) for r in rules))
+    return ["--game", "cast"]
+
 def lanrage_once(lab, join):
     """The party's addresses come from its key: node.tip is what each node's `ready` event says."""
     party = os.path.join(lab.nodes[0].dir, "party")
@@ -201,7 +211,7 @@ def lanrage_once(lab, join):
         log = os.path.join(n.dir, "log")
         was = os.path.getsize(log) if os.path.exists(log) else 0
         again = ["--join", invite] if invite else []
-        n.run([LANRAGE, "run", "--json", "--game", "minecraft", "--open", "--mode", "lan", "--adapter", n.dev, "--name", f"n{n.i}",
+        n.run([LANRAGE, "run", "--json", "--game", "minecraft", *(broadcasts(n) if lab.cast else []), "--open", "--mode", "lan", "--adapter", n.dev, "--name", f"n{n.i}",
                "--control", f"file:{party}", "--data-dir", os.path.join(n.dir, "data")] + again, env={"LANRAGE_PORT_MAPPING": "no"})
         waiting.append((n, log, was))
         if join: continue
@@ -358,22 +368,24 @@ def perf_one(name, wire, secs):
 
 # ---------- broadcast / multicast ----------
 KINDS = {"limited 255.255.255.255": ("255.255.255.255", None), "directed x.y.z.255": ("10.77.0.255", None), "multicast 224.0.2.60": ("224.0.2.60", "224.0.2.60"), "unicast": (None, None)}
-def cast_once(lab, dst, group, pps, secs, size=100, port=4445):
+def cast_once(lab, dst, group, pps, secs, size=100):
     a, rest = lab.nodes[0], lab.nodes[1:]
-    sinks = [sp.Popen(["ip", "netns", "exec", n.ns, TOOL, "sink", str(port), str(secs + 2.5)] + ([group, n.tip] if group else []), stdout=sp.PIPE, text=True) for n in rest]
+    sink = ["sink", "4445", str(secs + 2.5), group] if group else ["sinks", str(CAST), str(secs + 2.5), str(CAST_PORTS)]
+    sinks = [sp.Popen(["ip", "netns", "exec", n.ns, TOOL] + sink + ([n.tip] if group else []), stdout=sp.PIPE, text=True) for n in rest]
     time.sleep(0.15); c = cpu(lab)
-    s = a.json(f"{TOOL} send {dst or rest[0].tip} {port} {size} {pps} {secs} {a.dev if dst else '-'} 4")
+    to = "4445 {} {} {} {} 4" if group else f"{CAST} {{}} {{}} {{}} {{}} 4 {CAST_PORTS}"
+    s = a.json(f"{TOOL} send {dst or rest[0].tip} " + to.format(size, pps, secs, a.dev if dst else "-"))
     rs = [json.loads(p.communicate(timeout=20)[0]) for p in sinks]
     return {"sent": s.get("sent"), "err": s.get("err"), "errno": s.get("errno"), "recv": [r["recv"] for r in rs], "uniq": [r["uniq"] for r in rs], "dup": [r["dup"] for r in rs], "from": [r["from"] for r in rs], "cpu": cpu(lab) - c, "secs": s.get("secs", 1)}
 
 def cast_one(name, nodes):
-    lab = Lab(nodes); LIVE.append(lab); r = {"peer": name, "nodes": nodes, "kinds": {}, "load_before": load()}
+    lab = Lab(nodes, cast=True); LIVE.append(lab); r = {"peer": name, "nodes": nodes, "kinds": {}, "load_before": load()}
     try:
         boot(lab, name); time.sleep(6 if "n2n" in name else 2)   # let a full mesh settle
         for m in lab.nodes[1:]: lab.nodes[0].json(f"{TOOL} first {m.tip} {PORT} 10")
         for n in lab.nodes: n.sh(f"sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.{n.dev}.rp_filter=0", check=False)
         for k, (dst, grp) in KINDS.items():
-            if dst == "10.77.0.255" and name == "raw": dst = "198.18.0.255"
+            if dst == "10.77.0.255": dst = lab.nodes[0].tip.rsplit(".", 1)[0] + ".255"
             x = cast_once(lab, dst, grp, 100, 1.0); r["kinds"][k] = x
             if k.startswith("limited") and all(u >= 0.9 * (x["sent"] or 1) for u in x["uniq"]):     # delivered: how fast?
                 flat = cast_once(lab, dst, grp, 0, 1.0)
