@@ -28,10 +28,13 @@ const TRIAL: u32 = 8;
 const WORTH: u64 = 14;
 /// How long none are made after they gathered too little.
 const REST: Duration = Duration::from_millis(500);
-/// More than these in one pause come so fast that they gather by themselves.
-const FLOOD: u64 = 10;
-/// How long none are made in a flood. Short, because what follows a flood may be worth pauses, and long enough that the one
-/// pause which finds out costs a flood nothing.
+/// More than these in so many pauses come so fast that they gather by themselves; in one alone they may be what a program that
+/// was kept from sending makes up for,
+const FLOOD: (u32, u64) = (4, 48);
+/// but not when there are as many as these.
+const TORRENT: u64 = 40;
+/// How long none are made in a flood. Short, because what follows a flood may be worth pauses, and long enough that those
+/// which find out cost a flood nothing.
 const FLOOD_REST: Duration = Duration::from_millis(50);
 
 /// What is known of the rate, and of what pauses bring.
@@ -91,7 +94,8 @@ impl Breath {
         let came = std::mem::take(&mut self.came);
         (self.pauses, self.gathered) = (self.pauses + 1, self.gathered + came);
         let rest = match self.pauses {
-            _ if came > FLOOD => Some(FLOOD_REST),
+            _ if came > TORRENT => Some(FLOOD_REST),
+            pauses if pauses == FLOOD.0 && self.gathered > FLOOD.1 => Some(FLOOD_REST),
             TRIAL if self.gathered < WORTH => Some(REST),
             TRIAL => None,
             _ => return,
@@ -139,12 +143,31 @@ mod tests {
         }
         // They come together by themselves.
         let pauses = stream(&mut breath, &mut now, 100_000, second);
+        assert!(pauses <= 80, "{pauses}");
+        let pauses = stream(&mut breath, &mut now, 200_000, second);
         assert!(pauses <= 20, "{pauses}");
         // What comes after a flood is not kept from what it would save.
         let pauses = stream(&mut breath, &mut now, 10_000, second / 10);
         assert!(pauses >= 150, "{pauses}");
         stream(&mut breath, &mut now, 1_000, Duration::from_millis(50));
         assert_eq!(stream(&mut breath, &mut now, 1_000, second), 0);
+    }
+
+    #[test]
+    fn what_was_held_up_for_a_moment_is_no_flood() {
+        let mut now = Mono::default();
+        let mut breath = Breath::new(now);
+        let second = Duration::from_secs(1);
+        let even = stream(&mut breath, &mut now, 10_000, second);
+        let mut pauses = 0;
+        for _ in 0..50 {
+            pauses += stream(&mut breath, &mut now, 10_000, second / 50);
+            // Two milliseconds without a packet, and then all of them at once.
+            now = now + Duration::from_millis(2);
+            breath.note(20);
+            pauses += usize::from(breath.is_due(now));
+        }
+        assert!(pauses * 10 >= even * 9, "{pauses} instead of {even}");
     }
 
     #[test]
