@@ -8,6 +8,10 @@
 //! It speaks and listens on the physical cards alone, never on lanrage's own device, and follows them as they come and
 //! go. Addresses count only when they lie in a network of one of the cards: a beacon is about this house. Dropping it says
 //! goodbye, so that neighbours forget it at once.
+//!
+//! Everybody answers all the time, but looks for others only in the first minutes and when a card came: whoever is new
+//! finds those who are there. DNS-SD asks for everything again before it expires, every two minutes for each service, and everybody wakes up
+//! for every question and answer; an idle party is spared that.
 
 use crate::engine::effect::HostFact;
 use crate::host::threads;
@@ -20,8 +24,8 @@ use crate::model::text::{decode, encode};
 use mdns_sd::{IfKind, Receiver, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// The kind of service.
@@ -38,6 +42,15 @@ const OF_A_SERVICE: usize = 8;
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_millis(300);
 
+/// How long others are looked for at the start and when a card came: the library asks seven times meanwhile.
+const LOOK: Duration = Duration::from_secs(120);
+/// How long it is not looked then,
+const REST: Duration = Duration::from_secs(300);
+/// before it is looked again for a moment, should all that was said have been lost.
+const GLANCE: Duration = Duration::from_secs(10);
+/// How long it is waited where the library takes no command or gave up an answer, because too much came at once.
+const BREATH: Duration = Duration::from_secs(1);
+
 /// What the beacon and the thread that listens share.
 #[derive(Debug)]
 struct Shared {
@@ -45,6 +58,64 @@ struct Shared {
     cards: Vec<Card>,
     /// Our own service's full name.
     own: String,
+    looks: Looks,
+    ended: bool,
+}
+
+/// When others are looked for.
+#[derive(Debug)]
+struct Looks {
+    until: Instant,
+    next: Instant,
+}
+
+impl Looks {
+    fn new(now: Instant) -> Self {
+        Self { until: now + LOOK, next: now + LOOK + REST }
+    }
+
+    /// Something changed: at once.
+    fn now(&mut self, now: Instant) {
+        *self = Self::new(now);
+    }
+
+    /// For how long it is looked from now on; `None` when it is not.
+    fn left(&mut self, now: Instant) -> Option<Duration> {
+        if now >= self.next {
+            *self = Self { until: now + GLANCE, next: now + GLANCE + REST };
+        }
+        self.until.checked_duration_since(now).filter(|left| !left.is_zero())
+    }
+
+    /// How long until it is looked again.
+    fn rest(&self, now: Instant) -> Duration {
+        self.next.saturating_duration_since(now)
+    }
+}
+
+/// Shared, and a bell for the thread when it rests.
+#[derive(Debug)]
+struct Common(Mutex<Shared>, Condvar);
+
+impl Common {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For how long it is looked from now on; `None` when it is not.
+    fn left(&self) -> Option<Duration> {
+        self.lock().looks.left(Instant::now())
+    }
+
+    /// Sleeps until it is to be looked, at most so long; false when the beacon is put out.
+    fn rest(&self, most: Duration) -> bool {
+        let shared = self.lock();
+        let rest = shared.looks.rest(Instant::now()).min(most);
+        let idle = |shared: &mut Shared| !shared.ended && shared.looks.left(Instant::now()).is_none();
+        let (shared, _) =
+            self.1.wait_timeout_while(shared, rest, idle).unwrap_or_else(PoisonError::into_inner);
+        !shared.ended
+    }
 }
 
 /// A beacon while it shines.
@@ -52,7 +123,7 @@ struct Shared {
 pub struct Beacon {
     daemon: Daemon,
     port: u16,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Common>,
     on: BTreeSet<CardId>,
     dice: Dice,
 }
@@ -80,13 +151,15 @@ impl Beacon {
         let daemon = ServiceDaemon::new().map_err(|e| refused(&e))?;
         daemon.disable_interface(IfKind::All).map_err(|e| refused(&e))?;
         daemon.set_ip_check_interval(ADDRESSES_EVERY).map_err(|e| refused(&e))?;
-        let shared = Arc::new(Mutex::new(Shared { keys, cards: Vec::new(), own: String::new() }));
+        let looks = Looks::new(Instant::now());
+        let shared = Shared { keys, cards: Vec::new(), own: String::new(), looks, ended: false };
+        let shared = Arc::new(Common(Mutex::new(shared), Condvar::new()));
         let mut beacon = Self { daemon: Daemon(daemon), port, shared, on: BTreeSet::new(), dice };
         beacon.follow(cards);
         beacon.announce().map_err(|e| refused(&e))?;
         let found = beacon.daemon.0.browse(SERVICE).map_err(|e| refused(&e))?;
-        let shared = Arc::clone(&beacon.shared);
-        threads::named("beacon", move || listen(&found, &shared, &facts))?;
+        let (shared, daemon) = (Arc::clone(&beacon.shared), beacon.daemon.0.clone());
+        threads::named("beacon", move || listen(&daemon, found, &shared, &facts))?;
         Ok(beacon)
     }
 
@@ -99,19 +172,25 @@ impl Beacon {
         // A queue that is full is tried again at the next change.
         let told = (came.is_empty() || self.daemon.0.enable_interface(came).is_ok())
             && (went.is_empty() || self.daemon.0.disable_interface(went).is_ok());
-        if told {
+        let mut shared = self.shared.lock();
+        if told && self.on != now {
             self.on = now;
+            shared.looks.now(Instant::now());
         }
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).cards = cards.to_vec();
+        shared.cards = cards.to_vec();
+        drop(shared);
+        self.shared.1.notify_one();
     }
 
     /// The party was re-keyed: another tag, under another name.
     pub fn rekeyed(&mut self, keys: PartyKeys) {
         let old = {
-            let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shared = self.shared.lock();
             shared.keys = keys;
+            shared.looks.now(Instant::now());
             shared.own.clone()
         };
+        self.shared.1.notify_one();
         // The answer to this is of no interest: the old name ends by itself.
         drop(self.daemon.0.unregister(&old));
         if let Err(error) = self.announce() {
@@ -122,7 +201,7 @@ impl Beacon {
     fn announce(&mut self) -> Result<(), mdns_sd::Error> {
         let name = encode(&self.dice.bytes::<10>());
         let salt = self.dice.bytes::<10>();
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.shared.lock();
         let tag = encode(&shared.keys.beacon_tag(&salt));
         let salt = encode(&salt);
         let text = [("v", "1"), ("s", salt.as_str()), ("t", tag.as_str())];
@@ -137,7 +216,12 @@ impl Beacon {
 
 impl Drop for Beacon {
     fn drop(&mut self) {
-        let own = self.shared.lock().unwrap_or_else(PoisonError::into_inner).own.clone();
+        let own = {
+            let mut shared = self.shared.lock();
+            shared.ended = true;
+            shared.own.clone()
+        };
+        self.shared.1.notify_one();
         if let Ok(done) = self.daemon.0.unregister(&own) {
             let _ = done.recv_timeout(GOODBYE);
         }
@@ -153,15 +237,52 @@ fn refused(error: &mdns_sd::Error) -> Trouble {
     )
 }
 
-/// Until the daemon stops: hands on where members are.
-fn listen(found: &Receiver<ServiceEvent>, shared: &Mutex<Shared>, facts: &mpsc::Sender<HostFact>) {
-    let mut places: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
+/// Until the beacon is put out: hands on where members are.
+fn listen(
+    daemon: &ServiceDaemon,
+    first: Receiver<ServiceEvent>,
+    shared: &Common,
+    facts: &mpsc::Sender<HostFact>,
+) {
+    let mut first = Some(first);
+    let tell = |news: Vec<SocketAddr>| news.is_empty() || facts.blocking_send(HostFact::Beacon(news)).is_ok();
     loop {
-        let news = match found.recv_timeout(AGAIN) {
+        let mut places = BTreeMap::new();
+        match first.take().map_or_else(|| daemon.browse(SERVICE), Ok) {
+            Ok(found) => {
+                if !look(&found, &mut places, shared, &tell) {
+                    return;
+                }
+                drop(daemon.stop_browse(SERVICE));
+            }
+            Err(mdns_sd::Error::DaemonShutdown) => return,
+            Err(_) => std::thread::sleep(BREATH),
+        }
+        loop {
+            if !shared.rest(AGAIN) {
+                return;
+            }
+            if shared.left().is_some() {
+                break;
+            }
+            if !tell(places.values().flatten().copied().collect()) {
+                return;
+            }
+        }
+    }
+}
+
+/// Looks for as long as it is to be looked; false when nobody wants to know any more.
+fn look(
+    found: &Receiver<ServiceEvent>,
+    places: &mut BTreeMap<String, Vec<SocketAddr>>,
+    shared: &Common,
+    tell: &impl Fn(Vec<SocketAddr>) -> bool,
+) -> bool {
+    while let Some(left) = shared.left() {
+        let news = match found.recv_timeout(left.min(AGAIN)) {
             Ok(ServiceEvent::ServiceResolved(service)) => {
-                let shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                let at = members(&service, &shared);
-                drop(shared);
+                let at = members(&service, &shared.lock());
                 if at.is_empty() || places.len() >= SERVICES && !places.contains_key(&service.fullname) {
                     continue;
                 }
@@ -173,13 +294,17 @@ fn listen(found: &Receiver<ServiceEvent>, shared: &Mutex<Shared>, facts: &mpsc::
                 continue;
             }
             Err(mdns_sd::RecvTimeoutError::Timeout) => places.values().flatten().copied().collect(),
-            Err(mdns_sd::RecvTimeoutError::Disconnected) => return,
+            Err(mdns_sd::RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(BREATH);
+                break;
+            }
             Ok(_) => continue,
         };
-        if !news.is_empty() && facts.blocking_send(HostFact::Beacon(news)).is_err() {
-            return;
+        if !tell(news) {
+            return false;
         }
     }
+    true
 }
 
 /// Where a service is, if it is a member's and in this house.
@@ -224,7 +349,55 @@ mod tests {
     fn shared() -> Shared {
         let nets = vec![Net { addr: "192.168.7.5".parse().unwrap(), prefix: 24 }];
         let card = Card { id: CardId(2), name: "eth0".into(), nets, default_route: true };
-        Shared { keys: keys(1), cards: vec![card], own: "own".into() }
+        Shared {
+            keys: keys(1),
+            cards: vec![card],
+            own: "own".into(),
+            looks: Looks::new(Instant::now()),
+            ended: false,
+        }
+    }
+
+    #[test]
+    fn others_are_looked_for_at_the_start_when_something_changed_and_now_and_then() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let left = |looks: &mut Looks, s| looks.left(at(s)).map(|left| left.as_secs());
+        let mut looks = Looks::new(start);
+        assert_eq!((left(&mut looks, 0), left(&mut looks, 119)), (Some(120), Some(1)));
+        assert_eq!((left(&mut looks, 120), looks.rest(at(120)).as_secs()), (None, 300));
+        assert_eq!((left(&mut looks, 419), left(&mut looks, 420)), (None, Some(10)));
+        assert_eq!((left(&mut looks, 430), looks.rest(at(430)).as_secs()), (None, 300));
+        looks.now(at(500));
+        assert_eq!((left(&mut looks, 500), left(&mut looks, 620)), (Some(120), None));
+    }
+
+    #[test]
+    fn who_rests_is_woken_by_a_change_and_by_the_end() {
+        let over = || Looks { until: Instant::now(), next: Instant::now() + REST };
+        let shared = Shared { looks: over(), ..shared() };
+        let common = Arc::new(Common(Mutex::new(shared), Condvar::new()));
+        let begun = Instant::now();
+        assert!(common.rest(Duration::from_millis(30)) && common.left().is_none());
+        for ended in [false, true] {
+            let other = Arc::clone(&common);
+            let waker = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(30));
+                let mut shared = other.lock();
+                if ended {
+                    shared.ended = true
+                } else {
+                    shared.looks.now(Instant::now())
+                }
+                drop(shared);
+                other.1.notify_one();
+            });
+            assert_eq!(common.rest(REST), !ended);
+            waker.join().unwrap();
+            assert_eq!(common.left().is_some(), !ended);
+            common.lock().looks = over();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "it did not sleep through");
     }
 
     #[test]
