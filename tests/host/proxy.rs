@@ -371,6 +371,41 @@ fn a_game_that_starts_finds_its_port_free_and_when_it_ends_we_listen_again() {
     }
 }
 
+/// The game is a client: what answers its search is joined at once, by the very port that was let go for it.
+#[test]
+fn a_game_that_starts_and_searches_in_a_group_joins_what_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("lanrage-game-15");
+    std::fs::copy("/bin/sleep", &program).unwrap();
+    let options = ProxyOptions { processes: vec!["lanrage-game-15".into()], ..ProxyOptions::default() };
+    let mut party = Party::with(15, 2, &options);
+    let port = 21_015;
+    party.set_rules(&rules(port));
+    party.run_for(Duration::from_millis(600));
+    let mut process = std::process::Command::new(&program).arg("60").spawn().unwrap();
+    let began = Instant::now();
+    while party.count(1, "proxy.made_room") == 0 {
+        party.run_for(Duration::from_millis(50));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", party.ports[0].counters());
+    }
+    let let_go = Instant::now();
+    let list = Game::shared(&format!("0.0.0.0:{port}"));
+    list.joins(GROUP);
+    let game = Game::at("127.0.0.1:0");
+    game.speaks_by_loopback();
+    let at = party.virtual_at(2, port);
+    // Groups are heard again after a second.
+    while party.read_all(1).is_empty() {
+        game.says("SEEK", SocketAddrV4::new(GROUP, port));
+        assert!(let_go.elapsed() < Duration::from_secs(3), "{:?}", party.ports[0].counters());
+    }
+    party.packet_to(2, 4000, (GROUP, port), format!("HERE <{at}>").as_bytes());
+    assert_eq!(party.ports[0].local(at, false), Some(party.stand_in(2, port).into()));
+    assert!(let_go.elapsed() < Duration::from_secs(4), "before it would have been opened in any case");
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
 #[test]
 fn hostile_packets_break_nothing_and_open_little() {
     let mut party = Party::new(14, 2);

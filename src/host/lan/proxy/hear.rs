@@ -21,6 +21,7 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
 use super::bells::Bells;
 use super::local::Locals;
+use super::room::Room;
 use super::share::{Own, Share};
 use super::stands::{DATAGRAM, HEADERS, Reading, SHARE, Us};
 use super::{is_stand_in, v4};
@@ -43,6 +44,7 @@ pub(super) struct Around<'a> {
     pub(super) share: &'a mut Share,
     pub(super) rules: &'a Ruleset,
     pub(super) locals: &'a mut Locals,
+    pub(super) room: &'a mut Room,
 }
 
 /// The sockets that hear the local games.
@@ -281,6 +283,7 @@ fn take(
     } else {
         reading.counters.heard += 1;
         around.locals.note(from);
+        around.room.heed_speaker(from.port(), reading.now);
     }
     true
 }

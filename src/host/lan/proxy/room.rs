@@ -6,8 +6,8 @@
 //! do not keep a game from its port.
 //!
 //! A program that starts may as well be a client that searches at once. So groups, whose ports hardly any game wants alone,
-//! are heard again after a second; and a broadcast of somebody who has a socket that was not there before says that the
-//! game has what it wants.
+//! are heard again after a second; and a broadcast of somebody while there is a socket that was not there before, or what is said
+//! to a group by such a socket, says that the game has what it wants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddrV4;
@@ -86,6 +86,13 @@ impl Room {
             self.until = Some(now);
         }
         searches
+    }
+
+    /// Somebody speaks to everybody from this port: while ports are let go, it is over when that one was not there before.
+    pub(super) fn heed_speaker(&mut self, port: u16, now: Instant) {
+        if self.is_letting_go(now) && self.sockets.iter().all(|at| at.port() != port) {
+            self.until = Some(now);
+        }
     }
 
     /// Looks; true when a game has started and its ports are to be let go. A game that starts others all the time gets no
@@ -240,6 +247,12 @@ mod tests {
     }
 
     #[cfg(target_os = "linux")]
+    fn v4_of(at: SocketAddr) -> SocketAddrV4 {
+        let SocketAddr::V4(at) = at else { panic!() };
+        at
+    }
+
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_game_that_searches_has_its_ports() {
         let mut room = Room::new(&["game".to_owned()]);
@@ -250,13 +263,20 @@ mod tests {
         // All that there is was there before, but for one.
         let mine = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         room.sockets = udp_sockets();
-        let SocketAddr::V4(mine) = mine.local_addr().unwrap() else { panic!() };
+        let mine = v4_of(mine.local_addr().unwrap());
         assert!(room.sockets.remove(&mine), "the system lists it");
         assert!(!room.are_groups_over(at(900)) && room.are_groups_over(at(1_000)));
         assert!(!room.are_groups_over(at(1_250)), "once");
         assert!(room.is_letting_go(at(1_250)) && room.heed_search(at(1_250)));
         assert!(!room.is_letting_go(at(1_250)) && room.is_over(at(1_500)) && !room.is_over(at(1_750)));
         assert!(!room.heed_search(at(1_750)), "nothing is let go any more");
+        room.until = Some(at(9_000));
+        let old = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        room.sockets.insert(v4_of(old));
+        room.heed_speaker(old.port(), at(2_000));
+        assert!(room.is_letting_go(at(2_000)), "that one spoke before, too");
+        room.heed_speaker(mine.port(), at(2_000));
+        assert!(!room.is_letting_go(at(2_000)));
     }
 
     #[cfg(target_os = "linux")]
