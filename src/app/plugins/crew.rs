@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 /// Without `--dev`, how often it is looked whether a restart would bring something new.
-const IDLE: Duration = Duration::from_secs(15);
+const IDLE: Duration = Duration::from_secs(5);
 /// For all answers to `check` together.
 const CHECK: Duration = Duration::from_millis(500);
 
