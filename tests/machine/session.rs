@@ -386,6 +386,16 @@ fn an_answer_within_the_moment_leaves_nothing_to_be_said() {
 }
 
 #[test]
+fn the_answer_to_a_handshake_is_something_said_too() {
+    let (mut a, mut b) = pair::<Noise>(at(0));
+    handshake(&mut a, &mut b, at(0));
+    handshake(&mut a, &mut b, at(130_000));
+    carries(&mut a, &mut b, "at once", at(130_000));
+    let calls = calls_in_a_minute(&mut b, 130_000);
+    assert!(calls <= 7, "{calls}");
+}
+
+#[test]
 fn what_came_and_was_not_answered_is_said_to_have_come_after_ten_seconds() {
     let (mut a, mut b) = pair::<Noise>(at(0));
     handshake(&mut a, &mut b, at(0));

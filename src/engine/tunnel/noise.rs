@@ -40,8 +40,8 @@ pub struct Noise {
     in_flight: bool,
     ticked: Mono,
     late: Option<Vec<u8>>,
-    /// When something was last sealed, by boringtun's clock.
-    sealed: Mono,
+    /// When something was last sent, by boringtun's clock. What confirms a handshake does not count there.
+    spoke: Mono,
     /// Data came since: without an answer of ours within `KEEPALIVE` an empty message is due. To boringtun what comes in the same
     /// moment of its clock does not come after: it would be called again and again for a message that it never sends.
     owes: bool,
@@ -69,11 +69,8 @@ impl Noise {
         self.ticked = now.mono;
         let outcome = match self.tunn.update_timers(room) {
             TunnResult::WriteToNetwork(packet) => {
-                if packet.first() == Some(&1) {
-                    self.in_flight = true;
-                } else {
-                    (self.sealed, self.owes) = (self.ticked, false);
-                }
+                self.in_flight |= packet.first() == Some(&1);
+                (self.spoke, self.owes) = (self.ticked, false);
                 Tick::Send(packet.len())
             }
             TunnResult::Err(_) => {
@@ -105,7 +102,7 @@ impl Session for Noise {
             in_flight: false,
             ticked: now.mono,
             late: None,
-            sealed: now.mono,
+            spoke: now.mono,
             owes: false,
         }
     }
@@ -122,6 +119,7 @@ impl Session for Noise {
         match self.tunn.format_handshake_initiation(room, force) {
             TunnResult::WriteToNetwork(packet) => {
                 self.in_flight = true;
+                (self.spoke, self.owes) = (self.ticked, false);
                 Some(packet.len())
             }
             TunnResult::Done
@@ -138,7 +136,7 @@ impl Session for Noise {
         }
         match self.tunn.encapsulate(plain, room) {
             TunnResult::WriteToNetwork(packet) => {
-                (self.sealed, self.owes) = (self.ticked, false);
+                (self.spoke, self.owes) = (self.ticked, false);
                 Some(packet.len())
             }
             TunnResult::Done
@@ -157,18 +155,25 @@ impl Session for Noise {
             return Open::Refused;
         }
         self.refresh(now);
+        let mut answered = false;
         let outcome = match self.tunn.decapsulate(Some(from.ip()), wire, room) {
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
-                self.owes = self.ticked > self.sealed;
+                self.owes = self.ticked > self.spoke;
                 Open::Plain(packet.len())
             }
-            TunnResult::WriteToNetwork(packet) => Open::Reply(packet.len()),
+            TunnResult::WriteToNetwork(packet) => {
+                answered = packet.first() == Some(&2);
+                if answered {
+                    (self.spoke, self.owes) = (self.ticked, false);
+                }
+                Open::Reply(packet.len())
+            }
             TunnResult::Done => Open::Nothing,
             TunnResult::Err(_) => Open::Refused,
         };
         if outcome != Open::Refused {
             // Whoever is answered forgets what it began itself: of two handshakes that cross, one is enough.
-            if wire.first() == Some(&2) || wire.first() == Some(&1) && matches!(outcome, Open::Reply(_)) {
+            if wire.first() == Some(&2) || answered {
                 self.in_flight = false;
             }
             if !self.established || wire.first() != Some(&4) {
@@ -198,7 +203,7 @@ impl Session for Noise {
         let calm = self.established && !self.in_flight;
         let beat = self.ticked.next_beat(if calm { CALM_GRID } else { GRID });
         // boringtun compares with its own clock, which may be a bit behind.
-        let keepalive = (self.sealed + KEEPALIVE).max(self.ticked) + GRID;
+        let keepalive = (self.spoke + KEEPALIVE).max(self.ticked) + GRID;
         let due = if calm && self.owes { beat.min(keepalive) } else { beat };
         Some(Deadline::new(due, "session"))
     }
