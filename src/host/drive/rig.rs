@@ -94,6 +94,8 @@ pub(super) struct Rig<M: LanMaker> {
 struct Taken {
     all: usize,
     unflushed: usize,
+    /// Some that were opened early were delivered only now.
+    released: bool,
 }
 
 #[derive(Debug)]
@@ -206,7 +208,7 @@ impl<M: LanMaker> Rig<M> {
 
     /// Datagrams from the network, before `took`; how many there were.
     pub(super) fn take_datagrams(&mut self, datagrams: Datagrams<'_>) -> usize {
-        if self.taken == Taken::default() {
+        if self.taken.all == 0 {
             self.tick();
         }
         let many = datagrams.bytes.len().div_ceil(datagrams.stride.max(1));
@@ -230,13 +232,17 @@ impl<M: LanMaker> Rig<M> {
 
     /// What was opened early at this place may have waited for its turn.
     pub(super) fn release(&mut self, place: u8) {
-        self.lan.release(place);
+        self.taken.released |= self.lan.release(place);
     }
 
     /// Enough datagrams were taken for now.
     pub(super) fn took(&mut self) {
-        if std::mem::take(&mut self.taken).all > 0 {
+        let taken = std::mem::take(&mut self.taken);
+        if taken.all > 0 {
             self.settle();
+        } else if taken.released {
+            // Nothing else may come for long, and the device puts packets of a connection together until it is flushed.
+            self.lan.flush();
         }
     }
 

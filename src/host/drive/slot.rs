@@ -71,15 +71,18 @@ impl<P: LanPortLike> Slot<P> {
         self.aside.place = place;
     }
 
-    /// The turn of this place has come.
-    pub(super) fn release(&mut self, place: u8) {
+    /// The turn of this place has come. True when something waited for it: the port is to be flushed.
+    pub(super) fn release(&mut self, place: u8) -> bool {
+        let mut waited = false;
         while let Some(at) = self.aside.held.iter().position(|(held, _)| *held == place) {
             let (_, slot) = self.aside.held.remove(at);
             if let Some(port) = &mut self.port {
                 deliver(port, slot.packet(), Delivery::Tun);
             }
             self.aside.spare.push(slot);
+            waited = true;
         }
+        waited
     }
 }
 
@@ -173,11 +176,10 @@ mod tests {
         }
         slot.set_aside(None);
         give(&mut slot, true, 1);
-        slot.release(4);
+        assert!(slot.release(4));
         give(&mut slot, true, 5);
-        slot.release(6);
-        slot.release(7);
-        slot.release(7);
+        assert!(!slot.release(6), "it waited for nothing");
+        assert!(slot.release(7) && !slot.release(7), "once");
         assert_eq!(slot.port.as_ref().unwrap().0, [6, 1, 4, 5, 7]);
         assert_eq!(slot.aside.spare.len(), 2, "rooms are used again");
     }
