@@ -15,7 +15,7 @@
 
 use crate::engine::effect::HostFact;
 use crate::host::threads;
-use crate::model::addr::Card;
+use crate::model::addr::{Card, Net};
 use crate::model::dice::Dice;
 use crate::model::id::CardId;
 use crate::model::key::PartyKeys;
@@ -23,7 +23,7 @@ use crate::model::status::Trouble;
 use crate::model::text::{decode, encode};
 use mdns_sd::{IfKind, Receiver, ResolvedService, ServiceDaemon, ServiceEvent, ServiceInfo};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -104,7 +104,8 @@ impl Common {
 
     /// For how long it is looked from now on; `None` when it is not.
     fn left(&self) -> Option<Duration> {
-        self.lock().looks.left(Instant::now())
+        let mut shared = self.lock();
+        if shared.ended { None } else { shared.looks.left(Instant::now()) }
     }
 
     /// Sleeps until it is to be looked, at most so long; false when the beacon is put out.
@@ -125,6 +126,8 @@ pub struct Beacon {
     port: u16,
     shared: Arc<Common>,
     on: BTreeSet<CardId>,
+    /// Where this computer was when it was last looked.
+    nets: BTreeSet<Ipv4Addr>,
     dice: Dice,
 }
 
@@ -154,7 +157,8 @@ impl Beacon {
         let looks = Looks::new(Instant::now());
         let shared = Shared { keys, cards: Vec::new(), own: String::new(), looks, ended: false };
         let shared = Arc::new(Common(Mutex::new(shared), Condvar::new()));
-        let mut beacon = Self { daemon: Daemon(daemon), port, shared, on: BTreeSet::new(), dice };
+        let mut beacon =
+            Self { daemon: Daemon(daemon), port, shared, on: BTreeSet::new(), nets: BTreeSet::new(), dice };
         beacon.follow(cards);
         beacon.announce().map_err(|e| refused(&e))?;
         let found = beacon.daemon.0.browse(SERVICE).map_err(|e| refused(&e))?;
@@ -172,9 +176,12 @@ impl Beacon {
         // A queue that is full is tried again at the next change.
         let told = (came.is_empty() || self.daemon.0.enable_interface(came).is_ok())
             && (went.is_empty() || self.daemon.0.disable_interface(went).is_ok());
+        // Not those of IPv6, some of which change every day in the same house.
+        let v4 = |net: &Net| if let IpAddr::V4(at) = net.addr { Some(at) } else { None };
+        let nets = cards.iter().flat_map(|card| &card.nets).filter_map(v4).collect();
         let mut shared = self.shared.lock();
-        if told && self.on != now {
-            self.on = now;
+        if told && (self.on != now || self.nets != nets) {
+            (self.on, self.nets) = (now, nets);
             shared.looks.now(Instant::now());
         }
         shared.cards = cards.to_vec();
@@ -283,7 +290,8 @@ fn look(
         let news = match found.recv_timeout(left.min(AGAIN)) {
             Ok(ServiceEvent::ServiceResolved(service)) => {
                 let at = members(&service, &shared.lock());
-                if at.is_empty() || places.len() >= SERVICES && !places.contains_key(&service.fullname) {
+                places.remove(&service.fullname);
+                if at.is_empty() || places.len() >= SERVICES {
                     continue;
                 }
                 places.insert(service.fullname.clone(), at.clone());
@@ -332,7 +340,6 @@ fn members(service: &ResolvedService, shared: &Shared) -> Vec<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::addr::Net;
     use crate::model::id::PartyId;
     use crate::model::key::PartySecret;
 
