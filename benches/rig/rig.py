@@ -370,11 +370,11 @@ def perf_one(name, wire, secs):
 KINDS = {"limited 255.255.255.255": ("255.255.255.255", None), "directed x.y.z.255": ("10.77.0.255", None), "multicast 224.0.2.60": ("224.0.2.60", "224.0.2.60"), "unicast": (None, None)}
 def cast_once(lab, dst, group, pps, secs, size=100):
     a, rest = lab.nodes[0], lab.nodes[1:]
-    sink = ["sink", "4445", str(secs + 2.5), group] if group else ["sinks", str(CAST), str(secs + 2.5), str(CAST_PORTS)]
-    sinks = [sp.Popen(["ip", "netns", "exec", n.ns, TOOL] + sink + ([n.tip] if group else []), stdout=sp.PIPE, text=True) for n in rest]
+    port, ports = (4445, 1) if group else (CAST, CAST_PORTS)
+    sink = lambda n: ["sink", str(port), str(secs + 2.5), group, n.tip] if group else ["sinks", str(port), str(secs + 2.5), str(ports)]
+    sinks = [sp.Popen(["ip", "netns", "exec", n.ns, TOOL] + sink(n), stdout=sp.PIPE, text=True) for n in rest]
     time.sleep(0.15); c = cpu(lab)
-    to = "4445 {} {} {} {} 4" if group else f"{CAST} {{}} {{}} {{}} {{}} 4 {CAST_PORTS}"
-    s = a.json(f"{TOOL} send {dst or rest[0].tip} " + to.format(size, pps, secs, a.dev if dst else "-"))
+    s = a.json(f"{TOOL} send {dst or rest[0].tip} {port} {size} {pps} {secs} {a.dev if dst else '-'} 4 {ports}")
     rs = [json.loads(p.communicate(timeout=20)[0]) for p in sinks]
     return {"sent": s.get("sent"), "err": s.get("err"), "errno": s.get("errno"), "recv": [r["recv"] for r in rs], "uniq": [r["uniq"] for r in rs], "dup": [r["dup"] for r in rs], "from": [r["from"] for r in rs], "cpu": cpu(lab) - c, "secs": s.get("secs", 1)}
 
