@@ -54,6 +54,11 @@ impl std::fmt::Debug for Noise {
 }
 
 impl Noise {
+    /// Something was sent that boringtun counts as sent.
+    fn said(&mut self) {
+        (self.spoke, self.owes) = (self.ticked, false);
+    }
+
     /// Moves boringtun's clock after a silence. What the timers then want to send waits for the next `tick`.
     fn refresh(&mut self, now: Now) {
         if now.mono.since(self.ticked) < GRID {
@@ -70,7 +75,7 @@ impl Noise {
         let outcome = match self.tunn.update_timers(room) {
             TunnResult::WriteToNetwork(packet) => {
                 self.in_flight |= packet.first() == Some(&1);
-                (self.spoke, self.owes) = (self.ticked, false);
+                self.said();
                 Tick::Send(packet.len())
             }
             TunnResult::Err(_) => {
@@ -119,7 +124,7 @@ impl Session for Noise {
         match self.tunn.format_handshake_initiation(room, force) {
             TunnResult::WriteToNetwork(packet) => {
                 self.in_flight = true;
-                (self.spoke, self.owes) = (self.ticked, false);
+                self.said();
                 Some(packet.len())
             }
             TunnResult::Done
@@ -136,7 +141,7 @@ impl Session for Noise {
         }
         match self.tunn.encapsulate(plain, room) {
             TunnResult::WriteToNetwork(packet) => {
-                (self.spoke, self.owes) = (self.ticked, false);
+                self.said();
                 Some(packet.len())
             }
             TunnResult::Done
@@ -164,7 +169,7 @@ impl Session for Noise {
             TunnResult::WriteToNetwork(packet) => {
                 answered = packet.first() == Some(&2);
                 if answered {
-                    (self.spoke, self.owes) = (self.ticked, false);
+                    self.said();
                 }
                 Open::Reply(packet.len())
             }
