@@ -334,18 +334,30 @@ fn a_peers_multicast_that_no_game_joined_goes_nowhere() {
     list.hears_nothing(&mut party);
 }
 
+/// A program of this name, and the folder that it goes with.
+fn program(name: &str) -> (tempfile::TempDir, std::process::Command) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    std::fs::copy("/bin/sleep", &path).unwrap();
+    let mut command = std::process::Command::new(path);
+    command.arg("60");
+    (dir, command)
+}
+
+/// Makes room for a program of this name.
+fn watching(name: &str) -> ProxyOptions {
+    ProxyOptions { processes: vec![name.into()], ..ProxyOptions::default() }
+}
+
 #[test]
 fn a_game_that_starts_finds_its_port_free_and_when_it_ends_we_listen_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("lanrage-game-13");
-    std::fs::copy("/bin/sleep", &program).unwrap();
-    let options = ProxyOptions { processes: vec!["Lanrage-Game-13".into()], ..ProxyOptions::default() };
-    let mut party = Party::with(13, 1, &options);
+    let (_dir, mut program) = program("lanrage-game-13");
+    let mut party = Party::with(13, 1, &watching("Lanrage-Game-13"));
     let port = 21_013;
     party.set_rules(&rules(port));
     party.run_for(Duration::from_millis(600));
     assert!(UdpSocket::bind(("0.0.0.0", port)).is_err(), "we hold it");
-    let mut process = std::process::Command::new(&program).arg("60").spawn().unwrap();
+    let mut process = program.spawn().unwrap();
     let began = Instant::now();
     let game = loop {
         party.run_for(Duration::from_millis(50));
@@ -374,15 +386,12 @@ fn a_game_that_starts_finds_its_port_free_and_when_it_ends_we_listen_again() {
 /// The game is a client: what answers its search is joined at once, by the very port that was let go for it.
 #[test]
 fn a_game_that_starts_and_searches_in_a_group_joins_what_answers() {
-    let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("lanrage-game-15");
-    std::fs::copy("/bin/sleep", &program).unwrap();
-    let options = ProxyOptions { processes: vec!["lanrage-game-15".into()], ..ProxyOptions::default() };
-    let mut party = Party::with(15, 2, &options);
+    let (_dir, mut program) = program("lanrage-game-15");
+    let mut party = Party::with(15, 2, &watching("lanrage-game-15"));
     let port = 21_015;
     party.set_rules(&rules(port));
     party.run_for(Duration::from_millis(600));
-    let mut process = std::process::Command::new(&program).arg("60").spawn().unwrap();
+    let mut process = program.spawn().unwrap();
     let began = Instant::now();
     while party.count(1, "proxy.made_room") == 0 {
         party.run_for(Duration::from_millis(50));

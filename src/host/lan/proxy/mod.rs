@@ -255,15 +255,11 @@ impl ProxyPort {
         let Self { stands, hearing, locals, counters, config, now, share, rules, rhythm, .. } = self;
         let us = Us { v4: config.v4, mtu: config.mtu };
         let room = &mut rhythm.room;
-        let made_room = room.is_letting_go(*now);
         let mut reading = Reading { batch, most: HEARD_SHARE, counters, now: *now };
         hearing.read(us, &mut reading, Around { share, rules, locals, room });
         reading.most = UDP_SHARE;
         stands.read(us, &mut reading, |at| locals.note(at));
         share.read(us, &mut reading, locals);
-        if made_room && !self.rhythm.room.is_letting_go(self.now) {
-            self.hearing.open(self.listens_to_broadcasts());
-        }
         self.read_tcp(batch);
         batch.len() - before
     }

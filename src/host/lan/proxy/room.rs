@@ -105,7 +105,8 @@ impl Room {
         if self.is_quiet(last, now) {
             return false;
         }
-        let started = self.started(processes(), name_of, now);
+        let ours = network_of("thread-self");
+        let started = self.started(processes(), |process| name_of(process, ours), now);
         self.looked = Some((now, last));
         if started && !self.is_letting_go(now) {
             self.until = Some(now + LET_GO);
@@ -168,12 +169,10 @@ fn last_process() -> Option<u32> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().last()?.parse().ok()
 }
 
-/// Whether a process lives in another network, as those in most containers do: no port of ours is in its way. The link that
-/// names its namespace is for its owner alone, but the lists of sockets are for everybody, and each network has its own.
-fn is_in_another_network(process: u32) -> bool {
-    let list =
-        |whose: &str| std::fs::metadata(format!("/proc/{whose}/net/udp")).ok().map(|list| inode(&list));
-    matches!((list("thread-self"), list(&process.to_string())), (Some(ours), Some(its)) if ours != its)
+/// What tells the network that a process lives in from others. The link that names it is for its owner alone, but the lists of
+/// sockets are for everybody, and each network has its own.
+fn network_of(process: &str) -> Option<u64> {
+    std::fs::metadata(format!("/proc/{process}/net/udp")).ok().map(|list| inode(&list))
 }
 
 #[cfg(target_os = "linux")]
@@ -189,8 +188,9 @@ const fn inode(_: &std::fs::Metadata) -> u64 {
 
 /// What a process is called: by itself (Wine gives a Windows program its own name), and by its file. Not by the command
 /// line that it was started with: reading that one waits for a process that is busy with its memory, and packets wait too.
-fn name_of(process: u32) -> Vec<String> {
-    if is_in_another_network(process) {
+/// Nothing when it lives in another network than `ours`, as those in most containers do: no port of ours is in its way.
+fn name_of(process: u32, ours: Option<u64>) -> Vec<String> {
+    if matches!((ours, network_of(&process.to_string())), (Some(ours), Some(its)) if ours != its) {
         return Vec::new();
     }
     let name = std::fs::read(format!("/proc/{process}/comm")).unwrap_or_default();
@@ -287,6 +287,8 @@ mod tests {
         assert!(last_process().is_some_and(|last| last > 0));
         let program = std::env::current_exe().unwrap();
         let program = program.file_name().unwrap().to_str().unwrap();
-        assert!(name_of(me).iter().any(|name| name == program), "{:?}", name_of(me));
+        let names = name_of(me, network_of("thread-self"));
+        assert!(names.iter().any(|name| name == program), "{names:?}");
+        assert!(name_of(me, Some(0)).is_empty(), "to another network it is nobody");
     }
 }
