@@ -9,7 +9,7 @@
 //! go. Addresses count only when they lie in a network of one of the cards: a beacon is about this house. Dropping it says
 //! goodbye, so that neighbours forget it at once.
 //!
-//! Everybody answers all the time, but looks for others only in the first minutes and when a card came: whoever is new
+//! Everybody answers all the time, but looks for others only in the first minutes and when a card or network came: whoever is new
 //! finds those who are there. DNS-SD asks for everything again before it expires, every two minutes for each service, and everybody wakes up
 //! for every question and answer; an idle party is spared that.
 
