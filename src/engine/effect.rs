@@ -105,6 +105,14 @@ pub struct Knobs {
     pub echo_window: Duration,
 }
 
+impl Knobs {
+    /// The longest silence on a live path, and short enough that a peer is asked three times before it counts as away.
+    #[must_use]
+    pub fn beat(&self) -> Duration {
+        self.keepalive.min(self.away_after / 3)
+    }
+}
+
 impl Default for Knobs {
     fn default() -> Self {
         Self {

@@ -377,3 +377,26 @@ fn a_slow_hand_over_and_merged_datagrams_change_nothing() {
     world.run_for(seconds(20));
     must_end_well(&mut world);
 }
+
+#[test]
+fn a_player_who_wants_to_know_soon_who_is_away_is_not_told_so_of_who_is_silent() {
+    // In one network, where keepalives are rare, and far from each other.
+    let mut world = party(&[0, 0, 1]);
+    world.party.knobs.heartbeat = seconds(5);
+    world.party.knobs.away_after = seconds(12);
+    start(&mut world);
+    let quiet = world.now.0;
+    world.run_for(seconds(300));
+    for pc in 0..3 {
+        let away = |e: &&Event| matches!(e, Event::Warning(trouble) if trouble.code == "peer_away");
+        assert!(!told(&world, pc, quiet).iter().any(away), "pc{pc}: {:?}", told(&world, pc, quiet));
+    }
+    // And it is told of who really is.
+    meanwhile(&mut world, &[Step::Kill(0)]);
+    world.run_for(seconds(14));
+    assert_eq!(sees(&world, 1, 0).unwrap().state, "away");
+    assert_eq!(sees(&world, 2, 0).unwrap().state, "away");
+    world.apply(Step::Start(0));
+    world.run_for(seconds(15));
+    must_end_well(&mut world);
+}

@@ -86,7 +86,7 @@ impl<S: Session> Node<S> {
         let at = self.peers.at(id).unwrap_or_else(|| {
             let setup = self.session_setup(&member.key, member.record.tunnel);
             let eager = self.me.id < id;
-            let agent = Agent::new(eager, self.knobs.keepalive, self.dice.u64() >> 1, now.mono);
+            let agent = Agent::new(eager, self.knobs.beat(), self.dice.u64() >> 1, now.mono);
             let punch = Punch::new(eager, self.seed.dice(&format!("punch {}", setup.index)));
             let mut peer = Peer::new(&member, setup, (agent, punch), now);
             // A party's name is its owner's and a slot's; only the owner knows the slot for sure.
