@@ -40,12 +40,11 @@ pub(super) struct Watch {
 impl Watch {
     /// Watches a non-blocking descriptor. To be made inside a tokio runtime.
     pub(super) fn new(own: OwnedFd) -> io::Result<Self> {
-        #[cfg(target_os = "linux")]
-        let place = poller::place_for(&own)?;
+        let runtime = register(own)?;
         Ok(Self {
             #[cfg(target_os = "linux")]
-            place,
-            runtime: register(own)?,
+            place: poller::place_for(runtime.get_ref())?,
+            runtime,
         })
     }
 

@@ -25,6 +25,8 @@ struct Set {
     epoll: OwnedFd,
     /// Whether this set is asked, and not the runtime's.
     alone: Cell<bool>,
+    /// It could not be asked once, and is not again.
+    broken: Cell<bool>,
     /// By their numbers: whether each can be read.
     marks: RefCell<Vec<Option<Rc<Cell<bool>>>>>,
 }
@@ -58,15 +60,21 @@ impl Poller {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let nudge = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         add(&epoll, nudge.as_fd(), NUDGE)?;
-        let set = Rc::new(Set { epoll, alone: Cell::new(false), marks: RefCell::default() });
+        let set = Rc::new(Set {
+            epoll,
+            alone: Cell::new(false),
+            broken: Cell::new(false),
+            marks: RefCell::default(),
+        });
         CURRENT.set(Rc::downgrade(&set));
         let nudge = Arc::new(Nudge(nudge));
         Ok(Self { set, waker: Waker::from(Arc::clone(&nudge)), nudge })
     }
 
-    /// From now on this set is asked, or the runtime's again.
-    pub(in crate::host) fn take_over(&self, alone: bool) {
-        self.set.alone.set(alone);
+    /// From now on this set is asked, or the runtime's again. False when it is the runtime's: always, once asking this one failed.
+    pub(in crate::host) fn take_over(&self, alone: bool) -> bool {
+        self.set.alone.set(alone && !self.set.broken.get());
+        self.set.alone.get()
     }
 
     /// Ends a `wait` of this thread, or the next one.
@@ -94,7 +102,9 @@ impl Poller {
             Err(error) => {
                 // Only a set that is none any more fails: the runtime's is still there.
                 tracing::warn!(%error, "waiting for packets failed; going on by the runtime");
-                return self.take_over(false);
+                self.set.broken.set(true);
+                self.take_over(false);
+                return;
             }
         };
         let marks = self.set.marks.borrow();
@@ -262,6 +272,25 @@ mod tests {
             Some(&Timespec { tv_sec: 0, tv_nsec: 0 }),
         );
         assert_eq!(nobody, Ok(0), "it was heard");
+    }
+
+    #[tokio::test]
+    async fn a_set_that_fails_once_is_not_asked_again() {
+        // What cannot be waited on in place of a set.
+        let mut poller = Poller::new().unwrap();
+        let epoll = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        poller.set = Rc::new(Set {
+            epoll,
+            alone: Cell::new(false),
+            broken: Cell::new(false),
+            marks: RefCell::default(),
+        });
+        assert!(poller.take_over(true));
+        poller.wait();
+        assert!(!poller.take_over(true), "the runtime is asked for good");
+        let whole = Poller::new().unwrap();
+        whole.look();
+        assert!(whole.take_over(true) && !whole.take_over(false) && whole.take_over(true));
     }
 
     #[tokio::test]
