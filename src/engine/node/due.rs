@@ -19,16 +19,23 @@ pub(super) struct Due {
     touched: u64,
     /// The earliest of all that belong to no peer.
     others: Option<Deadline>,
+    /// That one may have moved.
+    others_stale: bool,
 }
 
 impl Due {
     pub(super) const fn new() -> Self {
-        Self { stale: true, touched: 0, others: None }
+        Self { stale: true, touched: 0, others: None, others_stale: false }
     }
 
     /// More happened than packets going by.
     pub(super) const fn forget(&mut self) {
         self.stale = true;
+    }
+
+    /// A packet went by a relay, which knows of it as a sign of life.
+    pub(super) const fn touch_others(&mut self) {
+        self.others_stale = true;
     }
 
     /// A packet went to or came from this peer.
@@ -52,7 +59,11 @@ impl<S: Session> Node<S> {
             for peer in &mut self.peers.list {
                 peer.due = peer_deadline(peer, &self.knobs);
             }
-            self.due = Due { stale: false, touched: 0, others: self.other_deadlines() };
+            self.due = Due { stale: false, touched: 0, others: None, others_stale: true };
+        }
+        if self.due.others_stale {
+            self.due.others = self.other_deadlines();
+            self.due.others_stale = false;
         }
         while self.due.touched != 0 {
             let at = self.due.touched.trailing_zeros();

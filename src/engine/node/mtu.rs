@@ -71,5 +71,6 @@ impl<S: Session> Node<S> {
         };
         let total = self.relays.wrap(route, room, len, now.mono);
         wan.commit_whole(total);
+        self.sent_by(route);
     }
 }

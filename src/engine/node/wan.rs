@@ -212,6 +212,7 @@ impl<S: Session> Node<S> {
         body.copy_from_slice(message);
         let total = self.relays.wrap(to, room, message.len(), now.mono);
         wan.commit(total);
+        self.sent_by(to);
         self.counters.add(Count::WanOut);
         true
     }
@@ -279,8 +280,16 @@ impl<S: Session> Node<S> {
         }
         let total = self.relays.wrap(to, room, len, now.mono);
         wan.commit(total);
+        self.sent_by(to);
         self.counters.add(Count::WanOut);
         true
+    }
+
+    /// Something left by this way.
+    pub(super) const fn sent_by(&mut self, way: Route) {
+        if matches!(way, Route::Relayed { .. }) {
+            self.due.touch_others();
+        }
     }
 
     /// Sealed once, sent by one way or two: the peer's replay window drops the copy.
