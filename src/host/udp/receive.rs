@@ -26,9 +26,11 @@ const FEW: usize = 2;
 const STALE_ERRORS: usize = 16;
 /// When so many datagrams wait, the socket is left alone: enough for a millisecond.
 const WAITING: usize = 448;
+/// Reads of one call: more than fill every buffer, and an end to datagrams that fill none.
+const READS: usize = DATAGRAMS;
 /// No datagram is early by more than this: those in front of it are opened later, and must still be within the window of
-/// their session (boringtun's is 1,024 wide).
-const WINDOW: usize = 960;
+/// their session (boringtun's is 1,024 wide), also when a member that passes them on moved it as far already.
+const WINDOW: usize = 508;
 /// A datagram of a game, and not of a transfer, has at most so many bytes,
 const SMALL: usize = 512;
 /// and is early while at least so many wait. What one game sends in one breath stays in its order.
@@ -60,6 +62,31 @@ impl Filled {
     fn show<'a>(&self, buffer: &'a mut [u8]) -> Datagrams<'a> {
         let bytes = buffer.get_mut(..self.len).unwrap_or_default();
         Datagrams { via: self.via, from: self.from, bytes, stride: self.stride }
+    }
+}
+
+/// Whose small datagrams wait for their turn, because they came merged from many: later ones of the same sender, which may be
+/// the same game's, do not pass them.
+#[derive(Default)]
+struct Behind {
+    senders: [Option<(Via, SocketAddr)>; 4],
+    /// There are more of them.
+    everybody: bool,
+}
+
+impl Behind {
+    fn contains(&self, filled: &Filled) -> bool {
+        self.everybody || self.senders.contains(&Some((filled.via, filled.from)))
+    }
+
+    fn add(&mut self, filled: &Filled) {
+        if self.contains(filled) {
+            return;
+        }
+        match self.senders.iter_mut().find(|sender| sender.is_none()) {
+            Some(free) => *free = Some((filled.via, filled.from)),
+            None => self.everybody = true,
+        }
     }
 }
 
@@ -123,8 +150,12 @@ impl Receiver {
 
     /// Reads until the socket is empty or enough waits. True when there may be more.
     pub fn read(&mut self, socket: &Socket) -> bool {
+        self.read_at_most(READS, socket)
+    }
+
+    fn read_at_most(&mut self, reads: usize, socket: &Socket) -> bool {
         self.free |= std::mem::take(&mut self.out);
-        loop {
+        for _ in 0..reads {
             let free = self.free.count_ones() as usize;
             if free == 0 || self.waiting.0 >= WAITING {
                 return true;
@@ -139,6 +170,7 @@ impl Receiver {
                 return false;
             }
         }
+        true
     }
 
     fn receive<const MANY: usize>(&mut self, socket: &Socket) -> io::Result<()> {
@@ -206,15 +238,20 @@ impl Receiver {
         if !self.is_behind() {
             return None;
         }
-        let mut many = 0;
+        let (mut many, mut behind) = (0, Behind::default());
         let found = self.order.iter().copied().find(|at| {
             let Some(filled) = self.filled.get_mut(usize::from(*at)) else { return false };
-            // Those with little in front of them too, or the ones behind would pass them.
-            let small = filled.stride <= SMALL && filled.datagrams() <= EARLY;
-            let early = small && many <= WINDOW && !filled.early;
+            let in_front = many;
             many += filled.datagrams();
-            filled.early |= early;
-            early
+            if filled.stride > SMALL || filled.early {
+                return false;
+            }
+            // Those with little in front of them too, or the ones behind would pass them.
+            filled.early = in_front <= WINDOW && filled.datagrams() <= EARLY && !behind.contains(filled);
+            if !filled.early {
+                behind.add(filled);
+            }
+            filled.early
         })?;
         let Self { filled, memory, each, .. } = self;
         let buffer = memory.chunks_exact_mut(*each).nth(usize::from(found))?;
@@ -295,11 +332,51 @@ mod tests {
     #[test]
     fn none_is_so_early_that_those_in_front_of_it_would_be_too_old() {
         let mut receiver = Receiver::with(true);
-        let mut sizes = [(64 * 1_000, 1_000); 18];
-        (sizes[15], sizes[17]) = ((99, 99), (99, 99));
+        let mut sizes = [(64 * 1_000, 1_000); 12];
+        (sizes[7], sizes[9]) = ((99, 99), (99, 99));
         came(&mut receiver, &sizes);
-        assert_eq!(receiver.next_early().map(|(at, _)| at), Some(15));
+        assert_eq!(receiver.next_early().map(|(at, _)| at), Some(7));
         assert!(receiver.next_early().is_none());
+    }
+
+    #[test]
+    fn small_ones_do_not_pass_those_of_their_sender_that_came_merged() {
+        let mut receiver = Receiver::with(true);
+        let sizes = [(64_000, 1_000), (50, 50), (1_000, 100), (60, 60), (70, 70)];
+        let ports = [1, 1, 1, 1, 2];
+        for (size, port) in sizes.iter().zip(ports) {
+            receiver.metas[0].addr.set_port(port);
+            came(&mut receiver, &[*size]);
+        }
+        let early: Vec<u8> = std::iter::from_fn(|| receiver.next_early().map(|(at, _)| at)).collect();
+        assert_eq!(early, [1, 4], "the one in front, and another sender's");
+        let all = lengths(&mut receiver);
+        assert_eq!(all, [Ok(64_000), Err(1), Ok(1_000), Ok(60), Err(4)]);
+        // Of so many senders that not all are remembered, nobody passes anybody.
+        for port in 1..=6 {
+            receiver.metas[0].addr.set_port(port);
+            came(&mut receiver, &[(8_000, 400)]);
+        }
+        receiver.metas[0].addr.set_port(6);
+        came(&mut receiver, &[(60, 60)]);
+        assert!(receiver.is_behind() && receiver.next_early().is_none());
+    }
+
+    #[tokio::test]
+    async fn empty_datagrams_do_not_keep_a_read_going() {
+        let bound = crate::host::udp::bind(&["127.0.0.1:0".parse().unwrap()], None).unwrap();
+        let sockets = crate::host::udp::Sockets::open(bound).unwrap();
+        let there = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = sockets.local_addrs()[0];
+        for _ in 0..3 * DATAGRAMS {
+            there.send_to(&[], to).unwrap();
+        }
+        sockets.readable().await;
+        let socket = sockets.iter().next().unwrap();
+        let mut receiver = Receiver::new(sockets.iter());
+        assert!(receiver.read_at_most(1, socket), "the turn is over, and more is there");
+        while receiver.read(socket) {}
+        assert!(receiver.is_empty());
     }
 
     #[test]
