@@ -12,6 +12,7 @@
 //! is reported as trouble; dropping the LAN side on the way removes the device.
 
 mod alarm;
+mod aside;
 mod bell;
 mod breath;
 mod choose;
@@ -280,9 +281,7 @@ impl<M: LanMaker> Driver<M> {
     /// Whether the thread can wait for everything without its runtime; the sources are told.
     #[cfg(target_os = "linux")]
     fn is_alone(&self) -> bool {
-        let alone = !self.rig.needs_runtime() && self.sockets.extra_len() == 0;
-        self.poller.take_over(alone);
-        alone
+        self.poller.take_over(!self.rig.needs_runtime() && self.sockets.extra_len() == 0)
     }
 
     #[cfg(target_os = "linux")]

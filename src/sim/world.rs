@@ -318,6 +318,12 @@ impl World {
         self.at(self.now + wait, event);
     }
 
+    /// Datagrams that nodes said they pass on for others.
+    #[must_use]
+    pub fn passed_on(&self) -> u64 {
+        self.sinks.as_ref().map_or(0, |sinks| sinks.0.passed_on)
+    }
+
     /// Both clocks of a computer that has the time right.
     #[must_use]
     pub fn honest_now(&self) -> Now {

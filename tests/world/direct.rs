@@ -196,6 +196,11 @@ fn two_guests_that_nothing_connects_play_through_the_host_until_a_way_opens() {
     assert_eq!((kind(&world, 1, 2), kind(&world, 2, 1)), (Some(PathKind::Relay), Some(PathKind::Relay)));
     assert_eq!(kind(&world, 1, 0), Some(PathKind::Direct));
     assert!(count(&world, 0, Count::Forwarded) > 0);
+    assert_eq!(
+        world.passed_on(),
+        count(&world, 0, Count::Forwarded),
+        "whoever drives the node hears which these are"
+    );
     open_world(&mut world, 1);
     world.run_for(seconds(30));
     let heard = world.oracle.heard_by((2, LIST));

@@ -127,9 +127,11 @@ impl<S: Session> Node<S> {
         match self.forwarder.admit(from, to, message.len(), now.mono) {
             Verdict::Pass => {
                 let frame = Frame { hops: 0, class: Class::Unicast, run: self.me.run, ..frame };
+                wan.passing_on(true);
                 if self.send_straight(at, frame, message, now, wan) {
                     self.counters.add(Count::Forwarded);
                 }
+                wan.passing_on(false);
             }
             Verdict::Refused => self.dropped(DropReason::ForwardRefused),
             Verdict::Pace => self.dropped(DropReason::ForwardPace),

@@ -225,14 +225,19 @@ impl<M: LanMaker> Rig<M> {
 
     /// Datagrams that are opened before what came before them; `release` tells that their turn has come.
     pub(super) fn take_early(&mut self, place: u8, datagrams: Datagrams<'_>) {
-        self.lan.set_aside(Some(place));
+        self.set_aside(Some(place));
         self.take_datagrams(datagrams);
-        self.lan.set_aside(None);
+        self.set_aside(None);
+    }
+
+    const fn set_aside(&mut self, place: Option<u8>) {
+        self.lan.set_aside(place);
+        self.sends.set_aside(place);
     }
 
     /// What was opened early at this place may have waited for its turn.
     pub(super) fn release(&mut self, place: u8) {
-        self.taken.released |= self.lan.release(place);
+        self.taken.released |= self.lan.release(place) | self.sends.release(place);
     }
 
     /// Enough datagrams were taken for now.
@@ -243,6 +248,7 @@ impl<M: LanMaker> Rig<M> {
         } else if taken.released {
             // Nothing else may come for long, and the device puts packets of a connection together until it is flushed.
             self.lan.flush();
+            self.sends.flush();
         }
     }
 

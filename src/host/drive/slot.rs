@@ -1,9 +1,8 @@
 //! The LAN side in the loop: not open yet, or open; and whether what comes for it comes out of turn.
 
+use super::aside::Aside;
 use super::lan::LanPortLike;
-use crate::buf;
 use crate::engine::sink::{Delivery, LanSink};
-use crate::model::limits::{DATAGRAMS, EARLY};
 use crate::model::status::{JoinedBy, Mode};
 use crate::wire::packet::proto;
 use std::net::SocketAddr;
@@ -12,17 +11,8 @@ use std::net::SocketAddr;
 #[derive(Debug)]
 pub(super) struct Slot<P> {
     pub(super) port: Option<P>,
-    aside: Aside,
-}
-
-/// Packets that were opened before their turn. Those of connections wait for it, or TCP would take the ones in front of them for lost.
-#[derive(Debug, Default)]
-struct Aside {
-    /// The place of what is being opened early.
-    place: Option<u8>,
-    room: buf::slot::Slot,
-    held: Vec<(u8, buf::slot::Slot)>,
-    spare: Vec<buf::slot::Slot>,
+    /// Packets of connections that were opened before their turn: TCP would take the ones in front of them for lost.
+    aside: Aside<()>,
 }
 
 impl<P: LanPortLike> Slot<P> {
@@ -68,21 +58,15 @@ impl<P: LanPortLike> Slot<P> {
 
     /// What comes from now on comes out of turn, at this place, or in turn again.
     pub(super) const fn set_aside(&mut self, place: Option<u8>) {
-        self.aside.place = place;
+        self.aside.set(place);
     }
 
     /// The turn of this place has come. True when something waited for it: the port is to be flushed.
     pub(super) fn release(&mut self, place: u8) -> bool {
-        let mut waited = false;
-        while let Some(at) = self.aside.held.iter().position(|(held, _)| *held == place) {
-            let (_, slot) = self.aside.held.remove(at);
-            if let Some(port) = &mut self.port {
-                deliver(port, slot.packet(), Delivery::Tun);
-            }
-            self.aside.spare.push(slot);
-            waited = true;
-        }
-        waited
+        let Self { port, aside } = self;
+        aside.release(place, |(), packet| {
+            port.iter_mut().for_each(|port| deliver(port, packet, Delivery::Tun));
+        })
     }
 }
 
@@ -96,22 +80,20 @@ fn deliver(port: &mut impl LanPortLike, packet: &[u8], how: Delivery) {
 impl<P: LanPortLike> LanSink for Slot<P> {
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         let port = self.port.as_mut()?;
-        if self.aside.place.is_some() {
-            return self.aside.room.room().get_mut(..len);
+        if self.aside.is_early() {
+            return self.aside.reserve(len);
         }
         port.reserve(len)
     }
 
     fn commit(&mut self, len: usize, how: Delivery) {
         let Self { port: Some(port), aside } = self else { return };
-        let Some(place) = aside.place else { return port.commit(len, how) };
-        aside.room.set_len(len);
-        let ordered = proto::of(aside.room.packet()) == Some(proto::TCP);
-        if ordered && how == Delivery::Tun && aside.held.len() < DATAGRAMS * EARLY {
-            let room = aside.spare.pop().unwrap_or_default();
-            aside.held.push((place, std::mem::replace(&mut aside.room, room)));
-        } else {
-            deliver(port, aside.room.packet(), how);
+        if !aside.is_early() {
+            return port.commit(len, how);
+        }
+        let ordered = how == Delivery::Tun && proto::of(aside.written(len)) == Some(proto::TCP);
+        if !(ordered && aside.keep(())) {
+            deliver(port, aside.written(len), how);
         }
     }
 }
@@ -181,6 +163,6 @@ mod tests {
         assert!(!slot.release(6), "it waited for nothing");
         assert!(slot.release(7) && !slot.release(7), "once");
         assert_eq!(slot.port.as_ref().unwrap().0, [6, 1, 4, 5, 7]);
-        assert_eq!(slot.aside.spare.len(), 2, "rooms are used again");
+        assert_eq!(slot.aside.spares(), 2, "rooms are used again");
     }
 }
