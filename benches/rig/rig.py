@@ -7,7 +7,9 @@
 
 Peers are run interleaved (A B C A B C ...). Binaries come from PATH (put yours
 first: PATH=/opt/peers/bin:$PATH), lanrage from LANRAGE or PATH. Needs: iperf3, wg, gcc,
-ip, ethtool, python3.
+ip, ethtool, python3. `easytier` is the wheel from PyPI (pip install easytier-pyo3), in the
+Python that EASYTIER names, else the one that runs this; Python is part of its memory and
+start. `easytier-core` is EasyTier's own program.
 Everything lives in fresh namespaces with no way out; all are removed at exit.
 --wire switches TSO/GSO/GRO off on the veths, so the underlay carries real
 1500-byte frames (nearer to an internet path than a veth passing 64 KiB ones).
@@ -173,7 +175,27 @@ def n2n(edge, supernode, opts):
             n.run([edge, "-d", n.dev, "-a", n.tip, "-c", "lan", "-k", "secret", "-l", "198.18.0.254:7777", "-f", "-E", "-u", "0", "-g", "0"] + opts)
     return start
 
-def easytier(*opts):
+EASYTIER = os.environ.get("EASYTIER", sys.executable)        # not "python3": a shim on PATH would count as its start
+
+def easytier(lab):
+    """With a device, everything else as EasyTier has it (encryption, MTU); without STUN, as nothing outside is to be asked."""
+    code = "import sys, easytier_pyo3 as e; n = e.Node(sys.argv[1]); n.start(); n.wait()"
+    easytier.t0 = time.monotonic()
+    for n in lab.nodes:
+        peers = "".join(f'[[peer]]\nuri = "udp://{m.ip}:11010"\n' for m in lab.nodes if m.i < n.i)
+        n.run([EASYTIER, "-c", code, f"""
+instance_name = "n{n.i}"
+hostname = "n{n.i}"
+ipv4 = "{n.tip}/24"
+dhcp = false
+listeners = ["udp://0.0.0.0:11010"]
+stun_servers = []
+stun_servers_v6 = []
+network_identity = {{network_name = "lan", network_secret = "secret"}}
+flags = {{dev_name = "{n.dev}"}}
+{peers}"""], env={"HOME": n.dir})
+
+def easytier_core(*opts):
     def start(lab):
         start.t0 = time.monotonic()
         for n in lab.nodes:
@@ -252,7 +274,8 @@ PEERS = {
     "boringtun": wg(["boringtun-cli", "-f", "--disable-drop-privileges"]),
     "gotatun": wg(["gotatun", "-f", "--disable-drop-privileges"]),
     "gotatun+allowedips": wg(["gotatun", "-f", "--disable-drop-privileges"], cast=True),
-    "easytier": easytier(),
+    "easytier": easytier,
+    "easytier-core": easytier_core(),
     "vpncloud-tun": vpncloud("tun"),
     "vpncloud-tap": vpncloud("tap"),
     "n2n-1.3": n2n("/usr/sbin/edge", "/usr/bin/supernode", []),
