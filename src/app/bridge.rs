@@ -92,7 +92,7 @@ pub fn start(config: RunConfig) -> Result<Running, Trouble> {
     };
     let (mut doors, out) = drive::doors(first_status(&setup, ground.me), invite.to_text());
     doors.links = carriers(controls, setup.party.id, ground.me, &out.control);
-    let (clock, plugin_seed) = (HostClock::new(), seed.fork("plugins"));
+    let (clock, plugin_seed) = (HostClock::in_step(), seed.fork("plugins"));
     let lan = lan_side(&config, &ground.chosen);
     let crew = ground.crew(&config, (clock, plugin_seed), &out)?;
     let parts = Parts {

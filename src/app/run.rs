@@ -116,7 +116,8 @@ impl Show {
                     Some(event) => self.happened(&event, &node),
                     None => break,
                 },
-                Ok(()) = node.status.changed() => self.status(&node),
+                // Who shows no status is not woken for each.
+                Ok(()) = node.status.changed(), if !matches!(self.face, Face::Json) => self.status(&node),
                 Ok(()) = node.invite.changed() => self.new_invite(&node),
                 () = signals.next() => {
                     if self.leaving.is_some() {

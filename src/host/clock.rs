@@ -24,6 +24,18 @@ impl HostClock {
         Self { origin: raw() }
     }
 
+    /// A clock whose beats are those of the wall clock, and so of every computer that has the time right: what nodes do on a
+    /// beat they do together, and what they say then reaches an idle computer at one moment. It begins within three minutes.
+    #[must_use]
+    pub fn in_step() -> Self {
+        let (now, past) = (
+            raw(),
+            Duration::from_millis(u64::try_from(unix().as_millis() % BEATS.as_millis()).unwrap_or(0)),
+        );
+        // Right after the computer was switched on nothing lies so far back.
+        Self { origin: now.checked_sub(past).unwrap_or(now) }
+    }
+
     /// The same moment by the system's clock that counts sleep (`CLOCK_BOOTTIME`).
     #[cfg(target_os = "linux")]
     pub(in crate::host) fn since_boot(&self, at: Mono) -> Duration {
@@ -36,6 +48,9 @@ impl HostClock {
         Now { mono: Mono(since(self.origin)), unix: unix() }
     }
 }
+
+/// Every beat that a node keeps to (10, 15 and 25 s) falls on a multiple of this.
+const BEATS: Duration = Duration::from_secs(150);
 
 /// A jump of the clocks against each other that means more than somebody's setting of the time by a bit.
 const JUMP: Duration = Duration::from_secs(2);
@@ -162,5 +177,17 @@ mod tests {
         assert!(first.mono.0 < Duration::from_secs(5));
         assert!(second.mono.since(first.mono) >= Duration::from_millis(5));
         assert!(second.unix > Duration::from_secs(1_600_000_000), "the wall clock is on a date after 2020");
+    }
+
+    #[test]
+    fn a_clock_in_step_has_the_beats_of_the_wall_clock() {
+        let now = HostClock::in_step().now();
+        for beat in [10, 15, 25] {
+            let beat = Duration::from_secs(beat).as_millis();
+            let off = (now.unix.as_millis() % beat).abs_diff(now.mono.0.as_millis() % beat);
+            // Or the beat fell between the two readings.
+            assert!(off < 100 || off > beat - 100, "{off} ms off a beat of {beat}");
+        }
+        assert!(now.mono.0 < BEATS + Duration::from_secs(5));
     }
 }
