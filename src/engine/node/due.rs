@@ -33,7 +33,7 @@ impl Due {
         self.stale = true;
     }
 
-    /// A packet went by a relay, which knows of it as a sign of life.
+    /// A packet went by a relay, to which it is a sign of life.
     pub(super) const fn touch_others(&mut self) {
         self.others_stale = true;
     }

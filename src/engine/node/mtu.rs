@@ -71,6 +71,8 @@ impl<S: Session> Node<S> {
         };
         let total = self.relays.wrap(route, room, len, now.mono);
         wan.commit_whole(total);
-        self.sent_by(route);
+        if prefix > 0 {
+            self.due.touch_others();
+        }
     }
 }

@@ -212,7 +212,9 @@ impl<S: Session> Node<S> {
         body.copy_from_slice(message);
         let total = self.relays.wrap(to, room, message.len(), now.mono);
         wan.commit(total);
-        self.sent_by(to);
+        if prefix > 0 {
+            self.due.touch_others();
+        }
         self.counters.add(Count::WanOut);
         true
     }
@@ -280,16 +282,11 @@ impl<S: Session> Node<S> {
         }
         let total = self.relays.wrap(to, room, len, now.mono);
         wan.commit(total);
-        self.sent_by(to);
-        self.counters.add(Count::WanOut);
-        true
-    }
-
-    /// Something left by this way.
-    pub(super) const fn sent_by(&mut self, way: Route) {
-        if matches!(way, Route::Relayed { .. }) {
+        if prefix > 0 {
             self.due.touch_others();
         }
+        self.counters.add(Count::WanOut);
+        true
     }
 
     /// Sealed once, sent by one way or two: the peer's replay window drops the copy.

@@ -559,23 +559,10 @@ impl<M: LanMaker> Rig<M> {
         }
         self.show = Show { changed: false, last: Some(self.now.mono) };
         let mut status = self.node.status(self.now);
-        let (counts, streams) = (self.sends.udp.counts(), self.sends.streams.counts());
-        let own = [
-            ("wan.calls", counts.calls),
-            ("wan.sent", counts.sent),
-            ("stream.up", streams.up),
-            ("stream.sent", streams.sent),
-            ("stream.received", streams.received),
-            ("drop.stream_queue_full", streams.full),
-            ("drop.wan_queue_full", counts.full),
-            ("drop.wan_too_big", counts.too_big),
-            ("drop.wan_failed", counts.failed),
-            ("drop.events", self.events.lost()),
-            ("loop.overruns", self.overruns),
-        ];
-        let numbers = own
-            .into_iter()
-            .filter(|(name, n)| *n > 0 || ["wan.", "loop."].iter().any(|own| name.starts_with(own)));
+        let own = [("drop.events", self.events.lost()), ("loop.overruns", self.overruns)];
+        let own = self.sends.counters().into_iter().chain(own);
+        let numbers =
+            own.filter(|(name, n)| *n > 0 || ["wan.", "loop."].iter().any(|own| name.starts_with(own)));
         status.counters.extend(numbers);
         status.mode = self.lan.mode();
         for game in &mut status.games {

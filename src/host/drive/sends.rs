@@ -56,6 +56,22 @@ impl Sends {
         aside.release(place, |to, message| put(udp, streams, to, message))
     }
 
+    /// What was sent and what was not.
+    pub(super) fn counters(&self) -> [(&'static str, u64); 9] {
+        let (udp, streams) = (self.udp.counts(), self.streams.counts());
+        [
+            ("wan.calls", udp.calls),
+            ("wan.sent", udp.sent),
+            ("stream.up", streams.up),
+            ("stream.sent", streams.sent),
+            ("stream.received", streams.received),
+            ("drop.stream_queue_full", streams.full),
+            ("drop.wan_queue_full", udp.full),
+            ("drop.wan_too_big", udp.too_big),
+            ("drop.wan_failed", udp.failed),
+        ]
+    }
+
     fn straight(&mut self, to: Endpoint, len: usize) -> Option<&mut [u8]> {
         if let Via::Stream(number) = to.via {
             self.room = Room::Stream;
