@@ -1,9 +1,9 @@
 //! When the node wants to be woken next, remembered.
 //!
 //! Asking every machine costs as much as there are peers, and it is asked after each packet, which moves the deadlines of one
-//! peer at most. So the answers are kept: one for each peer, and one for everything else together. Whatever only seals or opens a
-//! packet says for which peer (`touch`); everything else that happens makes all of it stale. The simulator compares each answer
-//! with asking everybody, so its stories show what forgot to say so.
+//! peer at most. So the answers are kept: one for each peer, the earliest of these, and one for everything else together. Whatever
+//! only seals or opens a packet says for which peer (`touch`); everything else that happens makes all of it stale. The simulator
+//! compares each answer with asking everybody, so its stories show what forgot to say so.
 
 use super::Node;
 use super::timers::peer_deadline;
@@ -17,6 +17,8 @@ pub(super) struct Due {
     stale: bool,
     /// The peers whose deadline may have moved, a bit for each place in the list.
     touched: u64,
+    /// The earliest of the peers'.
+    first: Option<Deadline>,
     /// The earliest of all that belong to no peer.
     others: Option<Deadline>,
     /// That one may have moved.
@@ -25,12 +27,23 @@ pub(super) struct Due {
 
 impl Due {
     pub(super) const fn new() -> Self {
-        Self { stale: true, touched: 0, others: None, others_stale: false }
+        Self { stale: true, touched: 0, first: None, others: None, others_stale: false }
     }
 
     /// More happened than packets going by.
     pub(super) const fn forget(&mut self) {
         self.stale = true;
+    }
+
+    /// A peer's deadline moved. True when the earliest is to be looked for: it was this one, or is another one just as well.
+    fn moved(&mut self, old: Option<Deadline>, new: Option<Deadline>) -> bool {
+        let at = |due: Option<Deadline>| due.map(|due| due.at);
+        let (first, new_at) = (at(self.first), at(new));
+        if new_at.is_some() && (first.is_none() || new_at < first) {
+            self.first = new;
+            return false;
+        }
+        first.is_some() && (at(old) == first || new_at == first)
     }
 
     /// A packet went by a relay, to which it is a sign of life.
@@ -55,11 +68,12 @@ impl<S: Session> Node<S> {
         if self.todo.stopped {
             return None;
         }
+        let mut first_stale = self.due.stale;
         if self.due.stale {
             for peer in &mut self.peers.list {
                 peer.due = peer_deadline(peer, &self.knobs);
             }
-            self.due = Due { stale: false, touched: 0, others: None, others_stale: true };
+            self.due = Due { stale: false, others_stale: true, ..Due::new() };
         }
         if self.due.others_stale {
             self.due.others = self.other_deadlines();
@@ -68,11 +82,17 @@ impl<S: Session> Node<S> {
         while self.due.touched != 0 {
             let at = self.due.touched.trailing_zeros();
             self.due.touched &= self.due.touched - 1;
-            if let Some(peer) = self.peers.list.get_mut(at as usize) {
-                peer.due = peer_deadline(peer, &self.knobs);
+            let Some(peer) = self.peers.list.get_mut(at as usize) else { continue };
+            let due = peer_deadline(peer, &self.knobs);
+            let old = std::mem::replace(&mut peer.due, due);
+            if due != old {
+                first_stale |= self.due.moved(old, due);
             }
         }
-        self.peers.list.iter().map(|p| p.due).fold(self.due.others, Deadline::earlier)
+        if first_stale {
+            self.due.first = self.peers.list.iter().map(|p| p.due).fold(None, Deadline::earlier);
+        }
+        Deadline::earlier(self.due.others, self.due.first)
     }
 
     /// What `deadline` must say, found by asking everybody; for the simulator's oracle.
