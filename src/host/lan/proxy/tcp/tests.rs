@@ -172,7 +172,7 @@ impl Pair {
 
     /// A connection from a program of the guest to the host's game: both ends.
     async fn connected(&mut self) -> (TcpStream, TcpStream) {
-        let game = game().await;
+        let game = game();
         let door = self.door(port(&game));
         let both = async { tokio::try_join!(TcpStream::connect(door), game.accept()) };
         let (program, (game, _)) = self.during(both).await.unwrap();
@@ -185,8 +185,11 @@ impl Pair {
     }
 }
 
-async fn game() -> TcpListener {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
+/// A game whose queue takes all who come at once: one of 128, as tokio makes it, resets some of three hundred on a fast computer.
+fn game() -> TcpListener {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    socket.listen(1_024).unwrap()
 }
 
 fn port(listener: &TcpListener) -> u16 {

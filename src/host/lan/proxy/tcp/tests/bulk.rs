@@ -113,7 +113,7 @@ async fn every(all: Vec<tokio::task::JoinHandle<()>>) {
 #[tokio::test]
 async fn three_hundred_short_connections_at_once_are_all_served() {
     let mut pair = Pair::new();
-    let game = game().await;
+    let game = game();
     let door = pair.door(port(&game));
     echo(game);
     let all: Vec<_> = (0..300)
@@ -138,7 +138,7 @@ async fn three_hundred_short_connections_at_once_are_all_served() {
 #[tokio::test]
 async fn three_hundred_that_came_while_nobody_looked_are_all_served() {
     let mut pair = Pair::new();
-    let game = game().await;
+    let game = game();
     let door = pair.door(port(&game));
     echo(game);
     let patience = Duration::from_secs(5);
@@ -161,7 +161,7 @@ async fn three_hundred_that_came_while_nobody_looked_are_all_served() {
 #[tokio::test]
 async fn there_are_never_more_connections_than_allowed() {
     let mut pair = Pair::new();
-    let game = game().await;
+    let game = game();
     let door = pair.door(port(&game));
     let held = tokio::spawn(async move {
         let mut held = Vec::new();

@@ -32,7 +32,7 @@ async fn what_is_said_after_one_side_has_ended_still_arrives() {
 #[tokio::test]
 async fn a_game_that_wants_it_is_told_who_connects() {
     let mut pair = Pair::new();
-    let game = game().await;
+    let game = game();
     let (own, guest, port) = (pair.host.us.octets(), pair.guest.us.octets(), port(&game));
     pair.host.tell(&[port]);
     let door = pair.door(port);
@@ -113,7 +113,7 @@ async fn a_connection_that_does_not_come_to_stand_is_given_up() {
     let mut pair = Pair::new();
     pair.guest.patience = Duration::from_millis(300);
     pair.net.cut = true;
-    let game = game().await;
+    let game = game();
     let door = pair.door(port(&game));
     let mut program = TcpStream::connect(door).await.unwrap();
     let mut byte = [0];
@@ -129,7 +129,7 @@ async fn a_connection_that_does_not_come_to_stand_is_given_up() {
 async fn every_peer_comes_from_an_address_of_its_own_and_the_game_can_tell() {
     let net = subnet();
     let mut host = Tcp::new(at(net, 2), MTU);
-    let game = game().await;
+    let game = game();
     for seat in [3, 4, 250] {
         let mut pair = Pair { host, guest: Tcp::new(at(net, seat), MTU), net: Net::new() };
         let door = pair.door(port(&game));

@@ -102,7 +102,7 @@ async fn opened(host: &mut Tcp, game: &TcpListener, seq: u32) -> (Key, u32, u32)
 async fn bytes_for_which_no_window_was_offered_are_not_taken() {
     const STEP: u32 = 1_000;
     let mut host = Tcp::new(at(subnet(), 2), MTU);
-    let game = game().await;
+    let game = game();
     for seq in [1, u32::MAX - 100] {
         let (key, next, ack) = opened(&mut host, &game, seq).await;
         let (stream, _) = game.accept().await.unwrap();
@@ -136,7 +136,7 @@ async fn bytes_for_which_no_window_was_offered_are_not_taken() {
 #[tokio::test]
 async fn a_buffer_is_never_filled_beyond_its_end() {
     let mut host = Tcp::new(at(subnet(), 2), MTU);
-    let game = game().await;
+    let game = game();
     let (key, next, ack) = opened(&mut host, &game, 1).await;
     let us = host.us;
     let mut send = |offset: u32, len: usize| {
@@ -159,7 +159,7 @@ async fn a_flood_of_syns_is_bounded_and_harms_nobody_else() {
     let net = subnet();
     let mut host = Tcp::new(at(net, 2), MTU);
     host.patience = Duration::from_secs(2);
-    let game = game().await;
+    let game = game();
     let port = port(&game);
     let accepting = tokio::spawn(async move {
         let mut held = Vec::new();
@@ -190,7 +190,7 @@ async fn a_flood_of_syns_is_bounded_and_harms_nobody_else() {
 #[tokio::test]
 async fn a_peer_that_takes_its_syn_back_leaves_nothing() {
     let mut host = Tcp::new(at(subnet(), 2), MTU);
-    let game = game().await;
+    let game = game();
     let key = peer(&host, port(&game));
     for stands_here in [false, true] {
         host.take(&tcp(key, host.us, SYN));
@@ -256,7 +256,7 @@ proptest! {
     ) {
         run(async {
             let mut host = Tcp::new(at(subnet(), 2), MTU);
-            let game = game().await;
+            let game = game();
             let (key, next, ours) = opened(&mut host, &game, 1).await;
             let data = pattern(1_340, 0);
             for (n, (control, seq, ack, len)) in story.into_iter().enumerate() {
