@@ -106,7 +106,8 @@ pub struct Knobs {
 }
 
 impl Knobs {
-    /// The longest silence on a live path, and short enough that a peer is asked three times before it counts as away.
+    /// The longest silence on a live path: short enough that a peer is asked three times before it counts as away. Between two
+    /// computers of one network, where paths keep 25 s from 15 on, it is once at least, and then in quick succession.
     #[must_use]
     pub fn beat(&self) -> Duration {
         self.keepalive.min(self.away_after / 3)

@@ -5,7 +5,7 @@
 use crate::model::time::{Mono, Now};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Both clocks of this computer, counted from the clock's making.
+/// Both clocks of this computer, counted from the clock's making or a moment before.
 #[derive(Debug, Clone, Copy)]
 pub struct HostClock {
     origin: Raw,
@@ -28,12 +28,9 @@ impl HostClock {
     /// beat they do together, and what they say then reaches an idle computer at one moment. It begins within three minutes.
     #[must_use]
     pub fn in_step() -> Self {
-        let (now, past) = (
-            raw(),
-            Duration::from_millis(u64::try_from(unix().as_millis() % BEATS.as_millis()).unwrap_or(0)),
-        );
+        let now = raw();
         // Right after the computer was switched on nothing lies so far back.
-        Self { origin: now.checked_sub(past).unwrap_or(now) }
+        Self { origin: now.checked_sub(since_beat(unix())).unwrap_or(now) }
     }
 
     /// The same moment by the system's clock that counts sleep (`CLOCK_BOOTTIME`).
@@ -51,6 +48,11 @@ impl HostClock {
 
 /// Every beat that a node keeps to (10, 15 and 25 s) falls on a multiple of this.
 const BEATS: Duration = Duration::from_secs(150);
+
+/// How long ago the last moment was at which all beats fell together.
+fn since_beat(unix: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(unix.as_millis() % BEATS.as_millis()).unwrap_or(0))
+}
 
 /// A jump of the clocks against each other that means more than somebody's setting of the time by a bit.
 const JUMP: Duration = Duration::from_secs(2);
@@ -181,13 +183,13 @@ mod tests {
 
     #[test]
     fn a_clock_in_step_has_the_beats_of_the_wall_clock() {
-        let now = HostClock::in_step().now();
+        let unix = Duration::from_millis(1_795_799_740_123);
+        let past = since_beat(unix);
         for beat in [10, 15, 25] {
             let beat = Duration::from_secs(beat).as_millis();
-            let off = (now.unix.as_millis() % beat).abs_diff(now.mono.0.as_millis() % beat);
-            // Or the beat fell between the two readings.
-            assert!(off < 100 || off > beat - 100, "{off} ms off a beat of {beat}");
+            assert_eq!(past.as_millis() % beat, unix.as_millis() % beat, "a beat of {beat} ms");
         }
+        let now = HostClock::in_step().now();
         assert!(now.mono.0 < BEATS + Duration::from_secs(5));
     }
 }

@@ -200,7 +200,7 @@ impl<M: LanMaker> Rig<M> {
         self.due().is_some_and(|at| at <= now.mono) && self.runs()
     }
 
-    /// Asking costs as much as there are peers, so it is asked once after each input.
+    /// Asked once after each input.
     fn due(&mut self) -> Option<Mono> {
         let Self { node, due, .. } = self;
         *due.get_or_insert_with(|| node.deadline().map(|d| d.at))

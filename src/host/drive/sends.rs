@@ -94,6 +94,8 @@ fn put(udp: &mut SendBatches<Rc<Sockets>>, streams: &mut Streams, to: Endpoint, 
         }
     } else if copy(udp.reserve(to, len)) {
         udp.commit(len);
+    } else {
+        udp.lost();
     }
 }
 

@@ -29,7 +29,8 @@ const WAITING: usize = 448;
 /// Reads of one call: more than fill every buffer, and an end to datagrams that fill none.
 const READS: usize = DATAGRAMS;
 /// No datagram is early by more than this: those in front of it are opened later, and must still be within the window of
-/// their session (boringtun's is 1,024 wide), also when a member that passes them on moved it as far already.
+/// their session (boringtun's is 1,024 wide), also when a member that passes them on moved it as far already (if it sends little to
+/// the same peer itself meanwhile).
 const WINDOW: usize = 508;
 /// A datagram of a game, and not of a transfer, has at most so many bytes,
 const SMALL: usize = 512;
