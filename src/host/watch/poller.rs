@@ -31,6 +31,12 @@ struct Set {
     marks: RefCell<Vec<Option<Rc<Cell<bool>>>>>,
 }
 
+impl Set {
+    fn new(epoll: OwnedFd) -> Self {
+        Self { epoll, alone: Cell::new(false), broken: Cell::new(false), marks: RefCell::default() }
+    }
+}
+
 /// Waits for the watches that are made on this thread while it lives.
 #[derive(Debug)]
 pub(in crate::host) struct Poller {
@@ -60,12 +66,7 @@ impl Poller {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let nudge = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         add(&epoll, nudge.as_fd(), NUDGE)?;
-        let set = Rc::new(Set {
-            epoll,
-            alone: Cell::new(false),
-            broken: Cell::new(false),
-            marks: RefCell::default(),
-        });
+        let set = Rc::new(Set::new(epoll));
         CURRENT.set(Rc::downgrade(&set));
         let nudge = Arc::new(Nudge(nudge));
         Ok(Self { set, waker: Waker::from(Arc::clone(&nudge)), nudge })
@@ -279,12 +280,7 @@ mod tests {
         // What cannot be waited on in place of a set.
         let mut poller = Poller::new().unwrap();
         let epoll = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        poller.set = Rc::new(Set {
-            epoll,
-            alone: Cell::new(false),
-            broken: Cell::new(false),
-            marks: RefCell::default(),
-        });
+        poller.set = Rc::new(Set::new(epoll));
         assert!(poller.take_over(true));
         poller.wait();
         assert!(!poller.take_over(true), "the runtime is asked for good");
