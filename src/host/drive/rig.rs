@@ -223,9 +223,9 @@ impl<M: LanMaker> Rig<M> {
         many
     }
 
-    /// Datagrams that are opened before what came before them; `release` tells that their turn has come.
-    pub(super) fn take_early(&mut self, place: u8, datagrams: Datagrams<'_>) {
-        self.set_aside(Some(place));
+    /// Datagrams that are opened before what came before them; `release` tells that their turn has come, if they have a place.
+    pub(super) fn take_early(&mut self, place: Option<u8>, datagrams: Datagrams<'_>) {
+        self.set_aside(place);
         self.take_datagrams(datagrams);
         self.set_aside(None);
     }

@@ -3,9 +3,9 @@
 //! stay unmapped.
 //!
 //! A socket's queue is first in, first out, so a packet of a game would wait behind half a megabyte of a world that is being downloaded. So
-//! the queue is emptied into the buffers at each turn, as far as they go, and small datagrams that came alone are offered first
-//! ([`Receiver::next_early`]). Whoever opens one may find that it belongs to the transfer; its turn is told again
-//! ([`Arrival::Early`]) so that the order within a connection can be kept.
+//! the queue is emptied into the buffers at each turn, as far as they go, and small datagrams that came alone or as the end of a run of
+//! large ones (which is how a sender with both to send sends them) are offered first ([`Receiver::next_early`]). Whoever opens one may
+//! find that it belongs to the transfer; its turn is told again ([`Arrival::Early`]) so that the order within a connection can be kept.
 
 use super::Socket;
 use crate::buf::batch::Datagrams;
@@ -29,21 +29,26 @@ const WAITING: usize = 448;
 /// Reads of one call: more than fill every buffer, and an end to datagrams that fill none.
 const READS: usize = DATAGRAMS;
 /// No datagram is early by more than this: those in front of it are opened later, and must still be within the window of
-/// their session (boringtun's is 1,024 wide), also when a member that passes them on moved it as far already (if it sends little to
-/// the same peer itself meanwhile).
-const WINDOW: usize = 508;
+/// their session (boringtun's is 1,024 wide), also after the network changed their order.
+const WINDOW: usize = 768;
 /// A datagram of a game, and not of a transfer, has at most so many bytes,
 const SMALL: usize = 512;
 /// and is early while at least so many wait. What one game sends in one breath stays in its order.
 const BULK: usize = 16 * 1024;
 
-/// A buffer with something in it.
+/// The piece of a buffer that is a small end of larger datagrams has this much more than the buffer's number.
+const TAIL: u8 = DATAGRAMS as u8;
+
+/// A piece of a buffer with something in it.
 #[derive(Debug, Clone, Copy)]
 struct Filled {
     via: Via,
     from: SocketAddr,
+    start: usize,
     len: usize,
     stride: usize,
+    /// Nothing behind it is in the same buffer.
+    last: bool,
     early: bool,
 }
 
@@ -51,8 +56,10 @@ impl Filled {
     const NOTHING: Self = Self {
         via: Via::Main,
         from: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
+        start: 0,
         len: 0,
         stride: 0,
+        last: true,
         early: false,
     };
 
@@ -61,8 +68,22 @@ impl Filled {
     }
 
     fn show<'a>(&self, buffer: &'a mut [u8]) -> Datagrams<'a> {
-        let bytes = buffer.get_mut(..self.len).unwrap_or_default();
+        let bytes = buffer.get_mut(self.start..self.start + self.len).unwrap_or_default();
         Datagrams { via: self.via, from: self.from, bytes, stride: self.stride }
+    }
+
+    /// Its datagrams, and the last of them by itself if that is a small one behind larger ones.
+    const fn split(self) -> (Self, Option<Self>) {
+        let rest = if self.stride == 0 { 0 } else { self.len % self.stride };
+        if self.stride <= SMALL || self.len < self.stride || rest == 0 || rest > SMALL {
+            return (self, None);
+        }
+        let start = self.len - rest;
+        (Self { len: start, last: false, ..self }, Some(Self { start, len: rest, stride: rest, ..self }))
+    }
+
+    fn is_of(&self, other: &Self) -> bool {
+        (self.via, self.from) == (other.via, other.from)
     }
 }
 
@@ -105,9 +126,9 @@ pub struct Receiver {
     memory: Box<[u8]>,
     each: usize,
     metas: [RecvMeta; DATAGRAMS],
-    /// By buffer.
-    filled: [Filled; DATAGRAMS],
-    /// The buffers with something in them, in the order in which it came.
+    /// By buffer, then the tails by buffer.
+    filled: [Filled; 2 * DATAGRAMS],
+    /// The places of `filled` with something in them, in the order in which it came.
     order: VecDeque<u8>,
     /// The buffers with nothing in them, a bit each.
     free: u32,
@@ -139,8 +160,8 @@ impl Receiver {
             memory: vec![0; each * DATAGRAMS].into_boxed_slice(),
             each,
             metas: [RecvMeta::default(); DATAGRAMS],
-            filled: [Filled::NOTHING; DATAGRAMS],
-            order: VecDeque::with_capacity(DATAGRAMS),
+            filled: [Filled::NOTHING; 2 * DATAGRAMS],
+            order: VecDeque::with_capacity(2 * DATAGRAMS),
             free: u32::MAX,
             out: 0,
             waiting: (0, 0),
@@ -204,14 +225,20 @@ impl Receiver {
         for (at, meta) in places.iter().zip(&self.metas) {
             let stride = if meta.stride == 0 { meta.len } else { meta.stride };
             merged |= stride < meta.len;
-            let filled = Filled { via, from: meta.addr, len: meta.len, stride, early: false };
             // An empty datagram says nothing.
-            if let Some(place) = self.filled.get_mut(usize::from(*at)).filter(|_| meta.len > 0) {
-                *place = filled;
-                self.free &= !(1 << at);
-                self.order.push_back(*at);
-                self.waiting.0 += filled.datagrams();
-                self.waiting.1 += filled.len;
+            if meta.len == 0 {
+                continue;
+            }
+            let filled = Filled { via, from: meta.addr, len: meta.len, stride, ..Filled::NOTHING };
+            self.free &= !(1 << at);
+            self.waiting.0 += filled.datagrams();
+            self.waiting.1 += filled.len;
+            let (filled, tail) = filled.split();
+            for (at, filled) in std::iter::once((*at, filled)).chain(tail.map(|tail| (*at + TAIL, tail))) {
+                if let Some(place) = self.filled.get_mut(usize::from(at)) {
+                    *place = filled;
+                    self.order.push_back(at);
+                }
             }
         }
         self.many = match (merged, places.len()) {
@@ -233,9 +260,9 @@ impl Receiver {
         self.waiting.1 >= BULK
     }
 
-    /// Small datagrams that came alone or nearly so, while much waits, and a number for their place. Each is given out once; its turn is
-    /// told by `next_arrival`.
-    pub fn next_early(&mut self) -> Option<(u8, Datagrams<'_>)> {
+    /// Small datagrams that came alone or nearly so, while much waits. Each is given out once. Where the same sender's lie in front of
+    /// them, there is a number for their place; its turn is told by `next_arrival`.
+    pub fn next_early(&mut self) -> Option<(Option<u8>, Datagrams<'_>)> {
         if !self.is_behind() {
             return None;
         }
@@ -254,23 +281,27 @@ impl Receiver {
             }
             filled.early
         })?;
-        let Self { filled, memory, each, .. } = self;
-        let buffer = memory.chunks_exact_mut(*each).nth(usize::from(found))?;
-        Some((found, filled.get(usize::from(found))?.show(buffer)))
+        let Self { filled, memory, each, order, .. } = self;
+        let early = filled.get(usize::from(found))?;
+        let mut in_front =
+            order.iter().take_while(|at| **at != found).filter_map(|at| filled.get(usize::from(*at)));
+        let waits = in_front.any(|other| !other.early && other.is_of(early));
+        let buffer = memory.chunks_exact_mut(*each).nth(usize::from(found % TAIL))?;
+        Some((waits.then_some(found), early.show(buffer)))
     }
 
     /// What came next. The datagrams lie end to end and are never split up or copied.
     pub fn next_arrival(&mut self) -> Option<Arrival<'_>> {
         self.free |= std::mem::take(&mut self.out);
         let at = self.order.pop_front()?;
-        self.out = 1 << at;
         let Self { filled, memory, each, waiting, .. } = self;
         let filled = filled.get(usize::from(at))?;
+        self.out = u32::from(filled.last) << (at % TAIL);
         *waiting = (waiting.0.saturating_sub(filled.datagrams()), waiting.1.saturating_sub(filled.len));
         if filled.early {
             return Some(Arrival::Early(at));
         }
-        let buffer = memory.chunks_exact_mut(*each).nth(usize::from(at))?;
+        let buffer = memory.chunks_exact_mut(*each).nth(usize::from(at % TAIL))?;
         Some(Arrival::Datagrams(filled.show(buffer)))
     }
 
@@ -312,6 +343,10 @@ mod tests {
         .collect()
     }
 
+    fn early(receiver: &mut Receiver) -> Vec<(Option<u8>, usize)> {
+        std::iter::from_fn(|| receiver.next_early().map(|(at, d)| (at, d.bytes.len()))).collect()
+    }
+
     #[test]
     fn small_ones_behind_a_transfer_come_first_and_their_turn_is_told() {
         let mut receiver = Receiver::with(true);
@@ -320,10 +355,9 @@ mod tests {
             &[(100, 100), (14_000, 1_400), (90, 90), (14_000, 1_400), (80, 80), (1_400, 1_400)],
         );
         came(&mut receiver, &[(70, 70), (130, 65)]);
-        let early: Vec<(u8, usize)> =
-            std::iter::from_fn(|| receiver.next_early().map(|(at, d)| (at, d.bytes.len()))).collect();
-        // All small ones, in their order.
-        assert_eq!(early, [(0, 100), (2, 90), (4, 80), (6, 70), (7, 130)]);
+        // All small ones, in their order; nothing is in front of the first.
+        let expected = [(None, 100), (Some(2), 90), (Some(4), 80), (Some(6), 70), (Some(7), 130)];
+        assert_eq!(early(&mut receiver), expected);
         let all = lengths(&mut receiver);
         let expected = [Err(0), Ok(14_000), Err(2), Ok(14_000), Err(4), Ok(1_400), Err(6), Err(7)];
         assert_eq!(all, expected);
@@ -333,11 +367,41 @@ mod tests {
     #[test]
     fn none_is_so_early_that_those_in_front_of_it_would_be_too_old() {
         let mut receiver = Receiver::with(true);
-        let mut sizes = [(64 * 1_000, 1_000); 12];
-        (sizes[7], sizes[9]) = ((99, 99), (99, 99));
+        let mut sizes = [(64 * 1_000, 1_000); 14];
+        // 704 and 833 are in front of them.
+        (sizes[11], sizes[13]) = ((99, 99), (99, 99));
         came(&mut receiver, &sizes);
-        assert_eq!(receiver.next_early().map(|(at, _)| at), Some(7));
+        assert_eq!(early(&mut receiver), [(Some(11), 99)]);
+    }
+
+    #[test]
+    fn a_small_end_of_large_ones_is_a_small_one_and_is_not_passed_by_later_ones() {
+        let mut receiver = Receiver::with(true);
+        receiver.memory.iter_mut().zip(0u32..).for_each(|(byte, at)| *byte = at.to_le_bytes()[0]);
+        // A small end, none, one that is not small, small ones with an end.
+        came(
+            &mut receiver,
+            &[(20 * 1_400 + 60, 1_400), (20 * 1_400, 1_400), (20 * 1_400 + 600, 1_400), (10 * 100 + 50, 100)],
+        );
+        let (place, datagrams) = receiver.next_early().unwrap();
+        let bytes = [&datagrams.bytes[..2], &datagrams.bytes[59..]].concat();
+        assert_eq!((place, datagrams.bytes.len(), datagrams.stride), (Some(TAIL), 60, 60));
+        let start = 20 * 1_400_u32;
+        assert_eq!(bytes, [0, 1, 59].map(|at| (start + at).to_le_bytes()[0]));
         assert!(receiver.next_early().is_none());
+        let front = receiver.next_arrival();
+        assert!(
+            matches!(front, Some(Arrival::Datagrams(d)) if d.bytes.len() == 20 * 1_400 && d.stride == 1_400)
+        );
+        assert_eq!(receiver.free.count_ones(), 28, "its buffer is not free while its end waits");
+        let expected = [Err(TAIL), Ok(20 * 1_400), Ok(20 * 1_400 + 600), Ok(10 * 100 + 50)];
+        assert_eq!(lengths(&mut receiver), expected);
+        assert_eq!((receiver.free, receiver.waiting), (u32::MAX, (0, 0)));
+        // In turn, it is what it was.
+        came(&mut receiver, &[(1_400 + 60, 1_400), (60, 60)]);
+        assert!(receiver.next_early().is_none());
+        assert_eq!(lengths(&mut receiver), [Ok(1_400), Ok(60), Ok(60)]);
+        assert_eq!(receiver.free, u32::MAX);
     }
 
     #[test]
@@ -349,8 +413,12 @@ mod tests {
             receiver.metas[0].addr.set_port(port);
             came(&mut receiver, &[*size]);
         }
-        let early: Vec<u8> = std::iter::from_fn(|| receiver.next_early().map(|(at, _)| at)).collect();
-        assert_eq!(early, [1, 4], "the one in front, and another sender's");
+        let expected = [(Some(1), 50), (None, 70)];
+        assert_eq!(
+            early(&mut receiver),
+            expected,
+            "the one in front, and another sender's, which waits for nobody"
+        );
         let all = lengths(&mut receiver);
         assert_eq!(all, [Ok(64_000), Err(1), Ok(1_000), Ok(60), Err(4)]);
         // Of so many senders that not all are remembered, nobody passes anybody.
