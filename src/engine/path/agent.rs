@@ -52,6 +52,9 @@ const IN_THE_AIR: Duration = Duration::from_millis(60);
 const SECOND_CHANCE: Duration = Duration::from_secs(60);
 /// Keepalives in a row that the end which asks seldom leaves to the other one: it wants to know its own round trip, too.
 const SPARED: u32 = 3;
+/// Clocks are in step with the time of day: the end that asks seldom would ask at the same moment as the other one, and never be
+/// spared. It is so much behind its beat.
+const BEHIND_BEAT: Duration = Duration::from_secs(1);
 /// The shortest keepalive that is learned from mappings found dead.
 const KEEPALIVE_LEAST: Duration = Duration::from_secs(5);
 
@@ -318,7 +321,10 @@ impl Agent {
             return;
         }
         let keepalive = self.keepalive_of(self.kind());
-        let next = now + keepalive + keepalive / 4;
+        // In step with it, a moment behind the beat of its next question; else well behind that.
+        let late = now + keepalive + keepalive / 4;
+        let beat = late.on_beat(keepalive) + self.behind_beat(keepalive);
+        let next = if beat > now + keepalive { beat } else { late };
         let well = |p: &&mut Pair| p.proven.is_some() && p.silent == 0 && !p.waits() && p.next > now;
         if let Some(pair) = self.pairs.get_mut(Some(route)).filter(well) {
             self.spared += u32::from(pair.next < next);
@@ -339,6 +345,8 @@ impl Agent {
         };
         self.lost = false;
         if Some(route) == primary {
+            let behind = self.behind_beat(keepalive);
+            self.pairs.get_mut(primary).into_iter().for_each(|p| p.next = p.next + behind);
             self.spared = 0;
             (self.doubt.moved, self.doubt.deaf, self.doubt.told) = (false, false, false);
             (self.doubt.unsure, self.doubt.unheard_since) = (None, None);
@@ -370,6 +378,11 @@ impl Agent {
     fn keepalive_of(&self, kind: Option<PathKind>) -> Duration {
         let lan = kind == Some(PathKind::Lan) && self.keepalive >= KEEPALIVE;
         if lan { KEEPALIVE_MOST } else { self.keepalive }
+    }
+
+    /// How long after a beat this end asks.
+    fn behind_beat(&self, keepalive: Duration) -> Duration {
+        if self.eager { Duration::ZERO } else { BEHIND_BEAT.min(keepalive / 8) }
     }
 
     /// Makes a way the primary.
