@@ -45,6 +45,7 @@ use super::sink::{LanSink, WanSink};
 use super::tunnel::noise::Noise;
 use super::tunnel::peer::Peer;
 use super::tunnel::session::Session;
+use crate::buf::aside::Aside;
 use crate::buf::batch::{Batch, Datagrams, Source};
 use crate::model::addr::{Card, Endpoint, Seat, Subnet};
 use crate::model::command::Command;
@@ -59,6 +60,7 @@ use crate::model::status::{Event, Status};
 use crate::model::time::{Mono, Now};
 use crate::rules::ruleset::{Pace, RuleIx, Ruleset};
 use crate::wire::control::Down;
+use crate::wire::frame::Frame;
 use due::Due;
 use measuring::Measuring;
 use meeting::Meeting;
@@ -224,6 +226,8 @@ pub struct Node<S = Noise> {
     meeting: Meeting,
     gossip: Gossip,
     forwarder: Forwarder,
+    /// What is to be passed on, and was read before its turn.
+    aside: Aside<(Seat, Frame)>,
     rekeying: Option<Rekeying<S>>,
     measuring: Measuring,
     scripts: Scripts,
@@ -296,6 +300,7 @@ impl<S: Session> Node<S> {
             dice,
             initiations: Bucket::new(INITIATIONS, now.mono),
             forwarder: Forwarder::new(setup.direct.friend_relay, now.mono),
+            aside: Aside::default(),
             meeting: Meeting::new(setup.direct, seed.dice("meeting"), now.mono),
             gossip: Gossip::new(seed.dice("gossip"), now.mono),
             rekeying: None,

@@ -14,9 +14,6 @@ pub trait WanSink {
     fn commit_whole(&mut self, len: usize) {
         self.commit(len);
     }
-    /// Whether what is committed from now on is passed on for two other members. They see no other order than that in which it
-    /// leaves here, so whoever gave the node datagrams out of turn puts these back into theirs.
-    fn passing_on(&mut self, _passing: bool) {}
 }
 
 /// How a packet gets to the games on this computer.

@@ -12,7 +12,6 @@
 //! is reported as trouble; dropping the LAN side on the way removes the device.
 
 mod alarm;
-mod aside;
 mod bell;
 mod breath;
 mod choose;

@@ -16,9 +16,6 @@ pub struct SimWan {
     pub out: Vec<(Endpoint, Vec<u8>)>,
     /// How many datagrams fit in one input.
     pub capacity: usize,
-    /// Datagrams that were passed on for others.
-    pub passed_on: u64,
-    passing: bool,
     to: Option<Endpoint>,
     room: Vec<u8>,
 }
@@ -36,7 +33,7 @@ pub struct SimLan {
 
 impl Default for SimWan {
     fn default() -> Self {
-        Self { out: Vec::new(), capacity: CAPACITY, passed_on: 0, passing: false, to: None, room: Vec::new() }
+        Self { out: Vec::new(), capacity: CAPACITY, to: None, room: Vec::new() }
     }
 }
 
@@ -79,11 +76,6 @@ impl WanSink for SimWan {
     fn commit(&mut self, len: usize) {
         let to = self.to.take().expect("commit follows a reserve that gave room");
         self.out.push((to, self.room[..len].to_vec()));
-        self.passed_on += u64::from(self.passing);
-    }
-
-    fn passing_on(&mut self, passing: bool) {
-        self.passing = passing;
     }
 }
 

@@ -4,6 +4,7 @@ use super::control::Caller;
 use super::route::{Departure, Flight, Landing};
 use super::world::{Event, World};
 use crate::buf::batch::{Datagrams, Source};
+use crate::engine::counters::Count;
 use crate::model::addr::{Endpoint, Via};
 use crate::model::id::LinkId;
 use crate::model::limits;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 /// Datagrams of the wire that somebody may send again later.
 const SEEN: usize = 64;
+/// Datagrams below this may be read before their turn.
+const SMALL: usize = 512;
 
 impl World {
     /// Puts a datagram on the wire.
@@ -135,8 +138,19 @@ impl World {
         }
         self.trace
             .note(self.now, Some(pc), "datagram", &bytes, || format!("{} bytes from {from}", bytes.len()));
+        let early = self.chaos.early && bytes.len() < SMALL;
         self.drive(pc, |node, now, wan, lan| {
-            node.handle_wan(Datagrams { via, from, bytes: &mut bytes, stride }, now, wan, lan);
+            let datagrams = Datagrams { via, from, bytes: &mut bytes, stride };
+            if !early {
+                return node.handle_wan(datagrams, now, wan, lan);
+            }
+            let forwarded = node.counters().count(Count::Forwarded);
+            node.set_aside(Some(0));
+            node.handle_wan(datagrams, now, wan, lan);
+            node.set_aside(None);
+            assert_eq!(node.counters().count(Count::Forwarded), forwarded, "passed on before its turn");
+            let held = node.handle_turn(0, now, wan);
+            assert!(held || node.counters().count(Count::Forwarded) == forwarded);
         });
     }
 

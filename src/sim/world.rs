@@ -219,6 +219,8 @@ pub struct Chaos {
     pub slack: Duration,
     /// Equal datagrams that arrive together are handed over as one buffer.
     pub gro: bool,
+    /// Small datagrams are read before their turn, which comes right after.
+    pub early: bool,
     /// Computers whose sinks are full.
     pub full: Vec<usize>,
     /// How plugins behave.
@@ -316,12 +318,6 @@ impl World {
     /// Schedules something a while from now.
     pub fn after(&mut self, wait: Duration, event: Event) {
         self.at(self.now + wait, event);
-    }
-
-    /// Datagrams that nodes said they pass on for others.
-    #[must_use]
-    pub fn passed_on(&self) -> u64 {
-        self.sinks.as_ref().map_or(0, |sinks| sinks.0.passed_on)
     }
 
     /// Both clocks of a computer that has the time right.

@@ -127,14 +127,42 @@ impl<S: Session> Node<S> {
         match self.forwarder.admit(from, to, message.len(), now.mono) {
             Verdict::Pass => {
                 let frame = Frame { hops: 0, class: Class::Unicast, run: self.me.run, ..frame };
-                wan.passing_on(true);
-                if self.send_straight(at, frame, message, now, wan) {
-                    self.counters.add(Count::Forwarded);
+                // The two see no other order than that in which it leaves here; sealed in its turn, it is in the window of this
+                // node's own session with the receiver, whatever else was said there meanwhile.
+                if !self.aside.put((to, frame), message) {
+                    self.pass_on(at, frame, message, now, wan);
                 }
-                wan.passing_on(false);
             }
             Verdict::Refused => self.dropped(DropReason::ForwardRefused),
             Verdict::Pace => self.dropped(DropReason::ForwardPace),
         }
+    }
+    fn pass_on(&mut self, at: usize, frame: Frame, message: &[u8], now: Now, wan: &mut impl WanSink) {
+        if self.send_straight(at, frame, message, now, wan) {
+            self.counters.add(Count::Forwarded);
+        }
+    }
+
+    /// What `handle_wan` is given from now on was read before its turn, at this place, or in turn again. Nothing but messages
+    /// that are passed on for two other members waits for it.
+    pub const fn set_aside(&mut self, place: Option<u8>) {
+        self.aside.set(place);
+    }
+
+    /// The turn of this place has come. True when something waited for it.
+    pub fn handle_turn(&mut self, place: u8, now: Now, wan: &mut impl WanSink) -> bool {
+        let mut waited = false;
+        while let Some(((to, frame), slot)) = self.aside.pop(place) {
+            match self.peer_at(to) {
+                Some(at) => self.pass_on(at, frame, slot.packet(), now, wan),
+                None => self.dropped(DropReason::NoSuchPeer),
+            }
+            self.aside.give_back(slot);
+            waited = true;
+        }
+        if waited {
+            self.settle(now);
+        }
+        waited
     }
 }

@@ -232,23 +232,24 @@ impl<M: LanMaker> Rig<M> {
 
     const fn set_aside(&mut self, place: Option<u8>) {
         self.lan.set_aside(place);
-        self.sends.set_aside(place);
+        self.node.set_aside(place);
     }
 
     /// What was opened early at this place may have waited for its turn.
     pub(super) fn release(&mut self, place: u8) {
-        self.taken.released |= self.lan.release(place) | self.sends.release(place);
+        if self.taken.all == 0 {
+            self.tick();
+        }
+        let passed = self.node.handle_turn(place, self.now, &mut self.sends);
+        self.taken.released |= self.lan.release(place) | passed;
     }
 
     /// Enough datagrams were taken for now.
     pub(super) fn took(&mut self) {
         let taken = std::mem::take(&mut self.taken);
-        if taken.all > 0 {
+        // Nothing else may come for long, and the device puts packets of a connection together until it is flushed.
+        if taken.all > 0 || taken.released {
             self.settle();
-        } else if taken.released {
-            // Nothing else may come for long, and the device puts packets of a connection together until it is flushed.
-            self.lan.flush();
-            self.sends.flush();
         }
     }
 

@@ -137,11 +137,6 @@ impl<S: RawSend> SendBatches<S> {
         self.outcome.failed.pop()
     }
 
-    /// A datagram that was made earlier found no room.
-    pub(in crate::host) const fn lost(&mut self) {
-        self.outcome.counts.full += 1;
-    }
-
     /// What happened so far.
     #[must_use]
     pub const fn counts(&self) -> SendCounts {
