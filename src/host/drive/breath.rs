@@ -26,8 +26,10 @@ const WINDOW: Duration = Duration::from_millis(8);
 const TRIAL: u32 = 8;
 /// Packets that so many pauses gather at least when they are worth it: 1.75 each.
 const WORTH: u64 = 14;
-/// How long none are made after they gathered too little.
-const REST: Duration = Duration::from_millis(500);
+/// When so many in a row gathered nothing at all, that is told at once: each packet waits for an answer to the one before.
+const EMPTY: u32 = 3;
+/// How long none are made after they gathered too little: twice as long each time, until they are worth it once.
+const REST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(4));
 /// More than these in so many pauses come so fast that they gather by themselves; in one alone they may be what a program that
 /// was kept from sending makes up for,
 const FLOOD: (u32, u64) = (4, 48);
@@ -50,6 +52,8 @@ pub(super) struct Breath {
     came: u64,
     gathered: u64,
     rests_until: Mono,
+    /// How long the next rest is after pauses that were not worth it.
+    rest: Duration,
 }
 
 impl Breath {
@@ -63,6 +67,7 @@ impl Breath {
             came: 0,
             gathered: 0,
             rests_until: now,
+            rest: REST.0,
         }
     }
 
@@ -96,12 +101,22 @@ impl Breath {
         let rest = match self.pauses {
             _ if came > TORRENT => Some(FLOOD_REST),
             pauses if pauses == FLOOD.0 && self.gathered > FLOOD.1 => Some(FLOOD_REST),
-            TRIAL if self.gathered < WORTH => Some(REST),
-            TRIAL => None,
+            EMPTY if self.gathered == 0 => Some(self.tired()),
+            TRIAL if self.gathered < WORTH => Some(self.tired()),
+            TRIAL => {
+                self.rest = REST.0;
+                None
+            }
             _ => return,
         };
         self.rests_until = rest.map_or(self.rests_until, |rest| now + rest);
         (self.pauses, self.gathered) = (0, 0);
+    }
+
+    /// They were not worth it: the length of this rest.
+    fn tired(&mut self) -> Duration {
+        let longer = (self.rest * 2).min(REST.1);
+        std::mem::replace(&mut self.rest, longer)
     }
 }
 
@@ -181,18 +196,29 @@ mod tests {
 
     #[test]
     fn who_waits_for_each_answer_is_not_slowed_down() {
+        // With every packet noted after a pause, and with a turn after each in which only the other end's answer came.
         let mut now = Mono::default();
         let mut breath = Breath::new(now);
-        let (mut pauses, mut turns) = (0, 0);
-        while now < Mono::default() + Duration::from_secs(10) {
-            now = now + Duration::from_micros(60);
-            breath.note(1);
-            turns += 1;
-            if breath.is_due(now) {
-                pauses += 1;
-                now = now + PAUSE;
+        for most in [5 * TRIAL, 5 * EMPTY] {
+            let (mut pauses, mut turns) = (0, 0);
+            let end = now + Duration::from_secs(10);
+            while now < end {
+                now = now + Duration::from_micros(60);
+                breath.note(1);
+                turns += 1;
+                while breath.is_due(now) {
+                    pauses += 1;
+                    now = now + PAUSE;
+                    if most == 5 * TRIAL {
+                        breath.note(1);
+                    }
+                }
             }
+            assert!(turns > 100_000 && pauses <= most, "{pauses} of {turns}");
         }
-        assert!(turns > 100_000 && pauses <= 25 * TRIAL, "{pauses} of {turns}");
+        // And what is worth pauses gets them again, soon after.
+        stream(&mut breath, &mut now, 10_000, REST.1);
+        let pauses = stream(&mut breath, &mut now, 10_000, Duration::from_secs(1));
+        assert!((3_000..=5_000).contains(&pauses), "{pauses}");
     }
 }
