@@ -126,12 +126,13 @@ impl World {
             self.send(pc, to, bytes);
         }
         let injected = std::mem::take(&mut sinks.1.out);
-        if again > 0 && again != injected.len() as u64 {
-            // Only a timer makes a node say something again, and nothing else comes of one.
-            self.oracle.violate(self.now, format!("pc{pc} says something again while it hands over"));
+        if again > injected.len() as u64 {
+            self.oracle.violate(self.now, format!("pc{pc} says more again than it says"));
         }
-        for (how, packet) in injected {
-            self.inject(pc, how, packet, again > 0);
+        // Only a timer makes a node say something again, and that comes first; behind it may be what a plugin was asked about too
+        // long ago.
+        for (at, (how, packet)) in (0..).zip(injected) {
+            self.inject(pc, how, packet, at < again);
         }
         self.sinks = Some(sinks);
         let effects = self.pcs[pc].run.as_mut().map(|run| std::mem::take(&mut run.effects));

@@ -400,3 +400,26 @@ fn a_player_who_wants_to_know_soon_who_is_away_is_not_told_so_of_who_is_silent()
     world.run_for(seconds(15));
     must_end_well(&mut world);
 }
+
+#[test]
+fn whoever_restarts_is_seen_again_by_both_at_once() {
+    for (homes, which) in [([0, 0], 0), ([0, 0], 1), ([0, 1], 0), ([0, 1], 1)] {
+        for down in [200, 1_000, 4_000, 8_000, 10_000, 12_000, 14_000, 16_000, 20_000, 30_000, 60_000] {
+            let mut world = party(&homes);
+            start(&mut world);
+            world.run_for(seconds(30));
+            world.apply(Step::Kill(which));
+            world.run_for(Duration::from_millis(down));
+            world.apply(Step::Start(which));
+            // Long enough that what was left of the old run is gone.
+            world.run_for(Duration::from_millis(800));
+            for a in 0..2 {
+                let path = sees(&world, a, 1 - a).and_then(|p| p.path);
+                assert!(
+                    path.is_some(),
+                    "{homes:?}: pc{which} was away for {down} ms, and pc{a} sees no path"
+                );
+            }
+        }
+    }
+}

@@ -233,6 +233,10 @@ impl Agent {
             if !self.doubt.deaf {
                 (self.doubt.moved, self.doubt.unsure, self.doubt.told) = (false, None, false);
             }
+            // Taken because something came by it; people hear of it once it answers. It is asked now, not when its turn comes.
+            let lost = self.lost;
+            let open = |pair: &mut Pair| (lost || pair.proven.is_none()) && !pair.rests() && pair.nudge(now);
+            self.news |= self.pairs.get_mut(Some(route)).is_some_and(open);
             return;
         }
         let tier = self.pairs.get(self.primary).map(|p| p.kind);

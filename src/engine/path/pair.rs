@@ -110,13 +110,14 @@ impl Pair {
         self.next = now;
     }
 
-    /// It shows signs of life: asked at once, unless it just was.
+    /// It shows signs of life: asked at once, or soon if it just was. Not so often that the answer of one that is far away comes
+    /// after its question was forgotten.
     pub fn nudge(&mut self, now: Mono) -> bool {
-        let due = self.next > now && self.asked.is_none_or(|asked| now.since(asked) >= FIRST_WAIT);
-        if due {
-            self.next = now;
-        }
-        due
+        let wait = FIRST_WAIT * (1 << self.silent.min(2));
+        let at = self.asked.map_or(now, |asked| now.max(asked + wait));
+        let sooner = at < self.next;
+        self.next = self.next.min(at);
+        sooner
     }
 
     /// Not asked any more until something changes.
@@ -160,6 +161,7 @@ impl Pair {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
 
     fn pair() -> Pair {
         Pair::new(Route::main("192.0.2.1:1".parse().unwrap()), PathKind::Direct, true, Mono::ZERO)
@@ -178,6 +180,31 @@ mod tests {
         assert!(now.0 > Duration::from_secs(5) && now.0 < Duration::from_secs(15), "{now:?}");
         p.doubt(now);
         assert!(!p.rests() && p.next == now);
+    }
+
+    #[test]
+    fn a_far_peer_that_is_heard_all_the_time_is_proven() {
+        for rtt in [1, 40, 300, 600, 1_100] {
+            let (mut p, mut answers, mut asked) = (pair(), VecDeque::new(), 0);
+            let proven = (0..10_000).find(|ms| {
+                let now = Mono(Duration::from_millis(*ms));
+                if p.rests() {
+                    p.doubt(now);
+                }
+                p.nudge(now);
+                if p.next <= now {
+                    asked += 1;
+                    p.pinged(asked, now, None);
+                    answers.push_back((ms + rtt, asked));
+                }
+                let answer = answers.pop_front_if(|(at, _)| *at <= *ms);
+                answer.is_some_and(|(_, number)| p.ponged(number, now, SPARE_WAIT))
+            });
+            assert!(
+                proven.is_some_and(|ms| ms <= rtt + 100),
+                "{rtt} ms away: {proven:?} after {asked} pings"
+            );
+        }
     }
 
     #[test]
