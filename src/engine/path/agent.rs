@@ -226,17 +226,18 @@ impl Agent {
     pub fn heard(&mut self, route: Route, ground: Ground<'_>, now: Mono) {
         self.heard = Some(now);
         self.doubt.unheard_since = None;
+        let primary = self.primary == Some(route);
         if let Some(pair) = self.pairs.get_mut(Some(route)) {
             pair.heard = Some(now);
+            // Taken because something came by it; people hear of it once it answers. It is asked now, not when its turn comes.
+            if primary && (self.lost || pair.proven.is_none()) && !pair.rests() {
+                self.news |= pair.nudge(now);
+            }
         }
-        if self.primary == Some(route) {
+        if primary {
             if !self.doubt.deaf {
                 (self.doubt.moved, self.doubt.unsure, self.doubt.told) = (false, None, false);
             }
-            // Taken because something came by it; people hear of it once it answers. It is asked now, not when its turn comes.
-            let lost = self.lost;
-            let open = |pair: &mut Pair| (lost || pair.proven.is_none()) && !pair.rests() && pair.nudge(now);
-            self.news |= self.pairs.get_mut(Some(route)).is_some_and(open);
             return;
         }
         let tier = self.pairs.get(self.primary).map(|p| p.kind);
