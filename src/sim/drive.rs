@@ -259,8 +259,11 @@ impl World {
             Effect::Stop { trouble } => {
                 let text = || trouble.as_ref().map_or_else(String::new, |t| t.message.clone());
                 self.trace.note(now, Some(pc), "stop", &[], text);
-                // Whom the owner did not know when it re-keyed the party has no copy of the new secret.
-                let left_out = self.party.grants.as_ref().is_some_and(|g| !g.contains(&self.pcs[pc].id));
+                // Whom the owner did not know when it re-keyed the party has no copy of the new secret; whom it removed hears that from
+                // the others before a server does that is down.
+                let removed = self.pcs[pc].out;
+                let left_out =
+                    removed || self.party.grants.as_ref().is_some_and(|g| !g.contains(&self.pcs[pc].id));
                 match trouble {
                     Some(trouble) if trouble.code == "removed" && left_out => self.pcs[pc].out = true,
                     Some(trouble) => {

@@ -37,7 +37,8 @@ const SMALL: usize = 512;
 const BULK: usize = 16 * 1024;
 
 /// The piece of a buffer that is a small end of larger datagrams has this much more than the buffer's number.
-const TAIL: u8 = DATAGRAMS as u8;
+const TAIL: u8 = 32;
+const _: () = assert!(1_u64 << TAIL == 1 << DATAGRAMS);
 
 /// A piece of a buffer with something in it.
 #[derive(Debug, Clone, Copy)]
