@@ -93,7 +93,7 @@ pub struct Knobs {
     pub away_after: Duration,
     /// Silent for this long: gone.
     pub gone_after: Duration,
-    /// The longest silence on a live path.
+    /// The longest silence on a live path, as far as it depends on this end; the one of two that asks seldom adds up to a quarter.
     pub keepalive: Duration,
     /// The first wait after a failed connection to a control plane; doubles up to `backoff_most`, with jitter.
     pub backoff_first: Duration,

@@ -80,6 +80,7 @@ impl World {
             events: Vec::new(),
             stages,
             effects: Vec::new(),
+            early: Vec::new(),
             measured: Vec::new(),
         });
         self.trace.note(self.now, Some(pc), "start", &start.to_be_bytes(), || format!("run {start}"));

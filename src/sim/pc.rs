@@ -131,6 +131,8 @@ pub struct Run {
     pub measured: Vec<(u64, Result<Measured, Trouble>)>,
     /// Effects not looked at yet.
     pub effects: Vec<Effect>,
+    /// The places of datagrams that were read before their turn.
+    pub early: Vec<u8>,
 }
 
 impl Pc {

@@ -290,7 +290,7 @@ impl Scenario {
         world.chaos.rough = self.mood != Mood::Calm;
         world.chaos.echo = u32::from(self.byte(12)) * 4;
         world.chaos.gro = self.byte(13) & 1 != 0;
-        world.chaos.early = self.byte(13) & 2 != 0;
+        world.chaos.early = self.byte(13) & 8 != 0;
         world.chaos.slack = Duration::from_micros(u64::from(self.byte(14)) * 60);
         world.chaos.tamper = if self.mood == Mood::Rough { u32::from(self.byte(15)) / 8 } else { 0 };
         world

@@ -14,8 +14,10 @@ use std::time::Duration;
 
 /// Datagrams of the wire that somebody may send again later.
 const SEEN: usize = 64;
-/// Datagrams below this may be read before their turn.
+/// Datagrams below this may be read before their turn,
 const SMALL: usize = 512;
+/// and so many may wait for it.
+const EARLY: usize = 16;
 
 impl World {
     /// Puts a datagram on the wire.
@@ -138,20 +140,47 @@ impl World {
         }
         self.trace
             .note(self.now, Some(pc), "datagram", &bytes, || format!("{} bytes from {from}", bytes.len()));
-        let early = self.chaos.early && bytes.len() < SMALL;
+        if self.chaos.early && bytes.len() < SMALL {
+            self.read_early(pc, via, from, &mut bytes, stride);
+            return;
+        }
+        self.turns(pc);
         self.drive(pc, |node, now, wan, lan| {
-            let datagrams = Datagrams { via, from, bytes: &mut bytes, stride };
-            if !early {
-                return node.handle_wan(datagrams, now, wan, lan);
-            }
+            node.handle_wan(Datagrams { via, from, bytes: &mut bytes, stride }, now, wan, lan);
+        });
+    }
+
+    /// Small datagrams are read before others that wait, which here are yet to come; their turn is in a moment, or right before
+    /// the next large one.
+    fn read_early(&mut self, pc: usize, via: Via, from: SocketAddr, bytes: &mut [u8], stride: usize) {
+        if self.pcs[pc].run.as_ref().is_some_and(|run| run.early.len() >= EARLY) {
+            self.turns(pc);
+        }
+        let start = self.pcs[pc].starts;
+        let Some(run) = &mut self.pcs[pc].run else { return };
+        let place = run.early.last().map_or(0, |last| (last + 1) % (2 * EARLY) as u8);
+        run.early.push(place);
+        self.drive(pc, |node, now, wan, lan| {
             let forwarded = node.counters().count(Count::Forwarded);
-            node.set_aside(Some(0));
-            node.handle_wan(datagrams, now, wan, lan);
+            node.set_aside(Some(place));
+            node.handle_wan(Datagrams { via, from, bytes, stride }, now, wan, lan);
             node.set_aside(None);
             assert_eq!(node.counters().count(Count::Forwarded), forwarded, "passed on before its turn");
-            let held = node.handle_turn(0, now, wan);
-            assert!(held || node.counters().count(Count::Forwarded) == forwarded);
         });
+        self.after(Duration::from_millis(1), Event::Turns { pc, start });
+    }
+
+    /// It is the turn of everything that was read early.
+    pub(super) fn turns(&mut self, pc: usize) {
+        let Some(run) = &mut self.pcs[pc].run else { return };
+        let early = std::mem::take(&mut run.early);
+        if !early.is_empty() && self.pcs[pc].is_live() {
+            self.drive(pc, |node, now, wan, _| {
+                for place in early {
+                    node.handle_turn(place, now, wan);
+                }
+            });
+        }
     }
 
     /// A message of a stream arrives.

@@ -50,6 +50,13 @@ pub enum Event {
         /// What it holds.
         bytes: Vec<u8>,
     },
+    /// It is the turn of datagrams that the run with this number read early.
+    Turns {
+        /// Who read them.
+        pc: usize,
+        /// Which run.
+        start: u64,
+    },
     /// A datagram arrives at the routers of its destination, or at a server.
     Flight {
         /// Where it comes from and goes to.
@@ -219,7 +226,7 @@ pub struct Chaos {
     pub slack: Duration,
     /// Equal datagrams that arrive together are handed over as one buffer.
     pub gro: bool,
-    /// Small datagrams are read before their turn, which comes right after.
+    /// Small datagrams are read before their turn, which comes a moment later.
     pub early: bool,
     /// Computers whose sinks are full.
     pub full: Vec<usize>,
@@ -347,6 +354,8 @@ impl World {
         match event {
             Event::Wake { pc, start } => self.wake(pc, start),
             Event::Datagram { pc, to, from, bytes } => self.datagram(pc, to, from, bytes),
+            Event::Turns { pc, start } if self.pcs[pc].starts == start => self.turns(pc),
+            Event::Turns { .. } => {}
             Event::Flight { flight, bytes } => self.land(&flight, bytes),
             Event::StreamUp { pc, stream, number, to } => self.stream_up(pc, stream, number, to),
             Event::StreamDown { pc, stream, number } => self.stream_down(pc, stream, number),

@@ -137,6 +137,7 @@ impl<S: Session> Node<S> {
             Verdict::Pace => self.dropped(DropReason::ForwardPace),
         }
     }
+
     fn pass_on(&mut self, at: usize, frame: Frame, message: &[u8], now: Now, wan: &mut impl WanSink) {
         if self.send_straight(at, frame, message, now, wan) {
             self.counters.add(Count::Forwarded);

@@ -110,11 +110,10 @@ impl Pair {
         self.next = now;
     }
 
-    /// It shows signs of life: asked at once, or soon if it just was. Not so often that the answer of one that is far away comes
-    /// after its question was forgotten.
+    /// It shows signs of life: asked at once, or when the answer to the last question counts as missing. More often, and the answer
+    /// of one that is far away would come after its question was forgotten.
     pub fn nudge(&mut self, now: Mono) -> bool {
-        let wait = FIRST_WAIT * (1 << self.silent.min(2));
-        let at = self.asked.map_or(now, |asked| now.max(asked + wait));
+        let at = self.asked.map_or(now, |asked| now.max(asked + self.patience()));
         let sooner = at < self.next;
         self.next = self.next.min(at);
         sooner

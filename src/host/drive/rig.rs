@@ -94,7 +94,7 @@ pub(super) struct Rig<M: LanMaker> {
 struct Taken {
     all: usize,
     unflushed: usize,
-    /// Some that were opened early were delivered only now.
+    /// Some that were opened early were delivered or passed on only now.
     released: bool,
 }
 

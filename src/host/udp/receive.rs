@@ -29,12 +29,15 @@ const WAITING: usize = 448;
 /// Reads of one call: more than fill every buffer, and an end to datagrams that fill none.
 const READS: usize = DATAGRAMS;
 /// No datagram is early by more than this: those in front of it are opened later, and must still be within the window of
-/// their session (boringtun's is 1,024 wide), also after the network changed their order.
-const WINDOW: usize = 768;
+/// their session (boringtun's is 1,024 wide). The other half is for those that the way or a full queue lost, which are counted there
+/// and not here, and for what the network puts into another order.
+const WINDOW: usize = 508;
 /// A datagram of a game, and not of a transfer, has at most so many bytes,
 const SMALL: usize = 512;
-/// and is early while at least so many wait. What one game sends in one breath stays in its order.
+/// and is early while at least so many wait. What one game sends in one breath stays in its order:
 const BULK: usize = 16 * 1024;
+/// a small end is only taken off a run of at least so many.
+const RUN: usize = BULK / 2;
 
 /// The piece of a buffer that is a small end of larger datagrams has this much more than the buffer's number.
 const TAIL: u8 = 32;
@@ -51,6 +54,8 @@ struct Filled {
     /// Nothing behind it is in the same buffer.
     last: bool,
     early: bool,
+    /// It was given out early, and what comes of it may wait for its turn.
+    waits: bool,
 }
 
 impl Filled {
@@ -62,6 +67,7 @@ impl Filled {
         stride: 0,
         last: true,
         early: false,
+        waits: false,
     };
 
     const fn datagrams(&self) -> usize {
@@ -73,13 +79,19 @@ impl Filled {
         Datagrams { via: self.via, from: self.from, bytes, stride: self.stride }
     }
 
-    /// Its datagrams, and the last of them by itself if that is a small one behind larger ones.
-    const fn split(self) -> (Self, Option<Self>) {
+    /// The length of a small datagram at the end of larger ones, or 0.
+    const fn small_end(&self) -> usize {
         let rest = if self.stride == 0 { 0 } else { self.len % self.stride };
-        if self.stride <= SMALL || self.len < self.stride || rest == 0 || rest > SMALL {
+        if self.stride <= SMALL || self.len < self.stride || rest > SMALL { 0 } else { rest }
+    }
+
+    /// Its datagrams, and the last of them by itself if that is a small one behind so many that they are a transfer.
+    const fn split(self) -> (Self, Option<Self>) {
+        let rest = self.small_end();
+        let start = self.len - rest;
+        if rest == 0 || start < RUN {
             return (self, None);
         }
-        let start = self.len - rest;
         (Self { len: start, last: false, ..self }, Some(Self { start, len: rest, stride: rest, ..self }))
     }
 
@@ -261,8 +273,9 @@ impl Receiver {
         self.waiting.1 >= BULK
     }
 
-    /// Small datagrams that came alone or nearly so, while much waits. Each is given out once. Where the same sender's lie in front of
-    /// them, there is a number for their place; its turn is told by `next_arrival`.
+    /// Small datagrams that came alone, nearly so, or as the end of a transfer's, while much waits. Each is given out once. Where others
+    /// of the same sender are in front of them there is a number for their place; its turn is told by `next_arrival`. Between two ways
+    /// to the same peer there is no order, as in the network.
     pub fn next_early(&mut self) -> Option<(Option<u8>, Datagrams<'_>)> {
         if !self.is_behind() {
             return None;
@@ -272,7 +285,14 @@ impl Receiver {
             let Some(filled) = self.filled.get_mut(usize::from(*at)) else { return false };
             let in_front = many;
             many += filled.datagrams();
-            if filled.stride > SMALL || filled.early {
+            if filled.early {
+                return false;
+            }
+            if filled.stride > SMALL {
+                // What ends it is not to be passed either.
+                if filled.small_end() > 0 {
+                    behind.add(filled);
+                }
                 return false;
             }
             // Those with little in front of them too, or the ones behind would pass them.
@@ -286,7 +306,9 @@ impl Receiver {
         let early = filled.get(usize::from(found))?;
         let mut in_front =
             order.iter().take_while(|at| **at != found).filter_map(|at| filled.get(usize::from(*at)));
-        let waits = in_front.any(|other| !other.early && other.is_of(early));
+        let waits = in_front.any(|other| other.is_of(early) && (!other.early || other.waits));
+        let early = filled.get_mut(usize::from(found))?;
+        early.waits = waits;
         let buffer = memory.chunks_exact_mut(*each).nth(usize::from(found % TAIL))?;
         Some((waits.then_some(found), early.show(buffer)))
     }
@@ -369,10 +391,10 @@ mod tests {
     fn none_is_so_early_that_those_in_front_of_it_would_be_too_old() {
         let mut receiver = Receiver::with(true);
         let mut sizes = [(64 * 1_000, 1_000); 14];
-        // 704 and 833 are in front of them.
-        (sizes[11], sizes[13]) = ((99, 99), (99, 99));
+        // 448 and 513 are in front of them.
+        (sizes[7], sizes[9]) = ((99, 99), (99, 99));
         came(&mut receiver, &sizes);
-        assert_eq!(early(&mut receiver), [(Some(11), 99)]);
+        assert_eq!(early(&mut receiver), [(Some(7), 99)]);
     }
 
     #[test]
@@ -399,10 +421,39 @@ mod tests {
         assert_eq!(lengths(&mut receiver), expected);
         assert_eq!((receiver.free, receiver.waiting), (u32::MAX, (0, 0)));
         // In turn, it is what it was.
-        came(&mut receiver, &[(1_400 + 60, 1_400), (60, 60)]);
+        came(&mut receiver, &[(7 * 1_400 + 60, 1_400), (60, 60)]);
         assert!(receiver.next_early().is_none());
-        assert_eq!(lengths(&mut receiver), [Ok(1_400), Ok(60), Ok(60)]);
+        assert_eq!(lengths(&mut receiver), [Ok(7 * 1_400), Ok(60), Ok(60)]);
         assert_eq!(receiver.free, u32::MAX);
+    }
+
+    #[test]
+    fn small_ones_do_not_pass_those_of_their_sender_that_wait_for_their_turn() {
+        let mut receiver = Receiver::with(true);
+        came(&mut receiver, &[(14_000, 1_400), (60, 60), (14_000, 1_400)]);
+        assert_eq!(early(&mut receiver), [(Some(1), 60)]);
+        assert!(matches!(receiver.next_arrival(), Some(Arrival::Datagrams(_))), "the turn ends with this");
+        came(&mut receiver, &[(14_000, 1_400), (70, 70)]);
+        receiver.metas[0].addr.set_port(2);
+        came(&mut receiver, &[(80, 80)]);
+        // Nothing but the first is in front of this one, and what came of that may be of a connection and wait still.
+        receiver.order.retain(|at| receiver.filled[usize::from(*at)].stride <= SMALL);
+        receiver.waiting.1 = BULK;
+        assert_eq!(early(&mut receiver), [(Some(4), 70), (None, 80)]);
+        assert_eq!(lengths(&mut receiver), [Err(1), Err(4), Err(5)]);
+    }
+
+    #[test]
+    fn what_a_game_sends_in_one_breath_keeps_its_order_beside_the_transfer_of_another() {
+        let mut receiver = Receiver::with(true);
+        came(&mut receiver, &[(28_000, 1_400)]);
+        receiver.metas[0].addr.set_port(2);
+        came(&mut receiver, &[(2 * 1_200 + 60, 1_200)]);
+        came(&mut receiver, &[(70, 70)]);
+        receiver.metas[0].addr.set_port(3);
+        came(&mut receiver, &[(80, 80)]);
+        assert_eq!(early(&mut receiver), [(None, 80)]);
+        assert_eq!(lengths(&mut receiver), [Ok(28_000), Ok(2_460), Ok(70), Err(3)]);
     }
 
     #[test]
