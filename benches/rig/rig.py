@@ -75,8 +75,16 @@ class Node:
             except sp.TimeoutExpired: p.kill(); p.wait()
         self.procs = []
 
+def room_for_neighbours(n):
+    """One kernel holds what all nodes know of each other, over all namespaces; what does not fit is lost as if no way were there."""
+    most = int(open("/proc/sys/net/ipv4/neigh/default/gc_thresh3").read())
+    if n * (n - 1) * 3 // 2 > most:
+        print(f"warning: {n} nodes know {n * (n - 1)} neighbours, and this computer holds {most}; before measuring: "
+              f"sysctl -w net.ipv4.neigh.default.gc_thresh3={n * n * 4}", file=sys.stderr)
+
 class Lab:
     def __init__(self, n, wire=False, cast=False):
+        room_for_neighbours(n)
         self.sw, self.wire, self.cast = f"{TAG}sw", wire, cast
         sh(f"ip netns add {self.sw}")
         sh(f"ip -n {self.sw} link set lo up")
