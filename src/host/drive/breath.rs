@@ -31,6 +31,8 @@ const WORTH: u64 = 14;
 const EMPTY: (u32, u64) = (4, 2);
 /// How long none are made after they gathered too little: twice as long each time, until they are worth it once.
 const REST: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(4));
+/// After so long without a packet, what comes next is something else, and is judged anew.
+const LULL: Duration = Duration::from_millis(100);
 /// More than these in so many pauses come so fast that they gather by themselves; in one alone they may be what a program that
 /// was kept from sending makes up for,
 const FLOOD: (u32, u64) = (4, 48);
@@ -46,6 +48,8 @@ pub(super) struct Breath {
     since: Mono,
     packets: u64,
     many: bool,
+    /// For how long nothing has come.
+    quiet: Duration,
     /// The thread has just paused.
     paused: bool,
     pauses: u32,
@@ -63,6 +67,7 @@ impl Breath {
             since: now,
             packets: 0,
             many: false,
+            quiet: Duration::ZERO,
             paused: false,
             pauses: 0,
             came: 0,
@@ -89,6 +94,12 @@ impl Breath {
         if lasted >= WINDOW {
             let most = if self.many { FEW } else { MANY };
             self.many = u128::from(self.packets) * 1_000_000 >= u128::from(most) * lasted.as_micros();
+            // What woke the thread after a long time is the first of something.
+            let silent = self.packets == 0 || lasted >= LULL;
+            self.quiet = if silent { self.quiet + lasted } else { Duration::ZERO };
+            if self.quiet >= LULL {
+                (self.rests_until, self.rest) = (now, REST.0);
+            }
             (self.since, self.packets) = (now, 0);
         }
         self.paused = self.many && now >= self.rests_until;
@@ -195,27 +206,47 @@ mod tests {
         assert!(!breath.is_due(now + Duration::from_secs(2)));
     }
 
+    /// A program that waits for each answer; how many packets it sent, and pauses.
+    fn ping_pong(breath: &mut Breath, now: &mut Mono, lasting: Duration) -> (usize, u32) {
+        let (end, mut turns, mut pauses) = (*now + lasting, 0, 0);
+        while *now < end {
+            // A packet of the program leaves, then the other end's answer is handed over.
+            for packets in [1, 0] {
+                *now = *now + Duration::from_micros(30);
+                breath.note(packets);
+                turns += packets;
+                if breath.is_due(*now) {
+                    pauses += 1;
+                    *now = *now + PAUSE;
+                }
+            }
+        }
+        (turns, pauses)
+    }
+
     #[test]
     fn who_waits_for_each_answer_is_not_slowed_down() {
         let mut now = Mono::default();
         let mut breath = Breath::new(now);
-        let (mut pauses, mut turns) = (0, 0);
-        while now < Mono::default() + Duration::from_secs(10) {
-            // A packet of the program leaves, then the other end's answer is handed over.
-            for packets in [1, 0] {
-                now = now + Duration::from_micros(30);
-                breath.note(packets);
-                turns += packets;
-                if breath.is_due(now) {
-                    pauses += 1;
-                    now = now + PAUSE;
-                }
-            }
-        }
+        let (turns, pauses) = ping_pong(&mut breath, &mut now, Duration::from_secs(10));
         assert!(turns > 100_000 && pauses <= 5 * EMPTY.0, "{pauses} of {turns}");
-        // And what is worth pauses gets them again, soon after.
-        stream(&mut breath, &mut now, 10_000, REST.1);
-        let pauses = stream(&mut breath, &mut now, 10_000, Duration::from_secs(1));
-        assert!((3_000..=5_000).contains(&pauses), "{pauses}");
+    }
+
+    #[test]
+    fn after_a_lull_pauses_are_judged_anew() {
+        // Whether the thread woke up meanwhile or not.
+        for turns in [20, 1] {
+            let mut now = Mono::default();
+            let mut breath = Breath::new(now);
+            ping_pong(&mut breath, &mut now, Duration::from_secs(5));
+            assert_eq!(stream(&mut breath, &mut now, 10_000, Duration::from_millis(50)), 0, "it rests");
+            for _ in 0..turns {
+                now = now + WINDOW * 20 / turns;
+                breath.note(usize::from(turns == 1));
+                assert!(!breath.is_due(now));
+            }
+            let pauses = stream(&mut breath, &mut now, 10_000, Duration::from_millis(100));
+            assert!(pauses >= 200, "{pauses}");
+        }
     }
 }
