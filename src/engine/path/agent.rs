@@ -341,17 +341,20 @@ impl Agent {
     pub fn pong(&mut self, number: u64, now: Mono) -> bool {
         self.news = true;
         let (primary, keepalive) = (self.primary, self.keepalive_of(self.kind()));
-        let wait = |p: &Pair| if Some(p.route) == primary { keepalive } else { SPARE_WAIT };
+        let behind = self.behind_beat(keepalive);
         let Some((route, kind, rtt)) = self.pairs.iter_mut().find_map(|p| {
-            let wait = wait(p);
-            p.ponged(number, now, wait).then_some((p.route, p.kind, p.rtt))
+            let (wait, behind) =
+                if Some(p.route) == primary { (keepalive, behind) } else { (SPARE_WAIT, Duration::ZERO) };
+            let answers = p.ponged(number, now, wait);
+            answers.then(|| {
+                p.next = p.next + behind;
+                (p.route, p.kind, p.rtt)
+            })
         }) else {
             return false;
         };
         self.lost = false;
         if Some(route) == primary {
-            let behind = self.behind_beat(keepalive);
-            self.pairs.get_mut(primary).into_iter().for_each(|p| p.next = p.next + behind);
             self.spared = 0;
             (self.doubt.moved, self.doubt.deaf, self.doubt.told) = (false, false, false);
             (self.doubt.unsure, self.doubt.unheard_since) = (None, None);
