@@ -78,7 +78,7 @@ class Node:
 def room_for_neighbours(n):
     """One kernel holds what all nodes know of each other, over all namespaces; what does not fit is lost as if no way were there."""
     most = int(open("/proc/sys/net/ipv4/neigh/default/gc_thresh3").read())
-    if n * (n - 1) * 3 // 2 > most:
+    if n * (n - 1) * 3 // 2 > most:     # half as much again for the tunnels and whatever else runs here
         print(f"warning: {n} nodes know {n * (n - 1)} neighbours, and this computer holds {most}; before measuring: "
               f"sysctl -w net.ipv4.neigh.default.gc_thresh3={n * n * 4}", file=sys.stderr)
 

@@ -17,7 +17,7 @@ const SEEN: usize = 64;
 /// Datagrams below this may be read before their turn,
 const SMALL: usize = 512;
 /// and so many may wait for it.
-const EARLY: usize = 16;
+const HELD: usize = 16;
 
 impl World {
     /// Puts a datagram on the wire.
@@ -153,12 +153,12 @@ impl World {
     /// Small datagrams are read before others that wait, which here are yet to come; their turn is in a moment, or right before
     /// the next large one.
     fn read_early(&mut self, pc: usize, via: Via, from: SocketAddr, bytes: &mut [u8], stride: usize) {
-        if self.pcs[pc].run.as_ref().is_some_and(|run| run.early.len() >= EARLY) {
+        if self.pcs[pc].run.as_ref().is_some_and(|run| run.early.len() >= HELD) {
             self.turns(pc);
         }
         let start = self.pcs[pc].starts;
         let Some(run) = &mut self.pcs[pc].run else { return };
-        let place = run.early.last().map_or(0, |last| (last + 1) % (2 * EARLY) as u8);
+        let place = run.early.last().map_or(0, |last| (last + 1) % (2 * HELD) as u8);
         run.early.push(place);
         self.drive(pc, |node, now, wan, lan| {
             let forwarded = node.counters().count(Count::Forwarded);
